@@ -1,0 +1,215 @@
+//! What a job file says, validated: tables, sinks, queries, settings.
+
+use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, time::Duration};
+
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+
+use crate::model::{OutputMode, Place};
+
+/// A whole job.
+#[derive(Debug, Clone)]
+pub struct JobSpec {
+    /// Stem of the job file's name: the default name of the checkpoint.
+    pub name: String,
+    /// The file as errors name it.
+    pub file: String,
+    /// The text as written, with `${NAME}` in place: what the checkpoint keeps.
+    pub template: String,
+    /// What was filled in for each `${NAME}` and `${NAME:-default}`; never an `${env:NAME}`.
+    pub variables: BTreeMap<String, String>,
+    /// The text with everything filled in. Positions ([`At`]) refer to it.
+    pub text: String,
+    pub sources: Vec<SourceSpec>,
+    pub views: Vec<ViewSpec>,
+    pub sinks: Vec<SinkSpec>,
+    /// In file order.
+    pub queries: Vec<QuerySpec>,
+    pub settings: Settings,
+}
+
+impl JobSpec {
+    pub fn source(&self, name: &str) -> Option<&SourceSpec> {
+        self.sources.iter().find(|source| source.name == name)
+    }
+
+    pub fn query(&self, name: &str) -> Option<&QuerySpec> {
+        self.queries.iter().find(|query| query.name == name)
+    }
+
+    /// The sink of a query.
+    pub fn sink_of(&self, query: &QuerySpec) -> &SinkSpec {
+        &self.sinks[query.sink]
+    }
+
+    /// The place of an offset of [`JobSpec::text`], for an error.
+    pub fn place(&self, at: At) -> Place {
+        let offset = at.0.min(self.text.len());
+        let start = self.text[..offset].rfind('\n').map_or(0, |end| end + 1);
+        let line = self.text[start..].lines().next().unwrap_or_default();
+        Place::Job {
+            file: self.file.clone(),
+            line: self.text[..offset].matches('\n').count() as u64 + 1,
+            column: self.text[start..offset].chars().count() as u64 + 1,
+            text: line.to_owned(),
+        }
+    }
+}
+
+/// Byte offset into [`JobSpec::text`] (always at a character boundary).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct At(pub usize);
+
+/// A source table.
+#[derive(Debug, Clone)]
+pub struct SourceSpec {
+    pub name: String,
+    pub at: At,
+    pub columns: Vec<ColumnSpec>,
+    pub files: FilesOptions,
+    pub format: FormatSpec,
+}
+
+impl SourceSpec {
+    /// Declared columns as Arrow, all nullable.
+    pub fn schema(&self) -> SchemaRef {
+        use datafusion::arrow::datatypes::{Field, Schema};
+        let field = |column: &ColumnSpec| Field::new(&column.name, column.data_type.clone(), true);
+        std::sync::Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+    }
+}
+
+/// A declared column. Types: `Utf8`, `Boolean`, `Int8..Int64`, `Float32`, `Float64`, `Decimal128`, `Date32`,
+/// `Timestamp(Microsecond, None)` (UTC).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColumnSpec {
+    pub name: String,
+    pub data_type: DataType,
+    pub at: At,
+}
+
+/// Options of the files source, as `semantics.md` defines them; nothing is dropped unless asked.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FilesOptions {
+    /// As written: a directory, a glob or a file; relative to the current directory.
+    pub path: String,
+    pub path_at: At,
+    pub max_files_per_trigger: Option<NonZeroU64>,
+    pub max_bytes_per_trigger: Option<NonZeroU64>,
+    pub latest_first: bool,
+    pub max_file_age: Option<Duration>,
+    pub file_name_only: bool,
+    pub recursive: bool,
+}
+
+/// How bytes become rows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FormatSpec {
+    Json(JsonOptions),
+}
+
+/// Options of newline-delimited JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JsonOptions {
+    pub mode: Mode,
+    /// Index of the declared column (always `STRING`) that takes the raw text of an unparsable line.
+    pub corrupt_column: Option<usize>,
+    /// Longest line in bytes; 16 MiB by default.
+    pub line_bytes_max: usize,
+    /// Deepest nesting; 128 by default.
+    pub depth_max: usize,
+    /// A batch with more bad records than this is refused (exit 4); `None`: no limit.
+    pub bad_records_max: Option<u64>,
+}
+
+impl Default for JsonOptions {
+    fn default() -> Self {
+        JsonOptions { mode: Mode::Permissive, corrupt_column: None, line_bytes_max: 16 << 20, depth_max: 128, bad_records_max: None }
+    }
+}
+
+/// What happens to a bad record, as in Spark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// An unparsable line is a row of nulls; a field of the wrong type is null.
+    #[default]
+    Permissive,
+    /// A bad record is no row; it is counted.
+    DropMalformed,
+    /// A bad record fails the batch (exit 4).
+    FailFast,
+}
+
+/// A named query that other queries read.
+#[derive(Debug, Clone)]
+pub struct ViewSpec {
+    pub name: String,
+    pub at: At,
+    /// The whole `CREATE VIEW` statement.
+    pub sql: String,
+    /// Where `sql` begins in the job's text.
+    pub sql_at: At,
+}
+
+/// A sink table.
+#[derive(Debug, Clone)]
+pub struct SinkSpec {
+    pub name: String,
+    pub at: At,
+    pub connector: SinkConnector,
+    /// As written; `None`: append, or complete if the query aggregates.
+    pub output_mode: Option<OutputMode>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum SinkConnector {
+    Console,
+    Memory,
+    Files { path: PathBuf, format: RowFormat },
+}
+
+impl SinkConnector {
+    pub fn name(&self) -> &'static str {
+        match self {
+            SinkConnector::Console => "console",
+            SinkConnector::Memory => "memory",
+            SinkConnector::Files { .. } => "files",
+        }
+    }
+}
+
+/// How rows are written as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowFormat {
+    /// One object a line.
+    Json,
+    /// RFC 4180 with a header line.
+    Csv,
+}
+
+/// One `INSERT INTO sink SELECT ...`, or a bare `SELECT` (sink: a console of its own).
+#[derive(Debug, Clone)]
+pub struct QuerySpec {
+    /// The sink's name; bare `SELECT`s are `query1`, `query2`, ... in file order.
+    pub name: String,
+    /// Index into [`JobSpec::sinks`].
+    pub sink: usize,
+    /// The `SELECT` alone.
+    pub sql: String,
+    /// Where `sql` begins in the job's text.
+    pub sql_at: At,
+}
+
+/// `SET name = 'value';` of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How many of the newest batches stay addressable; `None`: all.
+    pub retain_batches: Option<NonZeroU64>,
+    /// A snapshot follows at the latest after this many batches (256 by default).
+    pub snapshot_batches: NonZeroU64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { retain_batches: None, snapshot_batches: NonZeroU64::new(256).expect("not zero") }
+    }
+}

@@ -1,0 +1,197 @@
+//! The one error type: what, where, why, what to do.
+//!
+//! Errors are for the operator. `ErrorKind` says which exit code they end in; nothing else may be
+//! decided from it. No `Debug` output and no backtrace ever reaches a user.
+
+use std::{fmt, path::PathBuf};
+
+use super::ids::BatchId;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the operator has to deal with; each kind has an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Something failed while running: input gone, disk full. Exit code 1.
+    Failed,
+    /// The command line or the job file is wrong. Exit code 2.
+    Usage,
+    /// The checkpoint may not be used: other job, locked, damaged. Exit code 3.
+    Refused,
+    /// The data was refused: `failfast`, bad-record limit. Exit code 4.
+    Data,
+    /// A simulated crash (tests only): everything in memory is to be dropped as it is.
+    Crashed,
+}
+
+impl ErrorKind {
+    /// The process's exit code, as the command line's contract fixes it.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            ErrorKind::Failed | ErrorKind::Crashed => 1,
+            ErrorKind::Usage => 2,
+            ErrorKind::Refused => 3,
+            ErrorKind::Data => 4,
+        }
+    }
+}
+
+/// Where it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a job file; `line` and `column` count from 1 (in characters), `text` is that whole line.
+    Job { file: String, line: u64, column: u64, text: String },
+    /// In an input file; `line` counts from 1, `byte` from 0 (offset of the record in the file).
+    Input { file: String, line: u64, byte: u64 },
+    /// A file or folder.
+    Path(PathBuf),
+    /// A batch.
+    Batch(BatchId),
+}
+
+/// What happened, where, why, and what the operator can do.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    what: String,
+    place: Option<Place>,
+    why: Option<String>,
+    help: Option<String>,
+}
+
+impl Error {
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Error {
+        Error(Box::new(Inner { kind, what: what.into(), place: None, why: None, help: None }))
+    }
+
+    pub fn failed(what: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Failed, what)
+    }
+
+    pub fn usage(what: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Usage, what)
+    }
+
+    pub fn refused(what: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Refused, what)
+    }
+
+    pub fn data(what: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Data, what)
+    }
+
+    /// `what` failed on `path` because of the operating system.
+    pub fn io(what: impl Into<String>, path: impl Into<PathBuf>, cause: &std::io::Error) -> Error {
+        let error = Error::failed(what).at(Place::Path(path.into())).because(cause.to_string());
+        match cause.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                error.help("free some space, then run the job again: nothing committed is lost")
+            }
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                error.help("make it accessible to this user, then run again")
+            }
+            _ => error,
+        }
+    }
+
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Error {
+        self.0.place = Some(place);
+        self
+    }
+
+    #[must_use]
+    pub fn because(mut self, why: impl Into<String>) -> Error {
+        self.0.why = Some(why.into());
+        self
+    }
+
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Error {
+        self.0.help = Some(help.into());
+        self
+    }
+
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    pub fn what(&self) -> &str {
+        &self.0.what
+    }
+
+    pub fn place(&self) -> Option<&Place> {
+        self.0.place.as_ref()
+    }
+
+    pub fn why(&self) -> Option<&str> {
+        self.0.why.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", printable(&self.0.what))?;
+        match &self.0.place {
+            Some(Place::Job { file, line, column, text }) => {
+                let caret = " ".repeat((*column as usize).saturating_sub(1));
+                write!(f, "\n  --> {}:{line}:{column}\n   | {}\n   | {caret}^", printable(file), printable(text))?;
+            }
+            Some(Place::Input { file, line, byte }) => {
+                write!(f, "\n  --> {}, line {line}, byte {byte}", printable(file))?;
+            }
+            Some(Place::Path(path)) => write!(f, "\n  --> {}", printable(&path.to_string_lossy()))?,
+            Some(Place::Batch(batch)) => write!(f, "\n  --> batch {batch}")?,
+            None => {}
+        }
+        if let Some(why) = &self.0.why {
+            write!(f, "\n  why: {}", printable(why))?;
+        }
+        if let Some(help) = &self.0.help {
+            write!(f, "\n  help: {}", printable(help))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Text with its control characters escaped, so that data can never drive a terminal.
+/// Line ends and tabs stay.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_what_where_why_and_what_to_do() {
+        let error = Error::usage("unknown option 'pth'")
+            .at(Place::Job { file: "a.sql".into(), line: 2, column: 3, text: "  pth = 'x'".into() })
+            .because("a files source knows no such option")
+            .help("did you mean 'path'?");
+        assert_eq!(
+            error.to_string(),
+            "unknown option 'pth'\n  --> a.sql:2:3\n   |   pth = 'x'\n   |   ^\n  why: a files source knows no such option\n  help: did you mean 'path'?"
+        );
+        assert_eq!(error.kind().exit_code(), 2);
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\r"), "a\\u{1b}[2Jb\\r");
+    }
+}

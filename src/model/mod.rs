@@ -1,0 +1,13 @@
+//! Plain values at the bottom of the tree: ids, offsets, plans, errors, crash points.
+//!
+//! Nothing here does I/O, knows SQL or reads a clock.
+
+pub mod crash;
+pub mod error;
+pub mod ids;
+pub mod plan;
+
+pub use crash::{CrashPoint, Faults};
+pub use error::{Error, ErrorKind, Place, Result};
+pub use ids::{BatchAddress, BatchId, Generation};
+pub use plan::{BatchPlan, FileRead, InputPath, OutputMode, PlannedFile, SourceInput, StagedOutput};

@@ -1,0 +1,71 @@
+//! Where results go: stage, publish, abort, retract. One file per connector.
+
+use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
+
+use crate::{
+    checkpoint::CommitPermit,
+    model::{BatchId, OutputMode, Result, StagedOutput},
+};
+
+/// What one query gives its sink in one batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Output<'a> {
+    pub query: &'a str,
+    pub batch: BatchId,
+    pub mode: OutputMode,
+    pub schema: &'a SchemaRef,
+    pub rows: &'a [RecordBatch],
+}
+
+impl Output<'_> {
+    pub fn row_count(&self) -> u64 {
+        self.rows.iter().map(|batch| batch.num_rows() as u64).sum()
+    }
+}
+
+/// What a sink promises; `check` and the README print it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    ExactlyOnce,
+    /// A batch may be delivered again after a kill, with the same rows.
+    AtLeastOnce,
+}
+
+/// A place for results. The batch loop alone calls these, in the order of the life of a batch.
+pub trait Sink: Send {
+    /// For progress and `check`: `files[/out, json]`.
+    fn description(&self) -> String;
+
+    fn guarantee(&self) -> Guarantee;
+
+    /// Whether `stage` writes outside the checkpoint (then a batch's plan must be durable first).
+    fn stages_outside(&self) -> bool;
+
+    /// Checks that the sink can be used by this checkpoint, and claims it; touches nothing else.
+    ///
+    /// # Errors
+    /// Of kind `Refused` where another checkpoint owns the place; `Failed` where it cannot be written.
+    fn open(&mut self, checkpoint_id: &str) -> Result<()>;
+
+    /// Writes what the batch will publish: durable, invisible. Doing it again changes nothing.
+    fn stage(&mut self, output: &Output<'_>) -> Result<StagedOutput>;
+
+    /// Makes visible what was staged; idempotent. `output` is the same that was staged, in case it must be
+    /// shown (console) or written again (a staged file lost to a crash is staged again).
+    fn publish(&mut self, permit: &CommitPermit, staged: &StagedOutput, output: &Output<'_>) -> Result<()>;
+
+    /// Removes everything staged; nothing published is touched.
+    fn abort(&mut self) -> Result<()>;
+
+    /// Makes invisible what batches after `keep` published (`None`: all batches). `latest` is the result as of `keep`, to be
+    /// published again where the sink keeps only the newest (complete mode).
+    fn retract(&mut self, permit: &CommitPermit, keep: Option<BatchId>, latest: Option<&Output<'_>>) -> Result<()>;
+
+    /// Whether what batch after batch published is still there as the commits say; one finding per problem.
+    /// `published`: the commits' records for this sink along the live timeline, oldest first.
+    fn verify(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<String>>;
+
+    /// Reads back all rows published in append mode up to and with `upto`, as JSON lines or CSV text (files),
+    /// or says why it cannot (`Err` of kind `Usage`).
+    fn read_back(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<u8>>;
+}
