@@ -63,6 +63,14 @@ impl Slot {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rows;
     }
 
+    /// Rows that the leaf yields; 0 where it is not known before a pass.
+    pub fn row_count(&self) -> u64 {
+        match self.rows() {
+            Rows::Batches(batches) => batches.iter().map(|batch| batch.num_rows() as u64).sum(),
+            Rows::None | Rows::Pass(_) => 0,
+        }
+    }
+
     fn rows(&self) -> Rows {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

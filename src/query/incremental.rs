@@ -168,7 +168,7 @@ impl Query {
     /// # Errors
     /// Of kind `Failed` where an expression or an aggregate fails on the data. The state is then not to be used
     /// any more: the batch is not committed, and recovery restores it.
-    pub(super) fn step(&mut self, executor: &Executor, want_output: bool) -> Result<Step> {
+    pub(super) fn step(&mut self, executor: &Executor, rows_fed: u64, want_output: bool) -> Result<Step> {
         let Work::Stateful(stateful) = &mut self.work else {
             let Work::Stateless(plan) = &self.work else { unreachable!("a query is stateless or stateful") };
             let output = run(&self.name, executor, plan)?;
@@ -176,6 +176,7 @@ impl Query {
             return Ok(Step { output: Some(output), rows_filtered, ..Step::default() });
         };
         let (delta, rows_filtered) = stateful.delta(&self.name, executor)?;
+        let rows_filtered = rows_filtered.unwrap_or(rows_fed);
         let touched = stateful.state.merge(&stateful.merger, &delta)?;
         let groups_touched = touched.state.num_rows() as u64;
         let output = if want_output { Some(stateful.emit(&self.name, executor, self.mode, &touched)?) } else { None };
@@ -243,14 +244,16 @@ impl Query {
 }
 
 impl Stateful {
-    /// The batch's partial aggregates, ordered by key, and how many rows went into them.
-    fn delta(&self, name: &str, executor: &Executor) -> Result<(RecordBatch, u64)> {
+    /// The batch's partial aggregates, ordered by key, and how many rows went into them (`None`: all that were fed,
+    /// since nothing stands before the aggregate).
+    fn delta(&self, name: &str, executor: &Executor) -> Result<(RecordBatch, Option<u64>)> {
         let lower = reset_plan_states(Arc::clone(&self.lower)).map_err(|error| running(name, error))?;
         let parts = run_as_is(name, executor, &lower)?;
-        let rows = lower.children().first().and_then(|input| input.metrics()).and_then(|metrics| metrics.output_rows());
+        let input = lower.children().into_iter().next().filter(|input| !input.children().is_empty());
+        let rows = input.and_then(|input| input.metrics()).and_then(|metrics| metrics.output_rows());
         let delta = concat_batches(self.merger.state_schema(), &parts)
             .map_err(|error| Error::failed(format!("query '{name}' failed")).because(error.to_string()))?;
-        Ok((self.state.ordered(&delta)?, rows.unwrap_or_default() as u64))
+        Ok((self.state.ordered(&delta)?, rows.map(|rows| rows as u64)))
     }
 
     fn emit(&self, name: &str, executor: &Executor, mode: OutputMode, touched: &Touched) -> Result<Vec<RecordBatch>> {

@@ -22,6 +22,8 @@ mod order;
 mod plan;
 mod session;
 mod text_numbers;
+#[cfg(test)]
+mod tests;
 
 pub use baseline::{Baseline, sql_over};
 pub use classify::Shape;

@@ -104,7 +104,8 @@ impl JobQueries {
     /// As [`Query::step`].
     pub fn step(&mut self, query: usize, want_output: bool) -> Result<super::Step> {
         let executor = self.executor();
-        self.queries[query].step(&executor, want_output)
+        let rows_fed = self.slots[self.queries[query].source()].row_count();
+        self.queries[query].step(&executor, rows_fed, want_output)
     }
 }
 

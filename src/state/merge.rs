@@ -75,9 +75,13 @@ impl Merger {
         old: Option<(&RecordBatch, &[usize])>,
         (delta, delta_groups): (&RecordBatch, &[usize]),
     ) -> Result<RecordBatch> {
+        if group_count == 0 {
+            // An accumulator that never saw a group does not know its own columns.
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.state_schema)));
+        }
         let mut columns = keys;
         for (aggregate, range) in self.aggregates.iter().zip(&self.columns) {
-            let mut accumulator = accumulator(aggregate)?;
+            let mut accumulator = self.accumulator(aggregate)?;
             if let Some((old, old_groups)) = old {
                 accumulator
                     .merge_batch(&old.columns()[range.clone()], old_groups, group_count)
@@ -96,10 +100,13 @@ impl Merger {
     /// # Errors
     /// Of kind `Failed` where an aggregate cannot be evaluated.
     pub fn evaluate(&self, state: &RecordBatch) -> Result<RecordBatch> {
+        if state.num_rows() == 0 {
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.result_schema)));
+        }
         let groups: Vec<usize> = (0..state.num_rows()).collect();
         let mut columns = state.columns()[..self.key_count].to_vec();
         for (aggregate, range) in self.aggregates.iter().zip(&self.columns) {
-            let mut accumulator = accumulator(aggregate)?;
+            let mut accumulator = self.accumulator(aggregate)?;
             accumulator
                 .merge_batch(&state.columns()[range.clone()], &groups, groups.len())
                 .map_err(|error| failed(&error))?;
@@ -107,14 +114,16 @@ impl Merger {
         }
         with_rows(&self.result_schema, columns, groups.len())
     }
-}
 
-fn accumulator(aggregate: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
-    if aggregate.groups_accumulator_supported() {
-        return aggregate.create_groups_accumulator().map_err(|error| failed(&error));
+    /// A fresh accumulator whose partial state has the layout that the plan's own partial aggregation writes: some
+    /// aggregates (`corr`) lay it out differently by group and globally.
+    fn accumulator(&self, aggregate: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
+        if self.key_count > 0 && aggregate.groups_accumulator_supported() {
+            return aggregate.create_groups_accumulator().map_err(|error| failed(&error));
+        }
+        let aggregate = Arc::clone(aggregate);
+        Ok(Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())))
     }
-    let aggregate = Arc::clone(aggregate);
-    Ok(Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())))
 }
 
 /// A batch that may have no column at all.
