@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 CHILD_SECONDS_MAX = 900
 # the shape of a flow; see `highwater generate flows`
 TINY_ROW = (
-    '{{"time": {n}.0, "duration": 0.0, "srcdevice": "Comp000001", "dstdevice": "Comp{n:06}", "protocol": 6.0, '
-    '"srcport": "Port00001", "dstport": "80", "srcpackets": 1.0, "dstpackets": 1.0, "srcbytes": 40.0, "dstbytes": 40.0}}\n'
+    '{{"time": {n}.0, "duration": 0.0, "srcdevice": "Comp000001", "dstdevice": "Comp{n:06}", '
+    '"protocol": 6.0, "srcport": "Port00001", "dstport": "80", '
+    '"srcpackets": 1.0, "dstpackets": 1.0, "srcbytes": 40.0, "dstbytes": 40.0}}\n'
 )
 
 

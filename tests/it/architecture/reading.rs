@@ -168,8 +168,8 @@ fn starts(text: &str, name: &str) -> Vec<usize> {
     let ends_word = name.ends_with(is_word);
     let own_word = |at: &usize| {
         let before = text[..*at].chars().next_back().is_some_and(is_word);
-        let after = text[at + name.len()..].chars().next().is_some_and(is_word);
-        !before && !(ends_word && after)
+        let goes_on = ends_word && text[at + name.len()..].chars().next().is_some_and(is_word);
+        !(before || goes_on)
     };
     text.match_indices(name).map(|(at, _)| at).filter(own_word).collect()
 }
