@@ -1,1 +1,3 @@
-//! See `lib.rs`.
+//! The product tried on itself: demo, generate, crash-test.
+
+pub mod generate;
