@@ -1,6 +1,12 @@
 //! Bytes become Arrow record batches; what cannot be read becomes a counted, named bad record.
 
+pub mod compress;
+pub mod json;
+
 use datafusion::arrow::record_batch::RecordBatch;
+
+pub use compress::{Decompressed, decompress};
+pub use json::{Constant, JsonReader};
 
 /// What one file's bytes decoded to.
 #[derive(Debug, Default)]
@@ -13,6 +19,18 @@ pub struct Decoded {
     pub bad_rows: u64,
     /// ... and the first of them (at most [`BAD_RECORDS_KEPT_MAX`] per file) described.
     pub bad: Vec<BadRecord>,
+}
+
+impl Decoded {
+    /// Adds a bad record that gives no row: damage of the file itself. It counts as a record too, so that
+    /// `bad_rows` never exceeds `rows`.
+    pub fn add_bad(&mut self, bad: BadRecord) {
+        self.rows += 1;
+        self.bad_rows += 1;
+        if self.bad.len() < BAD_RECORDS_KEPT_MAX {
+            self.bad.push(bad);
+        }
+    }
 }
 
 /// How many bad records of one file are described; the rest are only counted.
@@ -29,4 +47,22 @@ pub struct BadRecord {
     pub reason: String,
     /// The record's bytes, lossily as text, at most 1 KiB.
     pub text: String,
+}
+
+impl BadRecord {
+    /// `record` is cut at 1 KiB, and so is what a reason quotes.
+    pub fn new(line: u64, byte: u64, reason: impl Into<String>, record: &[u8]) -> BadRecord {
+        BadRecord { line, byte, reason: reason.into(), text: shortened(record, 1024) }
+    }
+}
+
+/// Bytes as text, bad UTF-8 replaced, of at most `bytes_max` bytes.
+fn shortened(bytes: &[u8], bytes_max: usize) -> String {
+    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(bytes_max)]).into_owned();
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
 }
