@@ -66,7 +66,7 @@ impl Planning<'_> {
     }
 
     fn place(&self, word: Option<&str>) -> crate::model::Place {
-        let found = word.and_then(|word| self.job.find_token(self.sql, self.at, word));
+        let found = word.and_then(|word| JobSpec::find_token(self.sql, self.at, word));
         self.job.place(found.unwrap_or(self.at))
     }
 }
