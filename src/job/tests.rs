@@ -147,6 +147,24 @@ fn a_value_that_no_name_takes_is_an_error() {
     );
 }
 
+/// The files that a user runs first.
+#[test]
+fn every_job_of_the_project_is_good() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("-- "), "{name} does not say what it answers");
+        assert!(text.contains(&format!("highwater run jobs/{name}.sql")), "{name} does not say how to run it");
+        let job = parse(&format!("{name}.sql"), &name, &text, &variables());
+        assert!(job.is_ok(), "{}", job.unwrap_err());
+        names.push(name);
+    }
+    assert!(names.iter().any(|name| name == "web_servers"), "{names:?}");
+}
+
 #[test]
 fn a_source_may_not_read_what_a_sink_writes() {
     for (input, options, output, fed) in [
