@@ -13,7 +13,8 @@ use datafusion::arrow::{
 };
 
 use super::{
-    scan::{self, Shape, Token},
+    escape::unescape,
+    scan::{Shape, Token},
     value::Parsed,
 };
 
@@ -65,7 +66,7 @@ impl Column {
         match (self, value) {
             (Column::Text(column), Parsed::Text) if token.shape == Shape::Escaped => {
                 let mut decoded = Vec::with_capacity(token.bytes(line).len());
-                scan::unescape(token.bytes(line), &mut decoded);
+                unescape(token.bytes(line), &mut decoded);
                 column.append_value(&decoded);
             }
             (Column::Text(column), Parsed::Text) => column.append_value(token.bytes(line)),

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::scan::{self, Fault};
+use super::{
+    escape::unescape,
+    scan::{self, Fault},
+};
 
 /// Which column a key means: the declared name, else the one column whose name differs only in case.
 #[derive(Debug)]
@@ -93,7 +96,7 @@ impl Predictor {
         let (end, escaped) = scan::string(text, at + 1)?;
         let mut name = Vec::new();
         if escaped {
-            scan::unescape(&text[at + 1..end], &mut name);
+            unescape(&text[at + 1..end], &mut name);
         } else {
             name.extend_from_slice(&text[at + 1..end]);
         }

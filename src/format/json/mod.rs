@@ -13,7 +13,11 @@
 //! - Results, bad records and the limits of batches are a function of the bytes, not of the thread count.
 
 mod columns;
+mod escape;
 mod keys;
+#[cfg(test)]
+mod properties;
+mod record;
 #[cfg(test)]
 mod reference;
 mod scan;
@@ -109,6 +113,11 @@ impl JsonReader {
         let pieces = pieces(bytes, self.sizes.piece_bytes);
         let read = self.read_pieces(&pieces, threads, except);
         self.join(file, read)
+    }
+
+    /// Where a declared column is among those produced.
+    fn output_of(&self, column: usize) -> Option<usize> {
+        self.projection.iter().position(|&output| output == column)
     }
 
     /// What each piece became, in order; after a failure the rest may be missing.

@@ -8,7 +8,10 @@ use datafusion::arrow::{
     datatypes::{DataType, TimeUnit},
 };
 
-use super::scan::{self, Shape, Token};
+use super::{
+    escape::unescape,
+    scan::{self, Shape, Token},
+};
 
 /// A declared column's type, as the reader checks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +134,7 @@ impl Kind {
             (Kind::Timestamp | Kind::Date, Shape::Text) => self.parse_time(bytes),
             (Kind::Timestamp | Kind::Date, Shape::Escaped) => {
                 let mut decoded = Vec::new();
-                scan::unescape(bytes, &mut decoded);
+                unescape(bytes, &mut decoded);
                 self.parse_time(&decoded)
             }
             _ => None,

@@ -10,12 +10,12 @@ use datafusion::arrow::{
 use super::{
     JsonReader, LINE_BYTES_CAP,
     columns::Column,
-    keys::{Predictor, Target},
-    scan::{self, Fault, Skipper, Token, skip_space},
-    value::{Kind, Parsed},
+    record::Record,
+    scan::{Fault, skip_space},
+    value::Parsed,
 };
 use crate::{
-    format::{BAD_RECORDS_KEPT_MAX, BadRecord, shortened},
+    format::{BAD_RECORDS_KEPT_MAX, BadRecord},
     job::Mode,
 };
 
@@ -56,16 +56,6 @@ impl From<ArrowError> for Stop {
     }
 }
 
-/// A declared column that is read or checked.
-#[derive(Debug)]
-struct Field {
-    /// Index among the declared columns.
-    column: usize,
-    kind: Kind,
-    /// Index among the columns produced, where it is one.
-    output: Option<usize>,
-}
-
 /// Where a record stands, for reports.
 #[derive(Debug, Clone, Copy)]
 struct Line<'a> {
@@ -79,20 +69,13 @@ struct Line<'a> {
 /// Reads pieces of one file, one after the other. What it keeps between them changes speed only.
 pub(super) struct Worker<'r> {
     reader: &'r JsonReader,
-    fields: Vec<Field>,
-    /// Of each declared column its index in `fields`; `None` where its values need no look.
-    slots: Vec<Option<u32>>,
+    record: Record<'r>,
     /// The columns produced, in order.
     columns: Vec<Column>,
     /// Index in `columns` of those that are null unless the record says otherwise: the corrupt column, and
     /// columns that the file's path fills.
     unread: Vec<usize>,
     corrupt: Option<usize>,
-    /// One of each per field, of the record at hand.
-    tokens: Vec<Token>,
-    values: Vec<Parsed>,
-    predictor: Predictor,
-    skipper: Skipper,
     batch_rows: usize,
     batch_bytes: usize,
     read: PieceRead,
@@ -101,40 +84,25 @@ pub(super) struct Worker<'r> {
 impl<'r> Worker<'r> {
     /// `except`: declared columns that are not read from the records.
     pub(super) fn new(reader: &'r JsonReader, except: &[usize]) -> Worker<'r> {
-        let output_of = |column| reader.projection.iter().position(|&output| output == column);
         let corrupt = reader.options.corrupt_column;
-        let mut worker = Worker {
+        let unread = |column| corrupt == Some(column) || except.contains(&column);
+        let output_fields = reader.output_schema.fields().iter();
+        let rows = reader.sizes.batch_rows;
+        Worker {
             reader,
-            fields: Vec::new(),
-            slots: Vec::new(),
-            columns: Vec::new(),
-            unread: Vec::new(),
-            corrupt: corrupt.and_then(output_of),
-            tokens: Vec::new(),
-            values: Vec::new(),
-            predictor: Predictor::default(),
-            skipper: Skipper::new(reader.options.depth_max),
+            record: Record::new(reader, unread),
+            columns: output_fields.map(|field| Column::new(field.data_type(), rows)).collect(),
+            unread: reader
+                .projection
+                .iter()
+                .enumerate()
+                .filter_map(|(output, &column)| unread(column).then_some(output))
+                .collect(),
+            corrupt: corrupt.and_then(|column| reader.output_of(column)),
             batch_rows: 0,
             batch_bytes: 0,
             read: PieceRead::default(),
-        };
-        for (column, field) in reader.schema.fields().iter().enumerate() {
-            let (kind, output) = (Kind::of(field.data_type()), output_of(column));
-            let unread = corrupt == Some(column) || except.contains(&column);
-            // Any value is a STRING: where nobody reads the column there is nothing to check.
-            let wanted = !unread && (output.is_some() || kind != Kind::Text);
-            worker.slots.push(wanted.then_some(worker.fields.len() as u32));
-            if wanted {
-                worker.fields.push(Field { column, kind, output });
-            } else if unread {
-                worker.unread.extend(output);
-            }
         }
-        let output_fields = reader.output_schema.fields().iter();
-        worker.columns = output_fields.map(|field| Column::new(field.data_type(), reader.sizes.batch_rows)).collect();
-        worker.tokens = vec![Token::default(); worker.fields.len()];
-        worker.values = vec![Parsed::Null; worker.fields.len()];
-        worker
     }
 
     /// Reads a piece.
@@ -190,8 +158,8 @@ impl<'r> Worker<'r> {
             return self.unparsable(line, reason);
         }
         match first {
-            b'{' => match self.object(text, start, 1).and_then(|end| line_done(text, end)) {
-                Ok(()) => self.record(line),
+            b'{' => match self.record.scan(text, start, 1).and_then(|end| line_done(text, end)) {
+                Ok(()) => self.add(line),
                 Err(fault) => self.unparsable(line, not_json(fault)),
             },
             b'[' => match self.check_array(text, start) {
@@ -209,51 +177,6 @@ impl<'r> Worker<'r> {
         self.reader.options.line_bytes_max.min(LINE_BYTES_CAP)
     }
 
-    /// From an object's `{`: its fields' tokens; the offset behind it.
-    #[inline(always)]
-    fn object(&mut self, text: &[u8], start: usize, depth: usize) -> Result<usize, Fault> {
-        self.tokens.fill(Token::default());
-        if depth > self.reader.options.depth_max {
-            return Err(Fault::new(start, "nested too deep (beyond the depth limit)"));
-        }
-        let mut at = skip_space(text, start + 1);
-        if text.get(at) == Some(&b'}') {
-            return Ok(at + 1);
-        }
-        let mut place = 0;
-        let (reader, slots) = (self.reader, &self.slots);
-        let find = |key: &str| match reader.keys.find(key) {
-            Some((column, exact)) => Target { slot: slots[column], exact },
-            None => Target { slot: None, exact: false },
-        };
-        loop {
-            let (target, end) = self.predictor.take(text, at, &mut place, find)?;
-            at = scan::colon(text, end)?;
-            let (mut token, end) = match text.get(at) {
-                Some(b'{' | b'[') => {
-                    let end = self.skipper.skip(text, at, depth)?;
-                    (Token::new(scan::Shape::Nested, at, end), end)
-                }
-                _ => scan::scalar(text, at)?,
-            };
-            if let Some(slot) = target.slot {
-                let known = &mut self.tokens[slot as usize];
-                token.exact = target.exact;
-                // The last of equal keys wins, an exact spelling over others.
-                if token.exact || !known.exact {
-                    *known = token;
-                }
-            }
-            at = skip_space(text, end);
-            match text.get(at) {
-                Some(b',') => at = skip_space(text, at + 1),
-                Some(b'}') => return Ok(at + 1),
-                None => return Err(Fault::new(at, "the line ends inside an object")),
-                _ => return Err(Fault::new(at, "',' or '}' must follow a value")),
-            }
-        }
-    }
-
     /// Whether an array's line is well-formed and all its elements are records without a fault.
     fn check_array(&mut self, text: &[u8], start: usize) -> Result<(), String> {
         let mut at = skip_space(text, start + 1);
@@ -265,8 +188,8 @@ impl<'r> Worker<'r> {
                 let fault = Fault::new(at, "an array of records holds objects only");
                 return Err(not_json(fault));
             }
-            let end = self.object(text, at, 2).map_err(not_json)?;
-            if let Some(reason) = self.check(text) {
+            let end = self.record.scan(text, at, 2).map_err(not_json)?;
+            if let Some(reason) = self.record.check(text) {
                 return Err(reason);
             }
             at = skip_space(text, end);
@@ -282,58 +205,19 @@ impl<'r> Worker<'r> {
     fn array(&mut self, line: Line<'_>, start: usize) -> Result<(), Stop> {
         let mut at = skip_space(line.bytes, start + 1);
         while line.bytes.get(at) == Some(&b'{') {
-            let end = self.object(line.bytes, at, 2);
+            let end = self.record.scan(line.bytes, at, 2);
             at = end.unwrap_or(line.bytes.len());
-            self.record(line)?;
+            self.add(line)?;
             // Over the comma to the next record, or over the closing bracket to the line's end.
             at = skip_space(line.bytes, skip_space(line.bytes, at) + 1);
         }
         Ok(())
     }
 
-    /// Converts the record's tokens to values; says what does not fit.
-    #[inline(always)]
-    fn check(&mut self, text: &[u8]) -> Option<String> {
-        let mut wrong: Option<(usize, usize)> = None;
-        for (slot, field) in self.fields.iter().enumerate() {
-            let token = self.tokens[slot];
-            let value = match field.output {
-                Some(_) => field.kind.parse(token, text),
-                None => field.kind.accepts(token, text).then_some(Parsed::Null),
-            };
-            self.values[slot] = value.unwrap_or_default();
-            if value.is_none() {
-                let (first, count) = wrong.unwrap_or((slot, 0));
-                wrong = Some((first, count + 1));
-            }
-        }
-        wrong.map(|(slot, count)| self.misfit(slot, count, text))
-    }
-
-    #[cold]
-    fn misfit(&self, slot: usize, count: usize, text: &[u8]) -> String {
-        let field = &self.fields[slot];
-        let token = self.tokens[slot];
-        let quote = match token.shape {
-            scan::Shape::Text | scan::Shape::Escaped => "\"",
-            _ => "",
-        };
-        let mut reason = format!(
-            "field '{}': {quote}{}{quote} is not a {}",
-            self.reader.schema.field(field.column).name(),
-            shortened(token.bytes(text), 100),
-            field.kind.sql_name(),
-        );
-        if count > 1 {
-            reason.push_str(&format!(" (and {} more)", count - 1));
-        }
-        reason
-    }
-
     /// Appends the record that was scanned last.
     #[inline(always)]
-    fn record(&mut self, line: Line<'_>) -> Result<(), Stop> {
-        let wrong = self.check(line.bytes);
+    fn add(&mut self, line: Line<'_>) -> Result<(), Stop> {
+        let wrong = self.record.check(line.bytes);
         let bad = wrong.is_some();
         self.read.rows += 1;
         if let Some(reason) = wrong {
@@ -342,10 +226,8 @@ impl<'r> Worker<'r> {
                 return Ok(());
             }
         }
-        for (slot, field) in self.fields.iter().enumerate() {
-            if let Some(output) = field.output {
-                self.columns[output].push(self.values[slot], self.tokens[slot], line.bytes);
-            }
+        for (output, value, token) in self.record.outputs() {
+            self.columns[output].push(value, token, line.bytes);
         }
         self.push_unread(bad.then_some(line.bytes));
         self.row_done(line.bytes.len())
@@ -371,7 +253,7 @@ impl<'r> Worker<'r> {
         if self.reader.options.mode == Mode::DropMalformed {
             return Ok(());
         }
-        for output in self.fields.iter().filter_map(|field| field.output) {
+        for (output, ..) in self.record.outputs() {
             self.columns[output].push_other(Parsed::Null);
         }
         self.push_unread(Some(line.bytes));
