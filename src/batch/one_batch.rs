@@ -230,7 +230,6 @@ impl Engine {
                 });
             }
         }
-        let generation = self.checkpoint.history().generation();
-        bad_records::write(&self.checkpoint.bad_records_dir(), plan.batch, generation, &files)
+        bad_records::write(&self.checkpoint.bad_records_file(), plan.batch, &files)
     }
 }

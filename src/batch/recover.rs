@@ -78,7 +78,7 @@ impl Engine {
         let executor = self.queries.executor();
         let mut latest = Vec::with_capacity(self.queries.queries.len());
         for (index, query) in self.queries.queries.iter().enumerate() {
-            let shown = query.mode() == OutputMode::Complete && self.wants_rows(index);
+            let shown = self.replaces_output(index);
             latest.push(if shown { Some(query.result(&executor)?) } else { None });
         }
         self.outputs.abort()?;
