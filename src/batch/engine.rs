@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
+    clock::{now_us, unique_id},
     input::{Inputs, absolute},
     outputs::Outputs,
     view::make_absolute,
@@ -64,7 +65,7 @@ impl Engine {
             (checkpoint, inputs)
         } else {
             let inputs = Inputs::open(&job, &queries)?;
-            (Checkpoint::create(&dir, genesis(&job, &queries)?, log_options)?, inputs)
+            (Checkpoint::create(&dir, genesis(&job, &queries, unique_id(), now_us())?, log_options)?, inputs)
         };
         let mut sinks = Vec::with_capacity(job.queries.len());
         for (spec, query) in job.queries.iter().zip(&queries.queries) {
@@ -76,7 +77,7 @@ impl Engine {
             inputs,
             outputs: Outputs::new(sinks, faults.clone()),
             checkpoint,
-            run_id: super::clock::unique_id(),
+            run_id: unique_id(),
             threads,
             faults,
             late: None,
@@ -100,7 +101,8 @@ impl Engine {
     }
 }
 
-fn genesis(job: &JobSpec, queries: &JobQueries) -> Result<Genesis> {
+/// What a new checkpoint is made for; `now_us`: microseconds since the Unix epoch.
+pub(super) fn genesis(job: &JobSpec, queries: &JobQueries, checkpoint_id: String, now_us: i64) -> Result<Genesis> {
     let mut roots = Vec::with_capacity(job.sources.len() + job.sinks.len());
     for source in &job.sources {
         roots.push((source.name.clone(), absolute(Path::new(&source.files.path))?));
@@ -111,14 +113,14 @@ fn genesis(job: &JobSpec, queries: &JobQueries) -> Result<Genesis> {
         }
     }
     Ok(Genesis {
-        checkpoint_id: super::clock::unique_id(),
+        checkpoint_id,
         job_name: job.name.clone(),
         job_file: job.file.clone(),
         template: job.template.clone(),
         variables: job.variables.clone(),
         roots,
         identities: queries.identities(),
-        created_us: super::clock::now_us(),
+        created_us: now_us,
         forked_from: None,
     })
 }

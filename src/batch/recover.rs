@@ -89,6 +89,6 @@ impl Engine {
     /// Whether a query's sink is given rows (a memory sink's result lives in the checkpoint).
     pub(super) fn wants_rows(&self, query: usize) -> bool {
         let spec = &self.job.queries[query];
-        self.queries.queries[query].mode() == OutputMode::Append || self.job.sink_of(spec).connector != SinkConnector::Memory
+        self.queries.queries[query].gives_out_for_good() || self.job.sink_of(spec).connector != SinkConnector::Memory
     }
 }

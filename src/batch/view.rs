@@ -8,7 +8,7 @@ use super::restore;
 use crate::{
     checkpoint::{Commit, PayloadKind, Reader},
     job::{self, JobSpec, RowFormat, SinkConnector, Variables},
-    model::{BatchAddress, Error, OutputMode, Result},
+    model::{BatchAddress, BatchId, Error, OutputMode, Result},
     progress::{LateProgress, Progress},
     query::{self, GroupChange, JobQueries},
     sink, state,
@@ -99,7 +99,7 @@ impl View {
     pub fn result(&self, query: &str, at: BatchAddress) -> Result<Table> {
         let index = self.query_index(query)?;
         let mut queries = JobQueries::plan(&self.job)?;
-        if !queries.queries[index].shape().stateful || queries.queries[index].mode() == OutputMode::Append {
+        if queries.queries[index].gives_out_for_good() {
             return self.appended(&queries, index, at);
         }
         let steps = self.reader.restore_steps(at)?;
@@ -171,6 +171,12 @@ impl View {
     fn appended(&self, queries: &JobQueries, index: usize, at: BatchAddress) -> Result<Table> {
         let query = &queries.queries[index];
         let commits = self.reader.timeline(at)?;
+        let horizon = commits.first().map(|commit| commit.batch());
+        if self.reader.genesis().forked_from.is_none() && horizon.is_some_and(|first| first > BatchId::FIRST) {
+            return Err(Error::usage(format!("not all rows of query '{}' can be had again", query.name()))
+                .because(format!("retain_batches lets batches before {} go, and an append query's rows with them", commits[0].batch()))
+                .help("keep all batches, or read the sink's own files"));
+        }
         let connector = &self.job.sink_of(&self.job.queries[index]).connector;
         let mut rows = Vec::new();
         if let SinkConnector::Files { format, .. } = connector {

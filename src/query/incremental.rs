@@ -121,6 +121,11 @@ impl Query {
         self.mode
     }
 
+    /// Append mode: a row once, never changed; its rows are in no state.
+    pub fn gives_out_for_good(&self) -> bool {
+        self.mode == OutputMode::Append
+    }
+
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
