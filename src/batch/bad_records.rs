@@ -3,14 +3,14 @@
 use std::{
     fs::File,
     io::{BufWriter, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use serde::Serialize;
 
 use crate::{
     format::BadRecord,
-    model::{BatchId, Error, Generation, Result},
+    model::{BatchId, Error, Result},
 };
 
 #[derive(Serialize)]
@@ -32,22 +32,18 @@ pub(super) struct FileRecords<'a> {
     pub omitted: u64,
 }
 
-/// Where a batch's bad records are: a function of its address, so that writing them again changes nothing.
-pub fn path(folder: &Path, batch: BatchId, generation: Generation) -> PathBuf {
-    folder.join(format!("{:08}@{}.jsonl", batch.0, generation.0))
-}
-
-/// Writes a batch's bad records durably; nothing where there are none.
+/// Writes a batch's bad records durably to `target`, a function of the batch's address, so that writing them again
+/// changes nothing; nothing where there are none.
 ///
 /// # Errors
 /// Of kind `Failed`, naming the file.
-pub(super) fn write(folder: &Path, batch: BatchId, generation: Generation, files: &[FileRecords<'_>]) -> Result<()> {
+pub(super) fn write(target: &Path, batch: BatchId, files: &[FileRecords<'_>]) -> Result<()> {
     if files.iter().all(|file| file.records.is_empty() && file.omitted == 0) {
         return Ok(());
     }
-    let target = path(folder, batch, generation);
-    let temporary = target.with_extension("jsonl.tmp");
+    let temporary = target.with_extension("tmp");
     let written = || -> std::io::Result<()> {
+        let folder = target.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
         let mut out = BufWriter::new(File::create(&temporary)?);
         for file in files {
@@ -65,8 +61,8 @@ pub(super) fn write(folder: &Path, batch: BatchId, generation: Generation, files
             }
         }
         out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-        std::fs::rename(&temporary, &target)?;
+        std::fs::rename(&temporary, target)?;
         File::open(folder)?.sync_all()
     };
-    written().map_err(|error| Error::io(format!("the bad records of batch {batch} cannot be written"), &target, &error))
+    written().map_err(|error| Error::io(format!("the bad records of batch {batch} cannot be written"), target, &error))
 }

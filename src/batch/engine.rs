@@ -1,22 +1,24 @@
 //! A job at work: its queries, sources, sinks and checkpoint, opened together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
+    clock::{now_us, unique_id},
     input::{Inputs, absolute},
     outputs::Outputs,
+    view::make_absolute,
 };
 use crate::{
     checkpoint::{Checkpoint, Genesis, OpenOptions},
-    job::{JobSpec, SinkSpec},
-    model::{BatchPlan, Error, Faults, Place, Result},
+    job::{JobSpec, SinkConnector, SinkSpec},
+    model::{BatchPlan, Faults, OutputMode, Result},
     progress::LateProgress,
     query::JobQueries,
     sink::Sink,
 };
 
 /// Makes the sink of a query; the caller knows where a console writes.
-pub type MakeSink<'a> = &'a mut dyn FnMut(&SinkSpec, crate::model::OutputMode) -> Result<Box<dyn Sink>>;
+pub type MakeSink<'a> = &'a mut dyn FnMut(&SinkSpec, OutputMode) -> Result<Box<dyn Sink>>;
 
 /// What an engine is opened with.
 #[derive(Debug, Clone)]
@@ -51,31 +53,31 @@ impl Engine {
     ///
     /// # Errors
     /// Of kind `Usage` for the job, `Refused` for the checkpoint or a sink's place.
-    pub fn open(job: JobSpec, options: EngineOptions, make_sink: MakeSink<'_>) -> Result<Engine> {
+    pub fn open(mut job: JobSpec, options: EngineOptions, make_sink: MakeSink<'_>) -> Result<Engine> {
+        let EngineOptions { checkpoint: dir, threads, accept_change, faults } = options;
+        let log_options = OpenOptions { faults: faults.clone(), settings: job.settings.clone() };
         let queries = JobQueries::plan(&job)?;
+        let (checkpoint, inputs) = if Checkpoint::exists(&dir) {
+            let mut checkpoint = Checkpoint::open(&dir, log_options)?;
+            super::open::same_job(&mut checkpoint, &job, &queries, accept_change)?;
+            make_absolute(&mut job, &checkpoint.history().genesis().roots.iter().cloned().collect());
+            let inputs = Inputs::open(&job, &queries)?;
+            (checkpoint, inputs)
+        } else {
+            let inputs = Inputs::open(&job, &queries)?;
+            (Checkpoint::create(&dir, genesis(&job, &queries, unique_id(), now_us())?, log_options)?, inputs)
+        };
         let mut sinks = Vec::with_capacity(job.queries.len());
         for (spec, query) in job.queries.iter().zip(&queries.queries) {
             sinks.push(make_sink(job.sink_of(spec), query.mode())?);
         }
-        let EngineOptions { checkpoint: dir, threads, accept_change, faults } = options;
-        let settings = job.settings.clone();
-        let log_options = OpenOptions { faults: faults.clone(), settings };
-        let (checkpoint, inputs) = if Checkpoint::exists(&dir) {
-            let mut checkpoint = Checkpoint::open(&dir, log_options)?;
-            super::open::same_job(&mut checkpoint, &job, &queries, accept_change)?;
-            let inputs = Inputs::open(&job, &queries, &|source, path| kept_path(&checkpoint, source, path))?;
-            (checkpoint, inputs)
-        } else {
-            let inputs = Inputs::open(&job, &queries, &|_, _| None)?;
-            (Checkpoint::create(&dir, genesis(&job, &queries)?, log_options)?, inputs)
-        };
         let mut engine = Engine {
             job,
             queries,
             inputs,
             outputs: Outputs::new(sinks, faults.clone()),
             checkpoint,
-            run_id: super::clock::unique_id(),
+            run_id: unique_id(),
             threads,
             faults,
             late: None,
@@ -99,32 +101,26 @@ impl Engine {
     }
 }
 
-fn genesis(job: &JobSpec, queries: &JobQueries) -> Result<Genesis> {
-    let mut roots = Vec::with_capacity(job.sources.len());
+/// What a new checkpoint is made for; `now_us`: microseconds since the Unix epoch.
+pub(super) fn genesis(job: &JobSpec, queries: &JobQueries, checkpoint_id: String, now_us: i64) -> Result<Genesis> {
+    let mut roots = Vec::with_capacity(job.sources.len() + job.sinks.len());
     for source in &job.sources {
-        roots.push((source.name.clone(), PathBuf::from(absolute(&source.files.path)?)));
+        roots.push((source.name.clone(), absolute(Path::new(&source.files.path))?));
+    }
+    for sink in &job.sinks {
+        if let SinkConnector::Files { path, .. } = &sink.connector {
+            roots.push((sink.name.clone(), absolute(path)?));
+        }
     }
     Ok(Genesis {
-        checkpoint_id: super::clock::unique_id(),
+        checkpoint_id,
         job_name: job.name.clone(),
         job_file: job.file.clone(),
         template: job.template.clone(),
         variables: job.variables.clone(),
         roots,
         identities: queries.identities(),
-        created_us: super::clock::now_us(),
+        created_us: now_us,
         forked_from: None,
     })
-}
-
-/// The absolute path that a relative one meant when the checkpoint was made.
-fn kept_path(checkpoint: &Checkpoint, source: &str, path: &str) -> Option<String> {
-    let genesis = checkpoint.history().genesis();
-    let (_, kept) = genesis.roots.iter().find(|(name, _)| name == source)?;
-    (!path.starts_with('/') && kept.ends_with(path.trim_start_matches("./"))).then(|| kept.to_string_lossy().into_owned())
-}
-
-/// Adds where it happened to an error that does not say so yet.
-pub(super) fn at_path(error: Error, path: &std::path::Path) -> Error {
-    error.at_if_none(Place::Path(path.to_owned()))
 }

@@ -1,12 +1,12 @@
 //! The sources of a job: what has arrived, what of it a batch takes, and reading it.
 
-use std::{collections::HashSet, path::Path};
+use std::path::{Path, PathBuf};
 
 use crate::{
     job::JobSpec,
-    model::{Error, InputPath, PlannedFile, Result, SourceInput},
+    model::{Error, PlannedFile, Result, SourceInput},
     query::JobQueries,
-    source::{FilesSource, Limits, Listing, Next, ReadFile, Seen, next_files},
+    source::{Change, FilesSource, Limits, Listing, Next, ReadFile, Seen, Watch, next_files},
 };
 
 /// One source, and what of it was committed.
@@ -17,8 +17,10 @@ pub(super) struct Input {
     /// `logOffset` of the newest batch that took a file of it.
     pub offset: Option<u64>,
     limits: Limits,
-    /// With `--available-now`: the files that were there at the start.
-    fixed: Option<HashSet<InputPath>>,
+    /// With `--available-now`: what was there at the start.
+    fixed: Option<Listing>,
+    /// Set up when the job first waits for new files.
+    watch: Option<Watch>,
     /// Files that wait, as far as the last look told.
     pub waiting: u64,
 }
@@ -32,26 +34,23 @@ pub(super) struct Inputs {
 pub(super) type SourceRead = Vec<ReadFile>;
 
 impl Inputs {
-    /// Opens every source; `path` overrides where the job's own path is relative to another folder by now.
+    /// Opens every source.
     ///
     /// # Errors
     /// Of kind `Usage`, where a path is missing.
-    pub fn open(job: &JobSpec, queries: &JobQueries, path: &dyn Fn(&str, &str) -> Option<String>) -> Result<Inputs> {
+    pub fn open(job: &JobSpec, queries: &JobQueries) -> Result<Inputs> {
         let mut inputs = Vec::with_capacity(job.sources.len());
         for (index, spec) in job.sources.iter().enumerate() {
-            let mut spec = spec.clone();
-            if let Some(kept) = path(&spec.name, &spec.files.path) {
-                spec.files.path = kept;
-            }
-            let source = FilesSource::open(&spec, queries.needed_columns(index).to_vec())
+            let source = FilesSource::open(spec, queries.needed_columns(index).to_vec())
                 .map_err(|error| error.at_if_none(job.place(spec.files.path_at)))?;
             inputs.push(Input {
                 name: spec.name.clone(),
                 source,
                 seen: Seen::default(),
                 offset: None,
-                limits: Limits::from(&spec.files),
+                limits: Limits::of(&spec.files),
                 fixed: None,
+                watch: None,
                 waiting: 0,
             });
         }
@@ -64,8 +63,7 @@ impl Inputs {
     /// Of kind `Failed`, where a folder cannot be listed.
     pub fn fix(&mut self) -> Result<()> {
         for input in &mut self.inputs {
-            let listing = input.source.list()?;
-            input.fixed = Some(listing.files.into_iter().map(|file| file.identity).collect());
+            input.fixed = Some(input.source.list()?);
         }
         Ok(())
     }
@@ -106,6 +104,18 @@ impl Inputs {
         }
     }
 
+    /// Waits for a change in any source, at most so long, and no longer than until `stop` says so.
+    pub fn wait(&mut self, longest: std::time::Duration, stop: &dyn Fn() -> bool) {
+        // One source is watched by its hint; with several, each gets an equal part of the time.
+        let share = longest / u32::try_from(self.inputs.len().max(1)).unwrap_or(u32::MAX);
+        for input in &mut self.inputs {
+            let watch = input.watch.get_or_insert_with(|| input.source.watch());
+            if watch.wait(share, stop) {
+                return;
+            }
+        }
+    }
+
     pub fn find(&self, source: &str) -> Result<&Input> {
         self.inputs.iter().find(|input| input.name == source).ok_or_else(|| {
             Error::refused(format!("the checkpoint's plan reads source '{source}', which is not in this job"))
@@ -116,17 +126,31 @@ impl Inputs {
 
 impl Input {
     fn next(&mut self, ignore_limits: bool, notice: &mut dyn FnMut(String)) -> Result<SourceInput> {
-        let Listing { mut files, skipped } = self.source.list()?;
-        if let Some(fixed) = &self.fixed {
-            files.retain(|file| fixed.contains(&file.identity));
-        }
-        let limits = if ignore_limits { self.limits.ignored() } else { self.limits };
-        let next: Next = next_files(&Listing { files, skipped }, &mut self.seen, limits);
-        for message in next.notices {
-            notice(format!("source '{}': {message}", self.name));
-        }
-        self.waiting = next.more.files + next.files.len() as u64;
+        let limits = if ignore_limits { self.limits.without_size() } else { self.limits };
+        let next = match &self.fixed {
+            Some(listing) => next_files(listing, &self.seen, &limits),
+            None => next_files(&self.source.list()?, &self.seen, &limits),
+        };
+        tell(&self.name, &next, notice);
+        self.seen.note_reported(&next);
+        self.waiting = next.more_files + next.files.len() as u64;
         Ok(planned(&self.name, self.offset, next.files))
+    }
+}
+
+/// What was not read, and why; each is told once.
+fn tell(source: &str, next: &Next, notice: &mut dyn FnMut(String)) {
+    for changed in &next.changed {
+        let what = match changed.change {
+            Change::Modified { size_bytes_before, size_bytes_now } => format!(
+                "was changed after it was committed ({size_bytes_before} bytes then, {size_bytes_now} now); it is not read again: give new rows a new file"
+            ),
+            Change::Gone => "was removed after it was committed; its rows stay counted".to_owned(),
+        };
+        notice(format!("source '{source}': {} {what}", changed.identity));
+    }
+    for skipped in &next.skipped {
+        notice(format!("source '{source}': {} is not read: {}", skipped.path, skipped.reason));
     }
 }
 
@@ -137,14 +161,12 @@ fn planned(source: &str, start: Option<u64>, files: Vec<PlannedFile>) -> SourceI
 }
 
 /// A path of the job file, absolute: relative ones are relative to the current directory, and the checkpoint keeps them
-/// absolute, so that a resume from elsewhere reads the same files.
-pub(super) fn absolute(path: &str) -> Result<String> {
-    if Path::new(path).is_absolute() {
-        return Ok(path.to_owned());
-    }
-    let here = std::env::current_dir().map_err(|error| Error::io("the current directory cannot be read", ".", &error))?;
-    let joined = here.join(path);
-    Ok(joined.to_string_lossy().into_owned())
+/// absolute, so that a resume from elsewhere reads and writes the same files.
+///
+/// # Errors
+/// Of kind `Failed`, where there is no current directory.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| Error::io("the path cannot be made absolute", path, &error))
 }
 
 #[cfg(test)]
@@ -153,6 +175,7 @@ mod tests {
 
     #[test]
     fn offsets_count_batches_that_took_a_file() {
+        use crate::model::InputPath;
         let file = PlannedFile {
             identity: InputPath(b"a".to_vec()),
             path: InputPath(b"a".to_vec()),

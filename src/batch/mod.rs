@@ -12,8 +12,11 @@
 //! ```
 
 mod bad_records;
+mod baseline;
+mod check;
 pub mod clock;
 mod engine;
+mod fork;
 mod input;
 mod one_batch;
 mod open;
@@ -21,9 +24,18 @@ mod outputs;
 mod recover;
 mod report;
 mod restore;
+mod rewind;
 mod run;
 mod trigger;
+mod verify;
+mod view;
 
-pub use engine::{Engine, EngineOptions};
+pub use baseline::baseline;
+pub use check::{QueryCheck, check, explain};
+pub use engine::{Engine, EngineOptions, MakeSink};
+pub use fork::fork;
+pub use rewind::{RewindOptions, RewindReport, parse_target, rewind};
 pub use run::{Event, RunOptions, Summary, run};
 pub use trigger::Trigger;
+pub use verify::{VerifyOptions, VerifyReport, verify};
+pub use view::{Diff, LogRow, Table, View};

@@ -149,7 +149,7 @@ impl Engine {
     /// and a second printing after a crash (console) need them.
     fn keeps_rows(&self, query: usize) -> bool {
         let connector = &self.job.sink_of(&self.job.queries[query]).connector;
-        self.queries.queries[query].mode() == OutputMode::Append
+        self.queries.queries[query].gives_out_for_good()
             && matches!(connector, SinkConnector::Memory | SinkConnector::Console)
     }
 
@@ -230,7 +230,6 @@ impl Engine {
                 });
             }
         }
-        let generation = self.checkpoint.history().generation();
-        bad_records::write(&self.checkpoint.bad_records_dir(), plan.batch, generation, &files)
+        bad_records::write(&self.checkpoint.bad_records_file(), plan.batch, &files)
     }
 }

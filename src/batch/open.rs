@@ -14,7 +14,7 @@ use crate::{
 pub(super) fn same_job(checkpoint: &mut Checkpoint, job: &JobSpec, queries: &JobQueries, accept: bool) -> Result<()> {
     let identities = queries.identities();
     let differences = fingerprint::differences(checkpoint.history().identities(), &identities);
-    fingerprint::check(&differences, accept)?;
+    fingerprint::refuse(&differences, accept)?;
     let text_changed = checkpoint.history().template() != job.template || checkpoint.history().variables() != &job.variables;
     let queries_changed = checkpoint.history().identities() != identities.as_slice();
     if text_changed || queries_changed {

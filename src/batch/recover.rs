@@ -78,7 +78,7 @@ impl Engine {
         let executor = self.queries.executor();
         let mut latest = Vec::with_capacity(self.queries.queries.len());
         for (index, query) in self.queries.queries.iter().enumerate() {
-            let shown = query.mode() == OutputMode::Complete && self.wants_rows(index);
+            let shown = self.replaces_output(index);
             latest.push(if shown { Some(query.result(&executor)?) } else { None });
         }
         self.outputs.abort()?;
@@ -89,6 +89,6 @@ impl Engine {
     /// Whether a query's sink is given rows (a memory sink's result lives in the checkpoint).
     pub(super) fn wants_rows(&self, query: usize) -> bool {
         let spec = &self.job.queries[query];
-        self.queries.queries[query].mode() == OutputMode::Append || self.job.sink_of(spec).connector != SinkConnector::Memory
+        self.queries.queries[query].gives_out_for_good() || self.job.sink_of(spec).connector != SinkConnector::Memory
     }
 }

@@ -97,7 +97,7 @@ impl Engine {
         let left = waiting.saturating_sub(input.files.len() as u64);
         let per_batch = (input.files.len() as u64).max(1);
         SourceProgress {
-            description: source.map_or_else(|| input.source.clone(), |source| source.source.description()),
+            description: source.map_or_else(|| input.source.clone(), |source| format!("FileStreamSource[{}]", source.source.root().display())),
             start_offset: offset(input.start),
             end_offset: offset(input.end),
             latest_offset: offset(input.end.map(|end| end + left.div_ceil(per_batch))),

@@ -62,7 +62,7 @@ pub fn run(job: JobSpec, options: RunOptions<'_>, make_sink: MakeSink<'_>, watch
     let mut started_us = None;
     let stopped = |summary: &Summary| stop.load(Ordering::Relaxed) || batches_max.is_some_and(|max| summary.batches >= max);
     while !stopped(&summary) {
-        pause(&engine, trigger.wait_before(started_us, now_us()), stop);
+        engine.pause(trigger.wait_before(started_us, now_us()), stop);
         if stopped(&summary) {
             break;
         }
@@ -71,7 +71,7 @@ pub fn run(job: JobSpec, options: RunOptions<'_>, make_sink: MakeSink<'_>, watch
         let Some((plan, origin, timings)) = engine.plan(trigger, began_us, since_last_us, watch)? else {
             match trigger.when_idle() {
                 Idle::End => break,
-                Idle::Wait(longest) => pause(&engine, longest, stop),
+                Idle::Wait(longest) => engine.inputs.wait(longest, &|| stop.load(Ordering::Relaxed)),
             }
             continue;
         };
@@ -87,17 +87,6 @@ pub fn run(job: JobSpec, options: RunOptions<'_>, make_sink: MakeSink<'_>, watch
     }
     engine.close()?;
     Ok(summary)
-}
-
-/// Waits, but no longer than until the job is stopped or something changes in a source.
-fn pause(engine: &Engine, longest: Duration, stop: &AtomicBool) {
-    if longest.is_zero() {
-        return;
-    }
-    match engine.inputs.inputs.first() {
-        Some(input) => input.source.wait(longest, stop),
-        None => std::thread::sleep(longest),
-    }
 }
 
 impl Engine {
@@ -135,6 +124,16 @@ impl Engine {
         let plan = BatchPlan { batch, batch_time_us: began_us, watermark_us: None, inputs };
         timings.query_planning_ms = lap.lap_ms();
         Ok(Some((plan, Origin::Fresh, timings)))
+    }
+
+    /// Waits for the next multiple of an interval, or until the job is stopped.
+    fn pause(&self, longest: Duration, stop: &AtomicBool) {
+        const SLICE: Duration = Duration::from_millis(50);
+        let mut left = longest;
+        while !left.is_zero() && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(left.min(SLICE));
+            left = left.saturating_sub(SLICE);
+        }
     }
 
     /// Files that wait before the first batch; replayed ones included.

@@ -1,4 +1,39 @@
 //! The log on disk.
+mod archive;
+mod bad_records;
+mod chain;
+mod codec;
+mod commit;
+mod disk;
+mod history;
+mod layout;
+mod lock;
+mod log_thread;
+mod open;
+mod part;
+mod payloads;
+mod policy;
+mod record;
+mod recovery;
+mod seal;
+mod server;
+mod sled_store;
+mod store;
+#[cfg(test)]
+mod tests;
+mod timeline;
+mod witness;
+mod writer;
+
+pub use commit::CommitDraft;
+pub use history::History;
+pub use open::Repair;
+pub use record::{
+    Accepted, Branch, Commit, ForkOrigin, Genesis, Payload, PayloadKind, PayloadPlace, PayloadRef, SeenFile, Snapshot,
+};
+pub use recovery::Recovery;
+pub use timeline::RestoreSteps;
+pub use writer::{Checkpoint, OpenOptions};
 
 /// Only a commit can make one, and only with one can a sink publish.
 #[derive(Debug)]

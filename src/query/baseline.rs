@@ -1,10 +1,11 @@
 //! The same queries over all the input at once, on plain DataFusion: what every streaming result is compared with.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use datafusion::{
     arrow::{datatypes::SchemaRef, record_batch::RecordBatch},
     catalog::MemTable,
+    logical_expr::LogicalPlan,
     physical_plan::collect,
 };
 
@@ -12,7 +13,7 @@ use super::{
     errors::running,
     feed::Rows,
     order,
-    plan::Planner,
+    plan::{Planner, columns_by_table},
     session,
     now::BatchTime,
 };
@@ -43,25 +44,59 @@ impl Baseline {
         self.planner.time.set(time_us);
     }
 
+    /// Which declared columns the queries need of each source, ascending, by source.
+    ///
+    /// # Errors
+    /// Of kind `Usage` where a query cannot be planned.
+    pub fn needed_columns(&self, job: &JobSpec) -> Result<Vec<Vec<usize>>> {
+        let mut needed = vec![BTreeSet::new(); job.sources.len()];
+        for query in 0..job.queries.len() {
+            let plan = self.optimised(job, query)?;
+            for (table, columns) in columns_by_table(&plan)? {
+                if let Some(source) = job.sources.iter().position(|source| source.name == table) {
+                    needed[source].extend(columns);
+                }
+            }
+        }
+        Ok(needed.into_iter().map(|columns| columns.into_iter().collect()).collect())
+    }
+
     /// Runs one query (by its index in the job) over what was fed.
     ///
     /// # Errors
     /// Of kind `Usage` where the query cannot be planned, `Failed` where it fails on the data.
-    pub fn run(&self, job: &JobSpec, query: usize) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        let spec = &job.queries[query];
-        let planning = self.planner.planning(job, spec);
-        let plan = self.planner.logical(&spec.sql).map_err(|error| planning.error(&error))?;
-        let aggregates = order::key_columns(&plan).iter().any(Option::is_some) || super::classify::classify(&plan).is_ok_and(|shape| shape.stateful);
-        let plan = if aggregates { order::complete(plan).map_err(|error| planning.error(&error))? } else { plan };
+    pub fn run(&self, job: &JobSpec, query: usize) -> Result<BatchResult> {
+        let optimised = self.optimised(job, query)?;
         let session = self.planner.context.state();
-        let optimised = session.optimize(&plan).map_err(|error| planning.error(&error))?;
-        let schema: SchemaRef = Arc::new(optimised.schema().as_arrow().clone());
         let rows = self.planner.runtime.block_on(async {
             let physical = session.query_planner().create_physical_plan(&optimised, &session).await?;
             collect(physical, session.task_ctx()).await
         });
-        Ok((schema, rows.map_err(|error| running(&spec.name, error))?))
+        Ok(BatchResult {
+            schema: Arc::new(optimised.schema().as_arrow().clone()),
+            keys: order::output_keys(&optimised),
+            rows: rows.map_err(|error| running(&job.queries[query].name, error))?,
+        })
     }
+
+    /// One query's plan, its order completed as the stream completes it.
+    fn optimised(&self, job: &JobSpec, query: usize) -> Result<LogicalPlan> {
+        let spec = &job.queries[query];
+        let planning = self.planner.planning(job, spec);
+        let plan = self.planner.logical(&spec.sql).map_err(|error| planning.error(&error))?;
+        let aggregates = order::aggregates(&plan);
+        let plan = if aggregates { order::complete(plan).map_err(|error| planning.error(&error))? } else { plan };
+        self.planner.context.state().optimize(&plan).map_err(|error| planning.error(&error))
+    }
+}
+
+/// A query's result over all the input.
+#[derive(Debug)]
+pub struct BatchResult {
+    pub schema: SchemaRef,
+    /// The columns that are the group key, in the order of the key.
+    pub keys: Vec<usize>,
+    pub rows: Vec<RecordBatch>,
 }
 
 /// Any SQL over named results, for `show --sql`.

@@ -26,7 +26,7 @@ use super::{
     classify::Shape,
     errors::running,
     feed::{Groups, Rows, Slot},
-    identity,
+    identity, order,
     plan::{Analysed, Executor},
 };
 use crate::{
@@ -57,6 +57,7 @@ pub struct Query {
     shape: Shape,
     identity: QueryIdentity,
     output_schema: SchemaRef,
+    key_columns: Vec<usize>,
     work: Work,
 }
 
@@ -85,6 +86,7 @@ impl Query {
     ) -> Result<Result<Query>, DataFusionError> {
         let Analysed { shape, mode, optimised } = analysed;
         let output_schema: SchemaRef = Arc::new(optimised.schema().as_arrow().clone());
+        let key_columns = order::output_keys(&optimised);
         let session = context.state();
         let physical = |plan: &LogicalPlan| runtime.block_on(session.query_planner().create_physical_plan(plan, &session));
         let (work, identity) = if shape.stateful {
@@ -103,7 +105,7 @@ impl Query {
         } else {
             (Work::Stateless(physical(&optimised)?), identity::stateless(&spec.name, mode, &optimised))
         };
-        Ok(Ok(Query { name: spec.name.clone(), source, mode, shape, identity, output_schema, work }))
+        Ok(Ok(Query { name: spec.name.clone(), source, mode, shape, identity, output_schema, key_columns, work }))
     }
 
     pub fn name(&self) -> &str {
@@ -119,6 +121,11 @@ impl Query {
         self.mode
     }
 
+    /// Append mode: a row once, never changed; its rows are in no state.
+    pub fn gives_out_for_good(&self) -> bool {
+        self.mode == OutputMode::Append
+    }
+
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
@@ -129,6 +136,11 @@ impl Query {
 
     pub fn output_schema(&self) -> &SchemaRef {
         &self.output_schema
+    }
+
+    /// The output columns that are the group key, in the order of the key.
+    pub fn key_columns(&self) -> &[usize] {
+        &self.key_columns
     }
 
     /// The schema of deltas and snapshots; `None` without state.

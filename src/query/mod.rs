@@ -25,7 +25,7 @@ mod text_numbers;
 #[cfg(test)]
 mod tests;
 
-pub use baseline::{Baseline, sql_over};
+pub use baseline::{Baseline, BatchResult, sql_over};
 pub use classify::Shape;
 pub use equal::{difference, diff_groups, GroupChange};
 pub use feed::{Rows, RowsIterator};

@@ -66,6 +66,28 @@ fn sortable(data_type: &DataType) -> bool {
     !data_type.is_nested()
 }
 
+/// Whether the result is one of groups, along the chain from its root: then its order is completed.
+pub(super) fn aggregates(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => true,
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::SubqueryAlias(_) => plan.inputs().into_iter().any(aggregates),
+        _ => false,
+    }
+}
+
+/// The output columns that are group keys, in the order of the key.
+pub(super) fn output_keys(plan: &LogicalPlan) -> Vec<usize> {
+    let keys = key_columns(plan);
+    let mut columns: Vec<(usize, usize)> = (0..).zip(keys).filter_map(|(column, key)| Some((key?, column))).collect();
+    columns.sort_unstable();
+    columns.dedup_by_key(|(key, _)| *key);
+    columns.into_iter().map(|(_, column)| column).collect()
+}
+
 /// For each output column: which group expression it is, if it is one unchanged.
 pub(super) fn key_columns(plan: &LogicalPlan) -> Vec<Option<usize>> {
     let width = plan.schema().fields().len();

@@ -59,7 +59,9 @@ impl JobQueries {
         for spec in &job.queries {
             let analysed = planner.analyse(job, spec)?;
             let source = planner.source_index(job, &analysed.shape);
-            needed[source].extend(columns_read(&analysed.optimised)?);
+            for (_, columns) in columns_by_table(&analysed.optimised)? {
+                needed[source].extend(columns);
+            }
             let planning = planner.planning(job, spec);
             let built = Query::build(&planner.context, &planner.runtime, spec, source, analysed);
             queries.push(built.map_err(|error| planning.error(&error))??);
@@ -196,18 +198,17 @@ impl Planner {
     }
 }
 
-/// Indexes of the declared columns that the optimised plan's scan yields.
-fn columns_read(plan: &LogicalPlan) -> Result<Vec<usize>> {
-    let mut columns = Vec::new();
-    let visited = plan.apply(|node| {
+/// Indexes of the declared columns that the optimised plan's scans yield, by table.
+pub(super) fn columns_by_table(plan: &LogicalPlan) -> Result<Vec<(String, Vec<usize>)>> {
+    let mut found = Vec::new();
+    let visited = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            match &scan.projection {
-                Some(projection) => columns.extend(projection),
-                None => columns.extend(0..scan.source.schema().fields().len()),
-            }
+            let all = || (0..scan.source.schema().fields().len()).collect();
+            let columns = scan.projection.clone().unwrap_or_else(all);
+            found.push((scan.table_name.table().to_owned(), columns));
         }
         Ok(TreeNodeRecursion::Continue)
     });
     visited.map_err(|error| Error::failed("a plan could not be walked").because(error.strip_backtrace()))?;
-    Ok(columns)
+    Ok(found)
 }

@@ -77,7 +77,7 @@ fn streamed_equals_batch(sql: &str) -> Result<()> {
     let input: Vec<RecordBatch> = (1..8).map(|seed| rows(&job, seed, if seed == 4 { 0 } else { 500 })).collect();
     let baseline = Baseline::new(&job)?;
     baseline.feed(0, Rows::Batches(Arc::new(input.clone())));
-    let (_, expected) = baseline.run(&job, 0)?;
+    let expected = baseline.run(&job, 0)?.rows;
 
     let mut live = JobQueries::plan(&job)?;
     let mut deltas = Vec::new();
@@ -159,7 +159,7 @@ fn an_odd_value_is_compared_as_text_and_never_fails() {
         batch.column(1).as_string::<i32>().iter().flatten().filter(|y| ["3", "6"].contains(y)).count() as i64
     };
     baseline.feed(0, Rows::Batches(Arc::new(vec![batch])));
-    let (_, found) = baseline.run(&job, 0).unwrap();
+    let found = baseline.run(&job, 0).unwrap().rows;
     use datafusion::arrow::{array::AsArray, datatypes::Int64Type};
     assert_eq!(found[0].column(0).as_primitive::<Int64Type>().value(0), expected);
     assert!(expected > 0);

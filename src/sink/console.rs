@@ -34,6 +34,13 @@ pub struct ConsoleTarget {
     pub format: ConsoleFormat,
 }
 
+impl ConsoleTarget {
+    /// Prints nowhere: for a sink that is only asked what it would do.
+    pub fn nowhere() -> ConsoleTarget {
+        ConsoleTarget { rows: Box::new(std::io::sink()), notices: Box::new(std::io::sink()), format: ConsoleFormat::Json }
+    }
+}
+
 impl fmt::Debug for ConsoleTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsoleTarget").field("format", &self.format).finish_non_exhaustive()

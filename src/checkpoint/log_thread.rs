@@ -1,0 +1,153 @@
+//! The one thread that owns the live log's database.
+//!
+//! sled can panic (disk full) and hang (a lost file of its own): every call runs here, under `catch_unwind`,
+//! and its caller waits only so long. After the first failure the store is given up: it is
+//! dropped without being closed, and then writes nothing more.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use super::store::LogStore;
+use crate::model::{Error, ErrorKind, Result};
+
+/// No call on a working disk takes this long.
+const ANSWER_SECONDS_MAX: u64 = 20;
+
+/// What the thread owns.
+struct Slot {
+    store: Option<Box<dyn LogStore>>,
+    /// The part of the log that the store holds.
+    part: u32,
+}
+
+type Job = Box<dyn FnOnce(&mut Slot) + Send>;
+
+/// Sends work to the thread; clones share the thread.
+#[derive(Clone)]
+pub(super) struct LogHandle {
+    jobs: Sender<Job>,
+}
+
+/// The thread itself; ends when it and all handles are dropped. The database is leaked unless it was closed.
+pub(super) struct LogThread {
+    handle: LogHandle,
+    thread: JoinHandle<()>,
+}
+
+impl LogThread {
+    /// Starts the thread, and opens the store of `part` in it.
+    pub fn start(part: u32, open: impl FnOnce() -> Result<Box<dyn LogStore>> + Send + 'static) -> Result<LogThread> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let thread = std::thread::Builder::new()
+            .name("checkpoint-log".to_owned())
+            .spawn(move || {
+                let mut slot = Slot { store: None, part };
+                queue.into_iter().for_each(|job| job(&mut slot));
+            })
+            .map_err(|error| Error::failed("cannot start the log's thread").because(error.to_string()))?;
+        let started = LogThread { handle: LogHandle { jobs }, thread };
+        started.replace(part, open)?;
+        Ok(started)
+    }
+
+    pub fn handle(&self) -> &LogHandle {
+        &self.handle
+    }
+
+    /// Opens another store in place of the present one, which is closed (where it fails, leaked).
+    pub fn replace(&self, part: u32, open: impl FnOnce() -> Result<Box<dyn LogStore>> + Send + 'static) -> Result<()> {
+        self.handle.in_thread("opening the live log", ErrorKind::Refused, move |slot| {
+            if let Some(old) = slot.store.take() {
+                old.close()?;
+            }
+            slot.store = Some(open()?);
+            slot.part = part;
+            Ok(())
+        })
+    }
+
+    /// Closes the database in good order and ends the thread.
+    pub fn close(self) -> Result<()> {
+        self.handle.in_thread("closing the live log", ErrorKind::Failed, |slot| match slot.store.take() {
+            Some(store) => store.close(),
+            None => Ok(()),
+        })?;
+        let LogThread { handle, thread } = self;
+        drop(handle);
+        // A reader's connection may hold a handle for a moment longer: then the thread ends by itself.
+        if thread.is_finished() {
+            thread.join().map_err(|_| Error::failed("the log's thread panicked"))?;
+        }
+        Ok(())
+    }
+}
+
+impl LogHandle {
+    /// Runs `work` on the store, in its thread. An error or a panic of `work` is the store's end.
+    pub fn write<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&mut dyn LogStore) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.in_thread(what, ErrorKind::Failed, move |slot| {
+            let mut store = slot.store.take().ok_or_else(stopped)?;
+            let value = work(store.as_mut())?;
+            slot.store = Some(store);
+            Ok(value)
+        })
+    }
+
+    /// Reads from the store, in its thread; `work` also gets the part's number.
+    pub fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn LogStore, u32) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.in_thread("reading the live log", ErrorKind::Refused, move |slot| {
+            let store = slot.store.as_ref().ok_or_else(stopped)?;
+            work(store.as_ref(), slot.part)
+        })
+    }
+
+    /// `panicked`: the kind of error that a panic becomes. While opening and reading it means that the bytes make no
+    /// sense (`Refused`), while writing that the disk does not take them (`Failed`).
+    fn in_thread<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        panicked: ErrorKind,
+        work: impl FnOnce(&mut Slot) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = mpsc::channel();
+        let job = move |slot: &mut Slot| {
+            let result = catch_unwind(AssertUnwindSafe(|| work(slot))).unwrap_or_else(|panic| {
+                slot.store = None;
+                Err(Error::new(panicked, format!("the log failed while {what}"))
+                    .because(panic_text(panic.as_ref()))
+                    .help("check that the disk works and has space, then run the job again: nothing committed is lost"))
+            });
+            if reply.send(result).is_err() {
+                tracing::warn!("{what} ended after its caller had given up");
+            }
+        };
+        self.jobs.send(Box::new(job)).map_err(|_| stopped())?;
+        match answer.recv_timeout(Duration::from_secs(ANSWER_SECONDS_MAX)) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Disconnected) => Err(stopped()),
+            Err(RecvTimeoutError::Timeout) => Err(Error::new(ErrorKind::Failed, format!("{what} takes too long"))
+                .because(format!("there was no answer within {ANSWER_SECONDS_MAX} seconds"))
+                .help("check the disk, then run the job again: nothing committed is lost")),
+        }
+    }
+}
+
+fn stopped() -> Error {
+    Error::failed("the log has stopped after an earlier failure").help("run the job again: nothing committed is lost")
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it panicked").to_owned()
+}

@@ -1,0 +1,114 @@
+//! From one part of the log to the next: the live one becomes a flat file, a fresh one begins with a base.
+//!
+//! Every step leaves a state that `open` completes: a temporary file is removed; a sealed part beside its live
+//! original is the truth; a live part beside an older one is.
+
+use std::path::PathBuf;
+
+use super::{
+    codec::{self, Envelope},
+    disk,
+    history::History,
+    layout::Layout,
+    log_thread::LogThread,
+    part::{self, Entries},
+    payloads::Placed,
+    record::{Base, Payload, PayloadKind, Record, SeenSegment},
+    sled_store::SledStore,
+    store::{self, LogStore},
+};
+use crate::model::{CrashPoint, Error, Faults, Result};
+
+/// Lists of files are merged into one beyond this number.
+const SEEN_SEGMENTS_MAX: usize = 64;
+
+/// A record ready to be stored, and its entry.
+pub(super) struct Ready {
+    pub envelope: Envelope,
+    pub entry: (u64, Vec<u8>),
+}
+
+impl Ready {
+    /// The next record of a history.
+    pub fn next(history: &History, record: Record, inline: &[u8]) -> Result<Ready> {
+        let (seq, prev) = (history.next_seq, history.head);
+        let (bytes, hash) = codec::encode(seq, prev, &record, inline)?;
+        Ok(Ready { envelope: Envelope { seq, prev, hash, record }, entry: (seq, bytes) })
+    }
+}
+
+/// The base that begins the next part. Files that were read since the last one get a list of their own, durable.
+pub(super) fn next_base(layout: &Layout, history: &History) -> Result<Ready> {
+    let mut seen = history.segments.clone();
+    let mut covered = usize::try_from(seen.iter().map(|segment| segment.keep).sum::<u64>()).unwrap_or(usize::MAX);
+    if seen.len() >= SEEN_SEGMENTS_MAX {
+        seen.clear();
+        covered = 0;
+    }
+    let fresh = history.seen.get(covered..).unwrap_or_default();
+    if !fresh.is_empty() {
+        let bytes = codec::to_bytes(&fresh)?;
+        let payload = Payload { query: String::new(), kind: PayloadKind::Seen, bytes };
+        let mut placed = Placed::default();
+        placed.add(layout, history.next_seq, &payload)?;
+        placed.finish(layout)?;
+        seen.extend(placed.refs.into_iter().map(|payload| SeenSegment { payload, keep: fresh.len() as u64 }));
+    }
+    let base = Base { genesis: (*history.genesis).clone(), standing: history.standing(), seen };
+    Ready::next(history, Record::Base(base), &[])
+}
+
+/// Makes `history` one that begins at the base, which it must be at the end of.
+pub(super) fn go_on_from(history: &mut History, envelope: &Envelope) -> Result<()> {
+    let no_lists = &mut |_: &SeenSegment| Err(Error::failed("a base in the middle of a log loads nothing"));
+    history.apply(envelope, no_lists)?;
+    if let Record::Base(base) = &envelope.record {
+        history.forget_before(base);
+    }
+    Ok(())
+}
+
+/// Writes the sealed part, durably.
+pub(super) fn write_part(layout: &Layout, number: u32, entries: &Entries, faults: &Faults) -> Result<()> {
+    let path = layout.sealed(number);
+    let temporary = path.with_added_extension("tmp");
+    disk::write_file(&temporary, &part::encode(number, entries)?)?;
+    faults.reach(CrashPoint::SealWritten)?;
+    disk::rename(&temporary, &path)?;
+    faults.reach(CrashPoint::Sealed)
+}
+
+/// Makes a database with these entries under a temporary name, durable, then puts it in place.
+fn build(path: PathBuf, entries: &Entries, faults: &Faults, built: Option<CrashPoint>) -> Result<Box<dyn LogStore>> {
+    let temporary = path.with_added_extension("tmp");
+    disk::remove(&temporary)?;
+    disk::make_folder(&temporary)?;
+    let mut store = SledStore::open(&temporary)?;
+    for (seq, entry) in entries {
+        store::append(&mut store, *seq, entry, &Faults::none())?;
+    }
+    disk::sync_tree(&temporary)?;
+    if let Some(point) = built {
+        faults.reach(point)?;
+    }
+    // The database stays open: sled keeps no path that it writes to, only the file.
+    disk::rename(&temporary, &path)?;
+    store.moved(&path);
+    Ok(Box::new(store))
+}
+
+/// Builds a live part and starts the log's thread on it.
+pub(super) fn start_part(
+    number: u32,
+    path: PathBuf,
+    entries: Entries,
+    faults: Faults,
+    built: CrashPoint,
+) -> Result<LogThread> {
+    LogThread::start(number, move || build(path, &entries, &faults, Some(built)))
+}
+
+/// Builds a live part and lets the log's thread go on with it.
+pub(super) fn replace_part(thread: &LogThread, number: u32, path: PathBuf, entry: (u64, Vec<u8>)) -> Result<()> {
+    thread.replace(number, move || build(path, &vec![entry], &Faults::none(), None))
+}
