@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{
     args::ProgressMode,
     numbers::{count, grouped, short},
-    streams::say,
+    streams::{say, say_as_it_is},
 };
 use crate::{
     batch::{Event, Summary},
@@ -93,7 +93,7 @@ impl Reporter {
             }
             How::Lines => say(&batch_line(progress, files_left)),
             How::Json => match serde_json::to_string(progress) {
-                Ok(text) => say(&text),
+                Ok(text) => say_as_it_is(&text),
                 Err(cause) => {
                     let error = Error::failed("a progress object cannot be written").because(cause.to_string());
                     self.failed = Some(error);
