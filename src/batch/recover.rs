@@ -4,7 +4,7 @@ use super::{engine::Engine, outputs::Rows, restore};
 use crate::{
     checkpoint::{Recovery, RestoreSteps},
     job::SinkConnector,
-    model::{BatchId, OutputMode, Result},
+    model::{BatchId, Result},
 };
 
 impl Engine {

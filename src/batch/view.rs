@@ -8,7 +8,7 @@ use super::restore;
 use crate::{
     checkpoint::{Commit, PayloadKind, Reader},
     job::{self, JobSpec, RowFormat, SinkConnector, Variables},
-    model::{BatchAddress, BatchId, Error, OutputMode, Result},
+    model::{BatchAddress, BatchId, Error, Result},
     progress::{LateProgress, Progress},
     query::{self, GroupChange, JobQueries},
     sink, state,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use datafusion::{
-    common::tree_node::{TreeNode, TreeNodeRecursion},
+    common::tree_node::TreeNodeRecursion,
     datasource::ViewTable,
     execution::TaskContext,
     logical_expr::{DdlStatement, LogicalPlan},
