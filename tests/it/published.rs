@@ -105,7 +105,12 @@ fn the_fixture_has_the_known_answer_after_every_file() {
     scratch.add((flow("c", "443") + &flow("a", "443")).as_bytes());
     let summary = scratch.run(Faults::none(), 1).unwrap();
     assert_eq!((summary.batches, summary.rows, summary.bad_rows), (4, 9, 1));
-    let expected = [vec![("a", 1), ("b", 1)], vec![("a", 1), ("b", 1)], vec![("b", 3), ("a", 1)], vec![("b", 3), ("a", 2), ("c", 1)]];
+    let expected = [
+        vec![("a", 1), ("b", 1)],
+        vec![("a", 1), ("b", 1)],
+        vec![("b", 3), ("a", 1)],
+        vec![("b", 3), ("a", 2), ("c", 1)],
+    ];
     let view = scratch.view();
     for (batch, expected) in expected.iter().enumerate() {
         let expected: Vec<String> =
@@ -119,6 +124,8 @@ fn the_fixture_has_the_known_answer_after_every_file() {
         .map(|row| (row.progress.batch_id, row.progress.sources[0].end_offset.map(|offset| offset.log_offset)))
         .collect();
     assert_eq!(offsets, BTreeMap::from([(0, Some(0)), (1, Some(1)), (2, Some(2)), (3, Some(3))]));
-    let report = batch::verify(&scratch.checkpoint(), &VerifyOptions { batch: true, every: true, threads: 1 }, &mut |_| {}).unwrap();
+    let report =
+        batch::verify(&scratch.checkpoint(), &VerifyOptions { batch: true, every: true, threads: 1 }, &mut |_| {})
+            .unwrap();
     assert_eq!((report.findings, report.notes), (vec![], vec![]));
 }
