@@ -15,7 +15,7 @@ use super::{
     timeline::RestoreSteps,
     wire,
 };
-use crate::model::{BatchAddress, BatchId, Error, ErrorKind, Place, Result};
+use crate::model::{BatchAddress, BatchId, Error, Place, Result};
 
 /// How often, and how long apart, a reader tries.
 const TRIES: u32 = 60;
@@ -39,9 +39,12 @@ impl Reader {
             return Err(no_log(&layout));
         }
         retrying(&layout, || {
-            let Some((source, _lock)) = Source::find(&layout)? else { return Ok(None) };
-            let archive = Archive::assemble(&layout, source.part, source.entries)?;
-            Ok(Some(Reader { archive, layout: layout.clone(), damage: source.damage }))
+            let Some((source, _lock)) = Source::find(&layout)? else { return Ok(Attempt::Busy) };
+            match Archive::assemble(&layout, source.part, source.entries) {
+                Ok(archive) => Ok(Attempt::Done(Reader { archive, layout: layout.clone(), damage: source.damage })),
+                Err(error) if source.running => Ok(Attempt::Moved(error)),
+                Err(error) => Err(error),
+            }
         })
     }
 
@@ -75,17 +78,6 @@ impl Reader {
     /// The oldest batch that can be addressed; `None`: all.
     pub fn horizon(&self) -> Option<BatchId> {
         self.archive.history.horizon()
-    }
-
-    /// The commits that led to a batch, itself included, oldest first; as far back as they are retained.
-    ///
-    /// # Errors
-    /// Of kind `Usage`, naming the batches that exist.
-    pub fn timeline(&self, address: BatchAddress) -> Result<Vec<Arc<Commit>>> {
-        let target = self.archive.history.find(address)?;
-        let mut commits: Vec<_> = self.archive.history.lineage(target).cloned().collect();
-        commits.reverse();
-        Ok(commits)
     }
 
     /// What must be merged, in order, to get the state at a batch.
@@ -142,16 +134,23 @@ impl Source {
     }
 }
 
-/// Tries until there is an answer: a file may vanish between its being listed and being read, and the owner may be
-/// starting or stopping.
-pub(super) fn retrying<T>(layout: &Layout, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+/// How an attempt to read a checkpoint ended.
+pub(super) enum Attempt<T> {
+    Done(T),
+    /// Its owner does not answer: it is starting or stopping.
+    Busy,
+    /// A running job sealed or dropped what was being read; or so it seems.
+    Moved(Error),
+}
+
+/// Tries until there is an answer, or for a few seconds.
+pub(super) fn retrying<T>(layout: &Layout, mut attempt: impl FnMut() -> Result<Attempt<T>>) -> Result<T> {
     let mut last = None;
     for _ in 0..TRIES {
-        match attempt() {
-            Ok(Some(value)) => return Ok(value),
-            Ok(None) => {}
-            Err(error) if is_gone(&error) => last = Some(error),
-            Err(error) => return Err(error),
+        match attempt()? {
+            Attempt::Done(value) => return Ok(value),
+            Attempt::Busy => {}
+            Attempt::Moved(error) => last = Some(error),
         }
         std::thread::sleep(PAUSE);
     }
@@ -161,8 +160,4 @@ pub(super) fn retrying<T>(layout: &Layout, mut attempt: impl FnMut() -> Result<O
             .because("it holds the lock, but nothing listens on the checkpoint's socket")
             .help("try again; if it persists, stop the job first")
     }))
-}
-
-fn is_gone(error: &Error) -> bool {
-    error.kind() == ErrorKind::Failed && error.why() == Some(&std::io::Error::from_raw_os_error(libc::ENOENT).to_string())
 }

@@ -13,7 +13,7 @@ use super::{
     history::History,
     layout::Layout,
     open, part, payloads,
-    reader::{Source, retrying},
+    reader::{Attempt, Source, retrying},
     record::{PayloadPlace, PayloadRef, Record, state_file_seq},
     witness::Witness,
 };
@@ -26,7 +26,7 @@ pub struct Finding {
     pub path: Option<PathBuf>,
     /// The batch that suffers.
     pub batch: Option<BatchId>,
-    /// A leftover of a crash that the next start removes, not damage.
+    /// A leftover of a crash that a later start or snapshot removes, not damage.
     pub harmless: bool,
 }
 
@@ -54,10 +54,13 @@ pub fn verify(dir: &Path) -> Result<Vec<Finding>> {
         return Err(no_log(&layout));
     }
     retrying(&layout, || {
-        let Some((source, _lock)) = Source::find(&layout)? else { return Ok(None) };
-        let mut inspection = Inspection { layout: &layout, findings: Vec::new() };
-        inspection.whole(source)?;
-        Ok(Some(inspection.findings))
+        let Some((source, _lock)) = Source::find(&layout)? else { return Ok(Attempt::Busy) };
+        let (running, mut inspection) = (source.running, Inspection { layout: &layout, findings: Vec::new() });
+        match inspection.whole(source) {
+            Ok(()) => Ok(Attempt::Done(inspection.findings)),
+            Err(error) if running => Ok(Attempt::Moved(error)),
+            Err(error) => Err(error),
+        }
     })
 }
 
@@ -165,12 +168,12 @@ impl Inspection<'_> {
     fn orphans(&mut self, named: &BTreeSet<String>, next_seq: u64, running: bool) -> Result<()> {
         for path in disk::list(&self.layout.state())? {
             let name = disk::name_of(&path);
-            let uncommitted = state_file_seq(&name).is_some_and(|seq| seq >= next_seq);
-            if named.contains(&name) || (uncommitted && running) {
-                continue;
+            // A running job writes a file before the record that names it.
+            let coming = running && state_file_seq(&name).is_some_and(|seq| seq >= next_seq);
+            if !named.contains(&name) && !coming {
+                let what = "no record names this file".to_owned();
+                self.findings.push(Finding { what, path: Some(path), batch: None, harmless: true });
             }
-            let what = "no record names this file".to_owned();
-            self.findings.push(Finding { what, path: Some(path), batch: None, harmless: uncommitted });
         }
         Ok(())
     }
