@@ -38,9 +38,7 @@ pub fn rewind(args: RewindArgs) -> Result<(), Failure> {
 }
 
 pub fn fork(args: ForkArgs) -> Result<(), Failure> {
-    let address = batch::fork(&args.checkpoint, args.at, &args.new, args.set.values(), &mut |spec, mode| {
-        Ok(sink::make_sink(spec, mode, || CONSOLE.target(None)))
-    })?;
+    let address = batch::fork(&args.checkpoint, args.at, &args.new, args.set.values())?;
     let mut out = data();
     let (new, old) = (args.new.display().to_string(), args.checkpoint.display().to_string());
     writeln!(out, "{} begins with batch {address} of {}", printable(&new), printable(&old))?;
