@@ -233,7 +233,7 @@ impl Constant {
         let token = Token::new(Shape::Text, 0, self.text.len());
         let mut column = Column::new(&self.data_type, rows);
         for _ in 0..rows {
-            column.push(self.value, token, self.text.as_bytes());
+            column.push(&self.value, &token, self.text.as_bytes());
         }
         column
             .finish(0)
