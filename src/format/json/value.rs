@@ -324,6 +324,21 @@ mod tests {
     }
 
     #[test]
+    fn the_cheap_check_says_what_parsing_says() {
+        for digits in 1..400 {
+            for text in ["9".repeat(digits), format!("-{}.5", "3".repeat(digits)), format!("0.{}", "0".repeat(digits))]
+            {
+                let (end, shape) = scan::number(text.as_bytes(), 0).unwrap();
+                let token = Token::new(shape, 0, end);
+                for kind in [Kind::Float32, Kind::Float64, Kind::Integer { bits: 64 }, Kind::Text] {
+                    let parsed = kind.parse(token, text.as_bytes(), &mut Parsed::Null);
+                    assert_eq!(kind.accepts(token, text.as_bytes()), parsed, "{text} as {kind:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn dates_are_year_month_day_and_exist() {
         assert_eq!(date(b"1970-01-01"), Some(0));
         assert_eq!(date(b"2024-02-29"), Some(19_782));
