@@ -56,7 +56,10 @@ pub(super) fn write(target: &Path, batch: BatchId, files: &[FileRecords<'_>]) ->
             if file.omitted > 0 {
                 let reason = format!("{} more bad records of this file are counted, not listed", file.omitted);
                 let (source, name) = (file.source, file.file.as_str());
-                serde_json::to_writer(&mut out, &Line { source, file: name, line: 0, byte: 0, reason: &reason, text: "" })?;
+                serde_json::to_writer(
+                    &mut out,
+                    &Line { source, file: name, line: 0, byte: 0, reason: &reason, text: "" },
+                )?;
                 out.write_all(b"\n")?;
             }
         }

@@ -20,7 +20,8 @@ pub fn baseline(job: &JobSpec, threads: usize, now_us: i64, notice: &mut dyn FnM
     let bad = Arc::new(BadRows::default());
     for (index, columns) in baseline.needed_columns(job)?.into_iter().enumerate() {
         let spec = &job.sources[index];
-        let source = FilesSource::open(spec, columns).map_err(|error| error.at_if_none(job.place(spec.files.path_at)))?;
+        let source =
+            FilesSource::open(spec, columns).map_err(|error| error.at_if_none(job.place(spec.files.path_at)))?;
         let listing = source.list()?;
         for skipped in &listing.skipped {
             notice(format!("source '{}': {} is not read: {}", spec.name, skipped.path, skipped.reason));

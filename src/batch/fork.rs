@@ -56,7 +56,11 @@ fn payloads(view: &View, queries: &JobQueries, at: BatchAddress) -> Result<Vec<P
     for (index, query) in queries.queries.iter().enumerate() {
         let name = query.name().to_owned();
         if let (Some(schema), Some(whole)) = (query.state_schema(), query.whole_state()?) {
-            payloads.push(Payload { query: name.clone(), kind: PayloadKind::State, bytes: state::encode(schema, &[whole])? });
+            payloads.push(Payload {
+                query: name.clone(),
+                kind: PayloadKind::State,
+                bytes: state::encode(schema, &[whole])?,
+            });
         }
         let connector = &view.job().sinks[view.job().queries[index].sink].connector;
         if query.gives_out_for_good() && !matches!(connector, SinkConnector::Files { .. }) {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     checkpoint::{CommitDraft, Payload, PayloadKind},
     job::{FormatSpec, SinkConnector},
-    model::{BatchPlan, CrashPoint, Error, ErrorKind, OutputMode, Place, Result, StagedOutput},
+    model::{BatchPlan, CrashPoint, Error, ErrorKind, Place, Result, StagedOutput},
     progress::{LateProgress, Progress},
     query::{self, Step},
     state,

@@ -15,10 +15,11 @@ pub(super) fn same_job(checkpoint: &mut Checkpoint, job: &JobSpec, queries: &Job
     let identities = queries.identities();
     let differences = fingerprint::differences(checkpoint.history().identities(), &identities);
     fingerprint::refuse(&differences, accept)?;
-    let text_changed = checkpoint.history().template() != job.template || checkpoint.history().variables() != &job.variables;
+    let text_changed =
+        checkpoint.history().template() != job.template || checkpoint.history().variables() != &job.variables;
     let queries_changed = checkpoint.history().identities() != identities.as_slice();
     if text_changed || queries_changed {
-        checkpoint.accept(differences, identities, job.template.clone(), job.variables.clone())?;
+        checkpoint.accept(differences, identities, (job.template.clone(), job.variables.clone()))?;
     }
     Ok(())
 }

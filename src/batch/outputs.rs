@@ -70,7 +70,13 @@ impl Outputs {
     }
 
     /// Makes invisible what batches after `keep` published; `latest`: the rows of the result as of `keep`.
-    pub fn retract(&mut self, permit: &CommitPermit, queries: &JobQueries, keep: Option<BatchId>, latest: &[Rows]) -> Result<()> {
+    pub fn retract(
+        &mut self,
+        permit: &CommitPermit,
+        queries: &JobQueries,
+        keep: Option<BatchId>,
+        latest: &[Rows],
+    ) -> Result<()> {
         for (query, sink) in self.sinks.iter_mut().enumerate() {
             let output = keep.map(|batch| output(queries, query, batch, &latest[query]));
             sink.retract(permit, keep, output.as_ref())?;

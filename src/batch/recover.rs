@@ -4,7 +4,7 @@ use super::{engine::Engine, outputs::Rows, restore};
 use crate::{
     checkpoint::{Recovery, RestoreSteps},
     job::SinkConnector,
-    model::{BatchId, OutputMode, Result},
+    model::{BatchId, Result},
 };
 
 impl Engine {
@@ -63,7 +63,8 @@ impl Engine {
 
     fn publish_again(&mut self) -> Result<()> {
         let rows = self.restore_newest(true)?;
-        let (Some(permit), Some(newest)) = (self.checkpoint.newest_permit(), self.checkpoint.history().newest().cloned())
+        let (Some(permit), Some(newest)) =
+            (self.checkpoint.newest_permit(), self.checkpoint.history().newest().cloned())
         else {
             return Ok(());
         };

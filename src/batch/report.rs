@@ -33,7 +33,8 @@ impl Engine {
         let rows: u64 = reads.iter().flatten().map(|read| read.read.rows).sum();
         let bad = reads.iter().flatten().filter(|read| read.read.bad_rows > 0);
         let since_ms = timings.since_last_us.map(|us| (us / 1000).max(0) as u64);
-        let sinks: Vec<SinkProgress> = (0..steps.len()).map(|query| self.sink_progress(query, &steps[query], staged)).collect();
+        let sinks: Vec<SinkProgress> =
+            (0..steps.len()).map(|query| self.sink_progress(query, &steps[query], staged)).collect();
         Progress {
             id: self.checkpoint.history().genesis().checkpoint_id.clone(),
             run_id: self.run_id.clone(),
@@ -55,7 +56,12 @@ impl Engine {
             },
             event_time: EventTime::default(),
             state_operators: self.state_operators(steps),
-            sources: plan.inputs.iter().zip(reads).map(|(input, reads)| self.source_progress(input, reads, since_ms)).collect(),
+            sources: plan
+                .inputs
+                .iter()
+                .zip(reads)
+                .map(|(input, reads)| self.source_progress(input, reads, since_ms))
+                .collect(),
             sink: sinks.first().cloned(),
             sinks,
             num_bad_rows: bad.clone().map(|read| read.read.bad_rows).sum(),
@@ -89,7 +95,12 @@ impl Engine {
             .collect()
     }
 
-    fn source_progress(&self, input: &crate::model::SourceInput, reads: &SourceRead, since_ms: Option<u64>) -> SourceProgress {
+    fn source_progress(
+        &self,
+        input: &crate::model::SourceInput,
+        reads: &SourceRead,
+        since_ms: Option<u64>,
+    ) -> SourceProgress {
         let offset = |offset: Option<u64>| offset.map(|log_offset| LogOffset { log_offset });
         let rows = reads.iter().map(|read| read.read.rows).sum();
         let source = self.inputs.inputs.iter().find(|source| source.name == input.source);
@@ -97,7 +108,10 @@ impl Engine {
         let left = waiting.saturating_sub(input.files.len() as u64);
         let per_batch = (input.files.len() as u64).max(1);
         SourceProgress {
-            description: source.map_or_else(|| input.source.clone(), |source| format!("FileStreamSource[{}]", source.source.root().display())),
+            description: source.map_or_else(
+                || input.source.clone(),
+                |source| format!("FileStreamSource[{}]", source.source.root().display()),
+            ),
             start_offset: offset(input.start),
             end_offset: offset(input.end),
             latest_offset: offset(input.end.map(|end| end + left.div_ceil(per_batch))),

@@ -80,7 +80,9 @@ fn report(view: &View, options: &RewindOptions) -> Result<RewindReport> {
         }
         invisible.push(match &sink.connector {
             SinkConnector::Console => format!("{}: console: what was printed stays; a notice says so", sink.name),
-            SinkConnector::Memory => format!("{}: memory: results after the batch are addressed by generation only", sink.name),
+            SinkConnector::Memory => {
+                format!("{}: memory: results after the batch are addressed by generation only", sink.name)
+            }
             SinkConnector::Files { path, .. } => {
                 let mut names: Vec<&str> = outputs.iter().map(|(_, output)| output.name.as_str()).collect();
                 names.dedup();

@@ -50,7 +50,12 @@ pub struct Summary {
 ///
 /// # Errors
 /// As the exit codes of the command line have it; what was committed stays committed.
-pub fn run(job: JobSpec, options: RunOptions<'_>, make_sink: MakeSink<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
+pub fn run(
+    job: JobSpec,
+    options: RunOptions<'_>,
+    make_sink: MakeSink<'_>,
+    watch: &mut dyn FnMut(Event<'_>),
+) -> Result<Summary> {
     let RunOptions { engine, trigger, batches_max, stop } = options;
     let mut engine = Engine::open(job, engine, make_sink)?;
     if trigger == Trigger::AvailableNow {
@@ -60,7 +65,8 @@ pub fn run(job: JobSpec, options: RunOptions<'_>, make_sink: MakeSink<'_>, watch
     watch(Event::Opened { newest: engine.checkpoint.history().newest().map(|commit| commit.batch()), files_waiting });
     let mut summary = Summary::default();
     let mut started_us = None;
-    let stopped = |summary: &Summary| stop.load(Ordering::Relaxed) || batches_max.is_some_and(|max| summary.batches >= max);
+    let stopped =
+        |summary: &Summary| stop.load(Ordering::Relaxed) || batches_max.is_some_and(|max| summary.batches >= max);
     while !stopped(&summary) {
         engine.pause(trigger.wait_before(started_us, now_us()), stop);
         if stopped(&summary) {
@@ -116,7 +122,8 @@ impl Engine {
         if let Some(plan) = self.checkpoint.history().pending().next().cloned() {
             return Ok(Some((plan, Origin::Replayed, timings)));
         }
-        let Some(inputs) = self.inputs.next(trigger.ignores_limits(), &mut |message| watch(Event::Notice(message)))? else {
+        let Some(inputs) = self.inputs.next(trigger.ignores_limits(), &mut |message| watch(Event::Notice(message)))?
+        else {
             return Ok(None);
         };
         timings.latest_offset_ms = lap.lap_ms();

@@ -115,7 +115,10 @@ impl<'a> Walk<'a> {
             let (Some(schema), Some(whole)) = (query.state_schema(), query.whole_state()?) else { continue };
             if state::encode(schema, &[whole])? != reader.read_payload(payload)? {
                 let batch = commit.batch();
-                report.findings.push(format!("the snapshot of query '{}' at batch {batch} is not the fold of its deltas", query.name()));
+                report.findings.push(format!(
+                    "the snapshot of query '{}' at batch {batch} is not the fold of its deltas",
+                    query.name()
+                ));
             }
         }
         Ok(())
@@ -129,7 +132,13 @@ impl<'a> Walk<'a> {
             let Some(begins) = begins(self.view, &job.queries[index].name, &mut self.notes) else { continue };
             let query = &self.queries.queries[index];
             if query.shape().batch_time {
-                note(&mut self.notes, format!("query '{}' uses now(): its result depends on when each batch ran, so it has no batch result", query.name()));
+                note(
+                    &mut self.notes,
+                    format!(
+                        "query '{}' uses now(): its result depends on when each batch ran, so it has no batch result",
+                        query.name()
+                    ),
+                );
                 continue;
             }
             for (source, files) in sources.iter().enumerate() {
@@ -145,7 +154,11 @@ impl<'a> Walk<'a> {
             };
             report.results_compared += 1;
             if let Some(difference) = query::difference(&ours.rows, &expected.rows)? {
-                report.findings.push(format!("query '{}' at batch {} does not equal the batch result: {difference}", query.name(), at.batch));
+                report.findings.push(format!(
+                    "query '{}' at batch {} does not equal the batch result: {difference}",
+                    query.name(),
+                    at.batch
+                ));
             }
         }
         Ok(())
@@ -170,7 +183,10 @@ fn input(view: &View, threads: usize, notes: &mut Vec<String>) -> Result<Option<
                 }
             };
             if read.read.content_hash != seen.content_hash {
-                notes.push(format!("{} is no longer what batch {} read, so nothing is compared with it", seen.file.path, seen.batch));
+                notes.push(format!(
+                    "{} is no longer what batch {} read, so nothing is compared with it",
+                    seen.file.path, seen.batch
+                ));
                 return Ok(None);
             }
             files.push(FileRows { batch: seen.batch, rows: read.decoded.batches });
@@ -183,15 +199,25 @@ fn input(view: &View, threads: usize, notes: &mut Vec<String>) -> Result<Option<
 /// The first batch of a query; `None` where its filter was changed on the way, so that no batch result equals it.
 fn begins(view: &View, query: &str, notes: &mut Vec<String>) -> Option<BatchId> {
     let history = view.reader.history();
-    let changed = history.accepted().iter().find(|accepted| accepted.differences.iter().any(|difference| difference.query == query));
+    let changed = history
+        .accepted()
+        .iter()
+        .find(|accepted| accepted.differences.iter().any(|difference| difference.query == query));
     if let Some(accepted) = changed {
-        note(notes, format!("query '{query}' was changed at batch {} (--accept-change): it has no single batch result", accepted.from));
+        note(
+            notes,
+            format!(
+                "query '{query}' was changed at batch {} (--accept-change): it has no single batch result",
+                accepted.from
+            ),
+        );
         return None;
     }
     if history.genesis().identities.iter().any(|identity| identity.query == query) {
         return Some(BatchId::FIRST);
     }
-    let added = history.accepted().iter().find(|accepted| accepted.identities.iter().any(|identity| identity.query == query));
+    let added =
+        history.accepted().iter().find(|accepted| accepted.identities.iter().any(|identity| identity.query == query));
     Some(added.map_or(BatchId::FIRST, |accepted| accepted.from))
 }
 

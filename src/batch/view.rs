@@ -8,7 +8,7 @@ use super::restore;
 use crate::{
     checkpoint::{Commit, PayloadKind, Reader},
     job::{self, JobSpec, RowFormat, SinkConnector, Variables},
-    model::{BatchAddress, BatchId, Error, OutputMode, Result},
+    model::{BatchAddress, BatchId, Error, Result},
     progress::{LateProgress, Progress},
     query::{self, GroupChange, JobQueries},
     sink, state,
@@ -135,7 +135,8 @@ impl View {
         let mut rows: Vec<LogRow> = Vec::with_capacity(commits.len());
         for commit in commits {
             let unreadable = |error: serde_json::Error| {
-                Error::refused(format!("the progress of batch {} cannot be read", commit.batch())).because(error.to_string())
+                Error::refused(format!("the progress of batch {} cannot be read", commit.batch()))
+                    .because(error.to_string())
             };
             if let (Some(late), Some(before)) = (&commit.late_progress, rows.last_mut()) {
                 let late: LateProgress = serde_json::from_str(late).map_err(unreadable)?;
@@ -174,14 +175,18 @@ impl View {
         let horizon = commits.first().map(|commit| commit.batch());
         if self.reader.genesis().forked_from.is_none() && horizon.is_some_and(|first| first > BatchId::FIRST) {
             return Err(Error::usage(format!("not all rows of query '{}' can be had again", query.name()))
-                .because(format!("retain_batches lets batches before {} go, and an append query's rows with them", commits[0].batch()))
+                .because(format!(
+                    "retain_batches lets batches before {} go, and an append query's rows with them",
+                    commits[0].batch()
+                ))
                 .help("keep all batches, or read the sink's own files"));
         }
         let connector = &self.job.sink_of(&self.job.queries[index]).connector;
         let mut rows = Vec::new();
         if let SinkConnector::Files { format, .. } = connector {
             let outputs = published(&commits, query.name());
-            let sink = sink::make_sink(self.job.sink_of(&self.job.queries[index]), query.mode(), sink::ConsoleTarget::nowhere);
+            let sink =
+                sink::make_sink(self.job.sink_of(&self.job.queries[index]), query.mode(), sink::ConsoleTarget::nowhere);
             rows = parsed(query.output_schema(), &sink.read_back(&outputs)?, *format)?;
         } else {
             let kept = commits.iter().flat_map(|commit| &commit.payloads);
@@ -194,7 +199,10 @@ impl View {
 }
 
 /// What the commits say that a query's sink published, oldest first.
-pub(super) fn published(commits: &[Arc<Commit>], query: &str) -> Vec<(crate::model::BatchId, crate::model::StagedOutput)> {
+pub(super) fn published(
+    commits: &[Arc<Commit>],
+    query: &str,
+) -> Vec<(crate::model::BatchId, crate::model::StagedOutput)> {
     let of = |commit: &Arc<Commit>| {
         let output = commit.outputs.iter().find(|output| output.sink == query)?;
         Some((commit.batch(), output.clone()))
@@ -218,7 +226,9 @@ fn parsed(schema: &SchemaRef, bytes: &[u8], format: RowFormat) -> Result<Vec<Rec
     };
     let rows: std::result::Result<Vec<_>, _> = match format {
         RowFormat::Json => json::ReaderBuilder::new(schema.clone()).build(bytes).map_err(wrong)?.collect(),
-        RowFormat::Csv => csv::ReaderBuilder::new(schema.clone()).with_header(true).build(bytes).map_err(wrong)?.collect(),
+        RowFormat::Csv => {
+            csv::ReaderBuilder::new(schema.clone()).with_header(true).build(bytes).map_err(wrong)?.collect()
+        }
     };
     rows.map_err(wrong)
 }

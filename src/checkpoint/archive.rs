@@ -31,7 +31,7 @@ impl Archive {
     /// Folds the sealed parts before `live_part`, and then the live entries. Where a part is missing or damaged the
     /// history begins after it: each part's base says all that is needed.
     pub fn assemble(layout: &Layout, live_part: u32, live: Entries) -> Result<Archive> {
-        let chain = Chain::verify(live)?;
+        let chain = if live.is_empty() { Chain::default() } else { Chain::verify(live)? };
         let mut parts: Vec<Vec<Envelope>> = Vec::new();
         let mut next = chain.envelopes.first().map(|first| (first.seq, first.prev));
         for sealed in layout.log_folder()?.sealed.iter().rev().filter(|sealed| sealed.part < live_part) {
@@ -105,7 +105,7 @@ pub(super) fn read_from_parts(
     }
 }
 
-/// Whether records end right before `next`.
-fn joins(envelopes: &[Envelope], next: Option<(u64, ChainHash)>) -> bool {
-    envelopes.last().is_some_and(|last| next == Some((last.seq + 1, last.hash)))
+/// Whether records end right before `next`, which nothing is known of at the end of the log.
+pub(super) fn joins(envelopes: &[Envelope], next: Option<(u64, ChainHash)>) -> bool {
+    envelopes.last().is_some_and(|last| next.is_none_or(|next| next == (last.seq + 1, last.hash)))
 }

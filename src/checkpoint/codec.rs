@@ -241,3 +241,182 @@ pub(super) fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Damage>
         Err(error) => Err(Damage::Body(error.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        checkpoint::record::{Accepted, Base, Branch, Commit, Genesis, PayloadKind, Rewind, SeenSegment, Snapshot, Standing},
+        job::fingerprint::{Change, Difference},
+        model::{BatchPlan, FileRead, Generation, InputPath, PlannedFile, SourceInput, StagedOutput},
+    };
+
+    fn file() -> impl Strategy<Value = PlannedFile> {
+        (prop::collection::vec(any::<u8>(), 0..20), any::<u64>(), any::<i64>()).prop_map(|(path, size_bytes, modified_ns)| {
+            PlannedFile { identity: InputPath(path.clone()), path: InputPath(path), size_bytes, modified_ns }
+        })
+    }
+
+    fn plan() -> impl Strategy<Value = BatchPlan> {
+        let input = (".{0,8}", any::<Option<u64>>(), any::<Option<u64>>(), prop::collection::vec(file(), 0..3))
+            .prop_map(|(source, start, end, files)| SourceInput { source, start, end, files });
+        (0..u64::MAX, any::<i64>(), any::<Option<i64>>(), prop::collection::vec(input, 0..3)).prop_map(
+            |(batch, batch_time_us, watermark_us, inputs)| BatchPlan { batch: BatchId(batch), batch_time_us, watermark_us, inputs },
+        )
+    }
+
+    fn payload() -> impl Strategy<Value = PayloadRef> {
+        let kind = prop_oneof![Just(PayloadKind::Delta), Just(PayloadKind::Rows), Just(PayloadKind::State), Just(PayloadKind::Seen)];
+        // Of another record, so that the entry needs no bytes behind it.
+        (".{0,5}", kind, any::<u32>(), any::<bool>(), any::<u64>(), any::<[u8; 32]>()).prop_map(
+            |(query, kind, index, file, length, hash)| {
+                let place = if file { PayloadPlace::File } else { PayloadPlace::Inline { offset: length } };
+                PayloadRef { query, kind, seq: u64::MAX, index, place, length, hash }
+            },
+        )
+    }
+
+    fn commit() -> impl Strategy<Value = Commit> {
+        let rest = (any::<u32>(), any::<i64>(), any::<u64>(), ".{0,20}", any::<Option<i64>>(), any::<u128>());
+        (plan(), prop::collection::vec(payload(), 0..3), rest).prop_map(|(plan, payloads, rest)| {
+            let (generation, committed_at_us, rows, text, watermark, content_hash) = rest;
+            let read = |file: &PlannedFile| FileRead { file: file.clone(), content_hash, rows, bad_rows: 1 };
+            let output = StagedOutput { sink: text.clone(), name: text.clone(), rows, size_bytes: 5, hash: [9; 32] };
+            Commit {
+                generation: Generation(generation),
+                files: plan.inputs.iter().map(|input| input.files.iter().map(read).collect()).collect(),
+                watermarks_us: vec![watermark; plan.inputs.len()],
+                plan,
+                run_id: text.clone(),
+                committed_at_us,
+                payloads,
+                outputs: vec![output],
+                rows,
+                bad_rows: rows / 2,
+                state_rows: 3,
+                progress: text.clone(),
+                late_progress: watermark.map(|_| text),
+            }
+        })
+    }
+
+    fn standing() -> impl Strategy<Value = Standing> {
+        let parts = (prop::option::of(commit()), prop::collection::vec(plan(), 0..3), any::<bool>(), prop::option::of(plan()));
+        (parts, prop::collection::vec(payload(), 0..2)).prop_map(|((newest, pending, settled, intent), payloads)| Standing {
+            generation: Generation(3),
+            snapshot: newest.as_ref().map(|newest| Snapshot { batch: newest.batch(), generation: newest.generation, payloads }),
+            newest,
+            intent,
+            pending,
+            offsets: [("flows".to_owned(), 7)].into(),
+            branches: vec![Branch { generation: Generation(2), to: None }, Branch { generation: Generation(3), to: Some(BatchId(4)) }],
+            accepted: vec![accepted()],
+            settled,
+            retracting: !settled,
+        })
+    }
+
+    fn accepted() -> Accepted {
+        let text = |text: &str| text.to_owned();
+        let difference = Difference { query: text("q"), what: text("filter"), was: text("a"), is: text("b"), change: Change::IfAccepted };
+        Accepted {
+            from: BatchId(5),
+            differences: vec![difference],
+            identities: Vec::new(),
+            template: "SELECT 1".to_owned(),
+            variables: [("INPUT".to_owned(), "in".to_owned())].into(),
+        }
+    }
+
+    fn genesis() -> Genesis {
+        use std::os::unix::ffi::OsStrExt;
+        let root = std::path::Path::new(std::ffi::OsStr::from_bytes(b"/data/\xff\xfe")).to_owned();
+        Genesis { checkpoint_id: "id".to_owned(), roots: vec![("flows".to_owned(), root)], ..Genesis::default() }
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        prop_oneof![
+            Just(Record::Genesis(genesis())),
+            plan().prop_map(Record::Intent),
+            commit().prop_map(Record::Commit),
+            Just(Record::Withdraw),
+            standing().prop_map(|standing| Record::Rewind(Rewind { to: None, replan: true, at_us: -1, standing })),
+            Just(Record::Accepted(accepted())),
+            prop::collection::vec(payload(), 0..3)
+                .prop_map(|payloads| Record::Snapshot(Snapshot { batch: BatchId(1), generation: Generation(1), payloads })),
+            Just(Record::Published(None)),
+            (standing(), payload()).prop_map(|(standing, payload)| {
+                Record::Base(Base { genesis: genesis(), standing, seen: vec![SeenSegment { payload, keep: 9 }] })
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn records_read_back_and_any_damage_is_found(
+            record in record(), seq in 0..u64::MAX, prev in any::<[u8; 32]>(),
+            bit in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>(),
+        ) {
+            let (entry, hash) = encode(seq, ChainHash(prev), &record, &[]).unwrap();
+            let (envelope, inline) = decode(&entry).unwrap();
+            prop_assert!(inline.is_empty());
+            prop_assert_eq!(envelope, Envelope { seq, prev: ChainHash(prev), hash, record });
+            let mut damaged = entry.clone();
+            let bit = bit.index(entry.len() * 8);
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(decode(&damaged).is_err());
+            prop_assert!(decode(&entry[..cut.index(entry.len())]).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_no_reason_to_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(decode(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn inline_payloads_are_verified_with_their_record() {
+        let bytes = b"delta".to_vec();
+        let payload = PayloadRef {
+            query: "q".to_owned(), kind: PayloadKind::Delta, seq: 4, index: 0,
+            place: PayloadPlace::Inline { offset: 0 }, length: 5, hash: *blake3::hash(&bytes).as_bytes(),
+        };
+        let snapshot = Snapshot { batch: BatchId(0), generation: Generation(1), payloads: vec![payload.clone()] };
+        let (entry, _) = encode(4, ChainHash::START, &Record::Snapshot(snapshot), &bytes).unwrap();
+        let (_, inline) = decode(&entry).unwrap();
+        assert_eq!(inline_payload(&payload, inline), Some(&bytes[..]));
+        let mut damaged = entry.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        assert_eq!(decode(&damaged), Err(Damage::Payload));
+        assert_eq!(decode(&entry[..entry.len() - 1]), Err(Damage::Payload));
+        assert_eq!(decode(&[&entry[..], b"x"].concat()), Err(Damage::Payload));
+    }
+
+    #[test]
+    fn a_newer_format_is_named_and_a_flipped_version_is_damage() {
+        let (mut entry, _) = encode(0, ChainHash::START, &Record::Withdraw, &[]).unwrap();
+        entry[5] = 7;
+        assert_eq!(decode(&entry), Err(Damage::Checksum));
+        let hash = *blake3::hash(&entry[..HEADER_BYTES]).as_bytes();
+        entry[HEADER_BYTES..].copy_from_slice(&hash);
+        assert_eq!(decode(&entry), Err(Damage::Version(7)));
+        assert_eq!(Damage::Version(7).to_string(), "it has format 7, this binary reads 1");
+    }
+
+    /// Not a test of behaviour: whoever renumbers a kind must break this on purpose.
+    #[test]
+    fn ordinals_are_frozen() {
+        let ordinals: Vec<(u16, &Kind)> = Kind::ALL.iter().map(|kind| (*kind as u16, kind)).collect();
+        let text = format!("{ordinals:?}");
+        assert_eq!(
+            text,
+            "[(1, Genesis), (2, Intent), (3, Commit), (4, Withdraw), (5, Rewind), (6, Accepted), (7, Snapshot), (8, Published), (9, Base)]"
+        );
+        let body = to_bytes(&[PayloadKind::Delta, PayloadKind::Rows, PayloadKind::State, PayloadKind::Seen]).unwrap();
+        assert_eq!(body, [0, 1, 2, 3]);
+    }
+}

@@ -21,7 +21,7 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Reads a whole file.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    read_if_there(path)?.ok_or_else(|| cannot_read(path, &io::ErrorKind::NotFound.into()))
+    fs::read(path).map_err(|error| cannot_read(path, &error))
 }
 
 /// Reads a whole file; `None` where there is none.

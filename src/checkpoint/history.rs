@@ -199,20 +199,8 @@ impl History {
     }
 
     fn commit(&mut self, commit: Commit) {
-        for input in &commit.plan.inputs {
-            if let Some(end) = input.end {
-                self.offsets.insert(input.source.clone(), end);
-            }
-        }
-        for (input, files) in commit.plan.inputs.iter().zip(&commit.files) {
-            let seen = |read: &crate::model::FileRead| SeenFile {
-                source: input.source.clone(),
-                batch: commit.plan.batch,
-                file: read.file.clone(),
-                content_hash: read.content_hash,
-            };
-            self.seen.extend(files.iter().map(seen));
-        }
+        advance(&mut self.offsets, &commit);
+        self.seen.extend(files_of(&commit));
         self.pending.pop_front();
         self.intent = None;
         self.settled = false;
@@ -318,12 +306,7 @@ impl History {
         let kept = self.live.partition_point(|commit| Some(commit.batch()) <= to);
         let retracted = self.live[kept..].iter().map(|commit| commit.plan.clone());
         let pending = if replan { Vec::new() } else { retracted.chain(self.pending.iter().cloned()).collect() };
-        let mut offsets = self.base_offsets.clone();
-        for input in self.live[..kept].iter().flat_map(|commit| &commit.plan.inputs) {
-            if let Some(end) = input.end {
-                offsets.insert(input.source.clone(), end);
-            }
-        }
+        let offsets = offsets_after(self.base_offsets.clone(), &self.live[..kept]);
         let generation = self.generation.next();
         let mut branches = self.branches.clone();
         branches.push(Branch { generation, to });
@@ -344,6 +327,24 @@ impl History {
 
     fn snapshot_before(&self, commit: &Arc<Commit>) -> Option<Arc<Snapshot>> {
         self.lineage(commit).find_map(|commit| self.snapshots.get(&(commit.batch(), commit.generation)).cloned())
+    }
+
+    /// Offsets as they were after a commit of any timeline.
+    pub(super) fn offsets_at(&self, commit: &Arc<Commit>) -> BTreeMap<String, u64> {
+        let mut commits: Vec<Arc<Commit>> = self.lineage(commit).cloned().collect();
+        commits.reverse();
+        offsets_after(self.base_offsets.clone(), &commits)
+    }
+
+    /// All files that a commit of any timeline and those before it have read.
+    pub(super) fn seen_before(&self, commit: &Arc<Commit>) -> Vec<SeenFile> {
+        let mut commits: Vec<&Arc<Commit>> = self.lineage(commit).collect();
+        commits.reverse();
+        // What is older than this history is in the list that it began with; its first commit is in there, too.
+        let oldest = commits.first().map(|commit| commit.batch()).filter(|_| !self.complete);
+        let older = self.seen.iter().filter(|file| Some(file.batch) <= oldest).cloned();
+        let newer = commits.iter().filter(|commit| Some(commit.batch()) > oldest).flat_map(|commit| files_of(commit));
+        older.chain(newer).collect()
     }
 
     /// A commit and those before it on its own timeline, newest first, as far as this history goes.
@@ -383,6 +384,27 @@ pub(super) struct SinceSnapshot {
     pub inline_bytes: u64,
     /// Of the snapshot itself.
     pub snapshot_bytes: u64,
+}
+
+fn advance(offsets: &mut BTreeMap<String, u64>, commit: &Commit) {
+    let ends = commit.plan.inputs.iter().filter_map(|input| Some((input.source.clone(), input.end?)));
+    offsets.extend(ends);
+}
+
+fn offsets_after(mut offsets: BTreeMap<String, u64>, commits: &[Arc<Commit>]) -> BTreeMap<String, u64> {
+    commits.iter().for_each(|commit| advance(&mut offsets, commit));
+    offsets
+}
+
+fn files_of(commit: &Commit) -> impl Iterator<Item = SeenFile> {
+    commit.plan.inputs.iter().zip(&commit.files).flat_map(|(input, files)| {
+        files.iter().map(|read| SeenFile {
+            source: input.source.clone(),
+            batch: commit.plan.batch,
+            file: read.file.clone(),
+            content_hash: read.content_hash,
+        })
+    })
 }
 
 fn sum(payloads: &[PayloadRef], counts: impl Fn(&PayloadRef) -> bool) -> u64 {

@@ -5,6 +5,7 @@ mod chain;
 mod codec;
 mod commit;
 mod disk;
+mod fork;
 mod history;
 mod layout;
 mod lock;
@@ -13,6 +14,7 @@ mod open;
 mod part;
 mod payloads;
 mod policy;
+mod reader;
 mod record;
 mod recovery;
 mod seal;
@@ -22,26 +24,30 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod verify;
+mod wire;
 mod witness;
 mod writer;
 
 pub use commit::CommitDraft;
 pub use history::History;
 pub use open::Repair;
+pub use reader::Reader;
 pub use record::{
     Accepted, Branch, Commit, ForkOrigin, Genesis, Payload, PayloadKind, PayloadPlace, PayloadRef, SeenFile, Snapshot,
 };
 pub use recovery::Recovery;
 pub use timeline::RestoreSteps;
+pub use verify::{Finding, verify};
 pub use writer::{Checkpoint, OpenOptions};
 
 /// Only a commit can make one, and only with one can a sink publish.
 #[derive(Debug)]
 pub struct CommitPermit(());
 
+#[cfg(test)]
 impl CommitPermit {
-    /// A permit without a commit.
-    #[cfg(test)]
+    /// For tests of sinks alone.
     pub(crate) fn for_test() -> CommitPermit {
         CommitPermit(())
     }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    archive::Archive,
     chain::{Chain, no_log},
     codec::{ChainHash, Damage},
     disk,
@@ -123,7 +124,7 @@ fn open_live(layout: &Layout, folder: &LogFolder, part: u32, witness: Option<Mar
         if let Some(thread) = thread
             && is_sound(&chain, witness)
         {
-            let history = fold(layout, &chain)?;
+            let history = fold(layout, part, &chain)?;
             return Ok(OpenLog { thread, part, path, stale, history, hashes: chain.hashes(), repair: None });
         }
         // The copy is given up, the original is as it was.
@@ -139,7 +140,7 @@ fn open_live(layout: &Layout, folder: &LogFolder, part: u32, witness: Option<Mar
             Err(_) => Err(damaged_part(&layout.log(), &Damage::Body(why(&best)))),
         };
     }
-    let (history, hashes) = (fold(layout, &best)?, best.hashes());
+    let (history, hashes) = (fold(layout, part, &best)?, best.hashes());
     let repair = best.damage.is_some().then(|| Repair { newest: history.newest_batch(), acknowledged: None, why: why(&best) });
     let path = layout.live(part, generation);
     let thread = seal::start_part(part, path.clone(), best.entries, faults.clone(), CrashPoint::OpenCopied)?;
@@ -158,7 +159,7 @@ fn open_sealed(layout: &Layout, folder: &LogFolder, faults: &Faults) -> Result<R
     if let Some((_, damage)) = chain.damage {
         return Ok(Err(damage));
     }
-    let mut history = fold(layout, &chain)?;
+    let mut history = fold(layout, *part, &chain)?;
     let generation = folder.live.iter().filter(|live| live.part == part + 1).map(|live| live.generation).max().unwrap_or(0) + 1;
     let path = layout.live(part + 1, generation);
     let base = seal::next_base(layout, &history)?;
@@ -249,10 +250,23 @@ fn check_witness(layout: &Layout, mut log: OpenLog, witness: Option<Mark>) -> Re
     Ok(log)
 }
 
-/// Folds a chain, and reads the lists of files that its base names.
-pub(super) fn fold(layout: &Layout, chain: &Chain) -> Result<History> {
+/// Folds the chain of a part, and reads the lists of files that its base names. A damaged list follows from the older
+/// parts as well, where these are still there; the next base writes it anew.
+fn fold(layout: &Layout, part: u32, chain: &Chain) -> Result<History> {
     let mut load = |segment: &SeenSegment| load_seen(layout, segment);
-    History::fold(&chain.envelopes, &mut load)?.ok_or_else(|| no_log(layout))
+    let damage = match History::fold(&chain.envelopes, &mut load) {
+        Ok(history) => return history.ok_or_else(|| no_log(layout)),
+        Err(error) => error,
+    };
+    let Ok(older) = Archive::assemble(layout, part, Vec::new()) else { return Err(damage) };
+    if chain.envelopes.first().is_none_or(|first| first.seq != older.history.next_seq) {
+        return Err(damage);
+    }
+    let mut seen = older.history.seen;
+    let mut history = History::fold(&chain.envelopes, &mut |_| Ok(std::mem::take(&mut seen)))?.ok_or_else(|| no_log(layout))?;
+    tracing::warn!("a list of files that were read was rebuilt from older parts of the log: {damage}");
+    history.segments.clear();
+    Ok(history)
 }
 
 /// The files that one list names, as far as they still count.

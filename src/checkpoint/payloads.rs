@@ -74,7 +74,11 @@ pub(super) fn read_file(layout: &Layout, payload: &PayloadRef) -> Result<Vec<u8>
         Some(bytes) => return Ok(bytes),
         None => "it is missing",
     };
-    Err(Error::refused("a file that the checkpoint needs is damaged").at(Place::Path(path)).because(why))
+    Err(Error::refused("a file that the checkpoint needs is damaged").at(Place::Path(path)).because(why).help(format!(
+        "`highwater verify {0}` names the batch that suffers, `highwater rewind {0} --to BATCH` goes on before it; \
+         or remove the checkpoint to read all input again",
+        layout.dir().display()
+    )))
 }
 
 /// Whether all of a snapshot can be read; where not, an older one and the deltas since do.

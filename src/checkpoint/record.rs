@@ -56,16 +56,17 @@ impl Record {
 
     /// The payloads that came with this very record.
     pub fn own_payloads(&self, seq: u64) -> impl Iterator<Item = &PayloadRef> {
-        let (named, seen): (&[PayloadRef], &[SeenSegment]) = match self {
-            Record::Commit(commit) => (&commit.payloads, &[]),
-            Record::Snapshot(snapshot) => (&snapshot.payloads, &[]),
-            Record::Base(base) => {
-                let state = base.standing.snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.payloads);
-                (state, &base.seen)
+        let (named, kept, seen): (&[PayloadRef], &[PayloadRef], &[SeenSegment]) = match self {
+            Record::Commit(commit) => (&commit.payloads, &[], &[]),
+            Record::Snapshot(snapshot) => (&snapshot.payloads, &[], &[]),
+            Record::Base(Base { standing, seen, .. }) => {
+                let named = standing.newest.as_ref().map_or(&[][..], |newest| &newest.payloads);
+                (named, standing.snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.payloads), seen)
             }
-            _ => (&[], &[]),
+            _ => (&[], &[], &[]),
         };
-        named.iter().chain(seen.iter().map(|segment| &segment.payload)).filter(move |payload| payload.seq == seq)
+        let all = named.iter().chain(kept).chain(seen.iter().map(|segment| &segment.payload));
+        all.filter(move |payload| payload.seq == seq)
     }
 }
 
@@ -156,6 +157,10 @@ pub struct Accepted {
     pub differences: Vec<Difference>,
     /// All queries' identities from then on.
     pub identities: Vec<QueryIdentity>,
+    /// The job's text from then on, with `${NAME}` in place.
+    pub template: String,
+    /// What was filled in; never an `${env:NAME}`.
+    pub variables: BTreeMap<String, String>,
 }
 
 /// The state as of a commit, whole.

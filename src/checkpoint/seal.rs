@@ -13,7 +13,7 @@ use super::{
     log_thread::LogThread,
     part::{self, Entries},
     payloads::Placed,
-    record::{Base, Payload, PayloadKind, Record, SeenSegment},
+    record::{Base, Payload, PayloadKind, Record, SeenFile, SeenSegment},
     sled_store::SledStore,
     store::{self, LogStore},
 };
@@ -47,15 +47,19 @@ pub(super) fn next_base(layout: &Layout, history: &History) -> Result<Ready> {
     }
     let fresh = history.seen.get(covered..).unwrap_or_default();
     if !fresh.is_empty() {
-        let bytes = codec::to_bytes(&fresh)?;
-        let payload = Payload { query: String::new(), kind: PayloadKind::Seen, bytes };
         let mut placed = Placed::default();
-        placed.add(layout, history.next_seq, &payload)?;
+        placed.add(layout, history.next_seq, &seen_payload(fresh)?)?;
         placed.finish(layout)?;
         seen.extend(placed.refs.into_iter().map(|payload| SeenSegment { payload, keep: fresh.len() as u64 }));
     }
     let base = Base { genesis: (*history.genesis).clone(), standing: history.standing(), seen };
     Ready::next(history, Record::Base(base), &[])
+}
+
+/// A list of files that were read, as it is stored.
+pub(super) fn seen_payload(files: &[SeenFile]) -> Result<Payload> {
+    let bytes = codec::to_bytes(&files)?;
+    Ok(Payload { query: String::new(), kind: PayloadKind::Seen, bytes })
 }
 
 /// Makes `history` one that begins at the base, which it must be at the end of.

@@ -2,7 +2,9 @@
 //!
 //! The order apply, flush, sync is fixed in one place ([`append`]), for every store alike.
 
-use std::{collections::BTreeMap, path::Path};
+#[cfg(test)]
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::model::{CrashPoint, Error, Faults, Result};
 
@@ -56,6 +58,7 @@ pub(super) fn append(store: &mut dyn LogStore, seq: u64, entry: &[u8], faults: &
     store.sync()
 }
 
+#[cfg(test)]
 /// In memory, with the three images that a real store has: its own, the operating system's, the disk's.
 #[derive(Debug, Default, Clone)]
 pub(super) struct MemoryStore {
@@ -64,6 +67,7 @@ pub(super) struct MemoryStore {
     durable: BTreeMap<u64, Vec<u8>>,
 }
 
+#[cfg(test)]
 impl MemoryStore {
     /// What is there after a power loss.
     pub fn crash(&self) -> MemoryStore {
@@ -71,13 +75,14 @@ impl MemoryStore {
         MemoryStore { applied: image.clone(), flushed: image.clone(), durable: image }
     }
 
-    /// What is there after the process was killed.
+    /// What is there after the process was killed, and recovery made its copy of that durable.
     pub fn kill(&self) -> MemoryStore {
         let image = self.flushed.clone();
-        MemoryStore { applied: image.clone(), flushed: image, durable: self.durable.clone() }
+        MemoryStore { applied: image.clone(), flushed: image.clone(), durable: image }
     }
 }
 
+#[cfg(test)]
 impl LogStore for MemoryStore {
     fn apply(&mut self, seq: u64, pieces: &[&[u8]]) -> Result<()> {
         self.applied.insert(seq, pieces.concat());
@@ -110,5 +115,121 @@ impl LogStore for MemoryStore {
 
     fn close(self: Box<Self>) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        checkpoint::sled_store::SledStore,
+        model::{ErrorKind, crash::Crash},
+    };
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Append(usize),
+        /// An append that crashes: at which point, and whether the power fails with it.
+        Crash(CrashPoint, bool),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let point = prop_oneof![Just(CrashPoint::Applied), Just(CrashPoint::Flushed)];
+        let step = prop_oneof![3 => (1..9000usize).prop_map(Step::Append), 1 => (point, any::<bool>()).prop_map(|(p, b)| Step::Crash(p, b))];
+        prop::collection::vec(step, 1..40)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Acknowledged <= recovered <= issued, whatever is lost: fails if the sync or the flush is left out.
+        #[test]
+        fn what_was_acknowledged_survives_any_crash(steps in steps()) {
+            let mut store = MemoryStore::default();
+            let (mut acknowledged, mut next) = (0, 0);
+            for step in steps {
+                match step {
+                    Step::Append(length) => {
+                        append(&mut store, next, &vec![7; length], &Faults::none()).unwrap();
+                        next += 1;
+                        acknowledged = next;
+                    }
+                    Step::Crash(point, power) => {
+                        let error = append(&mut store, next, b"x", &Faults::armed(point, 1, Crash::Error)).unwrap_err();
+                        prop_assert_eq!(error.kind(), ErrorKind::Crashed);
+                        store = if power { store.crash() } else { store.kill() };
+                        let recovered = store.entries().unwrap().len() as u64;
+                        prop_assert!(acknowledged <= recovered && recovered <= next + 1);
+                        (next, acknowledged) = (recovered, recovered);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sled_keeps_entries_of_any_length_in_order_and_makes_no_blobs() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = |seq: u64| vec![seq as u8 | 1; [1, 2048, 2049, 300_000, 4 << 20][seq as usize % 5]];
+        let check = |store: &SledStore, count: u64| {
+            assert_eq!(store.first_seq().unwrap(), Some(300));
+            for (index, (seq, bytes)) in store.entries().unwrap().into_iter().enumerate() {
+                assert_eq!((seq, bytes), (300 + index as u64, entry(300 + index as u64)));
+            }
+            assert_eq!(store.entries().unwrap().len() as u64, count);
+            assert_eq!(store.get(303).unwrap(), Some(entry(303)));
+            assert_eq!(store.get(299).unwrap(), None);
+        };
+        let mut store = SledStore::open(dir.path()).unwrap();
+        for seq in 300..320 {
+            append(&mut store, seq, &entry(seq), &Faults::none()).unwrap();
+        }
+        check(&store, 20);
+        Box::new(store).close().unwrap();
+        check(&SledStore::open(dir.path()).unwrap(), 20);
+        assert_eq!(std::fs::read_dir(dir.path().join("blobs")).unwrap().count(), 0);
+    }
+
+    /// The order of calls is the guarantee; this notices a change of it.
+    #[test]
+    fn an_append_applies_flushes_and_syncs_in_this_order() {
+        #[derive(Default)]
+        struct Spy(Arc<std::sync::Mutex<Vec<&'static str>>>);
+        impl LogStore for Spy {
+            fn apply(&mut self, _: u64, pieces: &[&[u8]]) -> Result<()> {
+                assert!(pieces.iter().all(|piece| piece.len() <= VALUE_BYTES_MAX));
+                self.0.lock().unwrap().push("apply");
+                Ok(())
+            }
+            fn flush(&mut self) -> Result<()> {
+                self.0.lock().unwrap().push("flush");
+                Ok(())
+            }
+            fn sync(&mut self) -> Result<()> {
+                self.0.lock().unwrap().push("sync");
+                Ok(())
+            }
+            fn get(&self, _: u64) -> Result<Option<Vec<u8>>> {
+                Ok(None)
+            }
+            fn first_seq(&self) -> Result<Option<u64>> {
+                Ok(None)
+            }
+            fn entries(&self) -> Result<Vec<(u64, Vec<u8>)>> {
+                Ok(Vec::new())
+            }
+            fn moved(&mut self, _: &Path) {}
+            fn close(self: Box<Self>) -> Result<()> {
+                Ok(())
+            }
+        }
+        let mut spy = Spy::default();
+        append(&mut spy, 0, &[0; 10_000], &Faults::none()).unwrap();
+        assert_eq!(*spy.0.lock().unwrap(), ["apply", "flush", "sync"]);
+        assert!(append(&mut spy, 0, &vec![0; (VALUE_BYTES_MAX << 16) + 1], &Faults::none()).is_err());
     }
 }

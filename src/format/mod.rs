@@ -56,13 +56,38 @@ impl BadRecord {
     }
 }
 
-/// Bytes as text, bad UTF-8 replaced, of at most `bytes_max` bytes.
+/// Bytes as text, bad UTF-8 replaced, of at most `bytes_max` bytes; no character is cut in two.
 fn shortened(bytes: &[u8], bytes_max: usize) -> String {
-    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(bytes_max)]).into_owned();
+    let mut cut = bytes.len().min(bytes_max);
+    while cut > bytes_max.saturating_sub(4) && bytes.get(cut).is_some_and(|byte| byte & 0xC0 == 0x80) {
+        cut -= 1;
+    }
+    let mut text = String::from_utf8_lossy(&bytes[..cut]).into_owned();
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     text.truncate(end);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shortened_text_is_a_prefix_of_whole_characters() {
+        for (bytes, max, expected) in [
+            ("abc".as_bytes(), 3, "abc"),
+            ("abcd".as_bytes(), 3, "abc"),
+            ("aé".as_bytes(), 2, "a"),
+            ("a\u{1D11E}b".as_bytes(), 4, "a"),
+            ("a\u{1D11E}b".as_bytes(), 5, "a\u{1D11E}"),
+            (b"\xFF\xFF", 5, "\u{FFFD}"),
+            (b"a\x80\x80\x80\x80\x80\x80\x80", 6, "a\u{FFFD}"),
+            (b"", 0, ""),
+        ] {
+            assert_eq!(shortened(bytes, max), expected, "{bytes:?} {max}");
+        }
+    }
 }

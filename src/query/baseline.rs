@@ -12,10 +12,10 @@ use datafusion::{
 use super::{
     errors::running,
     feed::Rows,
+    now::BatchTime,
     order,
     plan::{Planner, columns_by_table},
     session,
-    now::BatchTime,
 };
 use crate::{
     job::JobSpec,
@@ -103,16 +103,17 @@ pub struct BatchResult {
 ///
 /// # Errors
 /// Of kind `Usage` where the SQL cannot be planned, `Failed` where it fails.
-pub fn sql_over(sql: &str, tables: Vec<(String, SchemaRef, Vec<RecordBatch>)>) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+pub fn sql_over(
+    sql: &str,
+    tables: Vec<(String, SchemaRef, Vec<RecordBatch>)>,
+) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let wrong = |error: datafusion::error::DataFusionError| {
         Error::usage("the SQL cannot be run over the results").because(error.strip_backtrace())
     };
     let context = session::context(&BatchTime::default());
     for (name, schema, rows) in tables {
         let table = MemTable::try_new(schema, vec![rows]).map_err(wrong)?;
-        context
-            .register_table(datafusion::common::TableReference::bare(name), Arc::new(table))
-            .map_err(wrong)?;
+        context.register_table(datafusion::common::TableReference::bare(name), Arc::new(table)).map_err(wrong)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()

@@ -80,8 +80,15 @@ impl Refusal {
 }
 
 /// Aggregates that hold something for each value they saw.
-const GROWING: [&str; 7] =
-    ["array_agg", "string_agg", "median", "percentile_cont", "nth_value", "approx_percentile_cont_with_weight", "quantile_cont"];
+const GROWING: [&str; 7] = [
+    "array_agg",
+    "string_agg",
+    "median",
+    "percentile_cont",
+    "nth_value",
+    "approx_percentile_cont_with_weight",
+    "quantile_cont",
+];
 
 /// Decides what a plan (analysed by nobody yet, as the SQL planner made it) is.
 pub(super) fn classify(plan: &LogicalPlan) -> Result<Shape, Refusal> {
@@ -152,14 +159,17 @@ fn one_aggregate(shape: &mut Shape) -> Result<(), Refusal> {
 fn refused_node(node: &LogicalPlan) -> Refusal {
     match node {
         LogicalPlan::Window(_) => refused_window(),
-        LogicalPlan::Join(_) => Refusal::new("joins are not built yet", "write each side to a sink, and join those").at("join"),
+        LogicalPlan::Join(_) => {
+            Refusal::new("joins are not built yet", "write each side to a sink, and join those").at("join")
+        }
         LogicalPlan::Union(_) => Refusal::new(
             "a query that reads several inputs is not built yet",
             "write one INSERT per input, or put the files into one source",
         )
         .at("union"),
         LogicalPlan::Distinct(Distinct::On(_)) => {
-            Refusal::new("DISTINCT ON is not built yet", "use first_value(... ORDER BY ...) with GROUP BY").at("distinct")
+            Refusal::new("DISTINCT ON is not built yet", "use first_value(... ORDER BY ...) with GROUP BY")
+                .at("distinct")
         }
         LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
             Refusal::new("this query reads no source table", "select FROM a table that the job declares")
@@ -198,7 +208,9 @@ fn expression(expr: &Expr, node: &LogicalPlan, shape: &mut Shape) -> Result<(), 
         Expr::ScalarFunction(call) if call.func.signature().volatility == Volatility::Volatile => {
             let name = call.func.name();
             Err(Refusal::new(
-                format!("{name}() gives another value each time, so a batch that is run again would give another result"),
+                format!(
+                    "{name}() gives another value each time, so a batch that is run again would give another result"
+                ),
                 "compute it from the row, or when the result is read",
             )
             .at(name))

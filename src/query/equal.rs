@@ -29,7 +29,12 @@ pub fn difference(ours: &[RecordBatch], theirs: &[RecordBatch]) -> Result<Option
         let missing = theirs.iter().find(|row| !ours.iter().any(|other| other.same(row)));
         let extra = ours.iter().find(|row| !theirs.iter().any(|other| other.same(row)));
         let row = extra.map(|row| format!("extra {row}")).or(missing.map(|row| format!("missing {row}")));
-        return Ok(Some(format!("{} rows where {} are expected: {}", ours.len(), theirs.len(), row.unwrap_or_default())));
+        return Ok(Some(format!(
+            "{} rows where {} are expected: {}",
+            ours.len(),
+            theirs.len(),
+            row.unwrap_or_default()
+        )));
     }
     Ok(ours.iter().zip(&theirs).find(|(a, b)| !a.same(b)).map(|(a, b)| format!("{a} where {b} is expected")))
 }
@@ -43,7 +48,9 @@ struct Row {
 
 impl Row {
     fn same(&self, other: &Row) -> bool {
-        self.exact == other.exact && self.floats.len() == other.floats.len() && self.floats.iter().zip(&other.floats).all(|(a, b)| close(*a, *b))
+        self.exact == other.exact
+            && self.floats.len() == other.floats.len()
+            && self.floats.iter().zip(&other.floats).all(|(a, b)| close(*a, *b))
     }
 }
 
@@ -84,7 +91,10 @@ fn rows(batches: &[RecordBatch]) -> Result<Vec<Row>> {
         a.exact.cmp(&b.exact).then_with(|| {
             let key = |value: &Option<f64>| value.unwrap_or(f64::NEG_INFINITY);
             let pairs = a.floats.iter().zip(&b.floats);
-            pairs.map(|(a, b)| key(a).total_cmp(&key(b))).find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+            pairs
+                .map(|(a, b)| key(a).total_cmp(&key(b)))
+                .find(|order| order.is_ne())
+                .unwrap_or(std::cmp::Ordering::Equal)
         })
     });
     Ok(rows)
@@ -128,7 +138,12 @@ pub struct GroupChange {
 ///
 /// # Errors
 /// As [`difference`].
-pub fn diff_groups(schema: &SchemaRef, keys: &[usize], from: &[RecordBatch], to: &[RecordBatch]) -> Result<Vec<GroupChange>> {
+pub fn diff_groups(
+    schema: &SchemaRef,
+    keys: &[usize],
+    from: &[RecordBatch],
+    to: &[RecordBatch],
+) -> Result<Vec<GroupChange>> {
     let (from, to) = (by_key(schema, keys, from)?, by_key(schema, keys, to)?);
     let mut changes = Vec::new();
     for (key, (place, row)) in &to {
@@ -199,7 +214,10 @@ mod tests {
 
     #[test]
     fn changed_new_and_lost_groups_are_found() {
-        let (from, to) = (batch(&[("a", 1, 0.0), ("b", 1, 0.0), ("d", 1, 0.0)]), batch(&[("a", 1, 0.0), ("b", 2, 0.0), ("c", 1, 0.0)]));
+        let (from, to) = (
+            batch(&[("a", 1, 0.0), ("b", 1, 0.0), ("d", 1, 0.0)]),
+            batch(&[("a", 1, 0.0), ("b", 2, 0.0), ("c", 1, 0.0)]),
+        );
         let changes = diff_groups(&from[0].schema(), &[0], &from, &to).unwrap();
         let expected = [
             GroupChange { from: Some((0, 1)), to: Some((0, 1)) },

@@ -10,9 +10,7 @@ use crate::{
 };
 
 pub(super) fn stateful(query: &str, mode: OutputMode, cut: &Cut, merger: &Merger) -> QueryIdentity {
-    let LogicalPlan::Aggregate(aggregate) = &cut.aggregate else {
-        unreachable!("a plan is cut at an aggregate")
-    };
+    let LogicalPlan::Aggregate(aggregate) = &cut.aggregate else { unreachable!("a plan is cut at an aggregate") };
     let list = |expressions: &[datafusion::logical_expr::Expr]| {
         expressions.iter().map(|expr| expr.schema_name().to_string()).collect::<Vec<_>>().join(", ")
     };
@@ -40,6 +38,7 @@ fn part(what: &str, value: String, change: Change) -> IdentityPart {
 }
 
 fn columns(schema: &SchemaRef) -> String {
-    let column = |field: &std::sync::Arc<datafusion::arrow::datatypes::Field>| format!("{} {}", field.name(), field.data_type());
+    let column =
+        |field: &std::sync::Arc<datafusion::arrow::datatypes::Field>| format!("{} {}", field.name(), field.data_type());
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
 }

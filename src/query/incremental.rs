@@ -88,7 +88,8 @@ impl Query {
         let output_schema: SchemaRef = Arc::new(optimised.schema().as_arrow().clone());
         let key_columns = order::output_keys(&optimised);
         let session = context.state();
-        let physical = |plan: &LogicalPlan| runtime.block_on(session.query_planner().create_physical_plan(plan, &session));
+        let physical =
+            |plan: &LogicalPlan| runtime.block_on(session.query_planner().create_physical_plan(plan, &session));
         let (work, identity) = if shape.stateful {
             let cut = Cut::new(&optimised)?;
             let (lower, merger) = match partial(&physical(&cut.aggregate)?, &cut.aggregate)? {
@@ -199,7 +200,12 @@ impl Query {
     ///
     /// # Errors
     /// As [`Query::step`].
-    pub fn replay(&mut self, executor: &Executor, delta: &RecordBatch, want_output: bool) -> Result<Option<Vec<RecordBatch>>> {
+    pub fn replay(
+        &mut self,
+        executor: &Executor,
+        delta: &RecordBatch,
+        want_output: bool,
+    ) -> Result<Option<Vec<RecordBatch>>> {
         let (mode, name) = (self.mode, &self.name);
         let Work::Stateful(stateful) = &mut self.work else { return Ok(None) };
         let touched = stateful.state.merge(&stateful.merger, delta)?;
@@ -353,7 +359,8 @@ fn partial(physical: &Arc<dyn ExecutionPlan>, aggregate: &LogicalPlan) -> Result
     let state_schema = lower.schema();
     let aggregates = lower.aggr_expr().to_vec();
     let result_schema: SchemaRef = Arc::new(Schema::clone(aggregate.schema().as_arrow()));
-    Ok(Merger::new(aggregates, key_count, state_schema, result_schema).map(|merger| (Arc::new(lower) as Arc<dyn ExecutionPlan>, merger)))
+    Ok(Merger::new(aggregates, key_count, state_schema, result_schema)
+        .map(|merger| (Arc::new(lower) as Arc<dyn ExecutionPlan>, merger)))
 }
 
 /// The aggregation next to the input: with one partition the planner may have made one of two phases, or a single one.

@@ -21,13 +21,13 @@ mod now;
 mod order;
 mod plan;
 mod session;
-mod text_numbers;
 #[cfg(test)]
 mod tests;
+mod text_numbers;
 
 pub use baseline::{Baseline, BatchResult, sql_over};
 pub use classify::Shape;
-pub use equal::{difference, diff_groups, GroupChange};
+pub use equal::{GroupChange, diff_groups, difference};
 pub use feed::{Rows, RowsIterator};
 pub use incremental::{Query, Step};
 pub use plan::JobQueries;

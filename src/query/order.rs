@@ -27,7 +27,9 @@ pub(super) fn complete(plan: LogicalPlan) -> Result<LogicalPlan> {
             Ok(LogicalPlan::Limit(Limit { skip: limit.skip, fetch: limit.fetch, input }))
         }
         // A projection that only drops what the sort below it needed.
-        LogicalPlan::Projection(projection) if matches!(*projection.input, LogicalPlan::Sort(_) | LogicalPlan::Limit(_)) => {
+        LogicalPlan::Projection(projection)
+            if matches!(*projection.input, LogicalPlan::Sort(_) | LogicalPlan::Limit(_)) =>
+        {
             let input = complete(projection.input.as_ref().clone())?;
             let plan = LogicalPlan::Projection(projection);
             plan.with_new_exprs(plan.expressions(), vec![input])
@@ -51,12 +53,15 @@ pub(super) fn complete(plan: LogicalPlan) -> Result<LogicalPlan> {
 /// order, then the rest.
 fn tie_breakers(plan: &LogicalPlan, sorted: &[SortExpr]) -> Vec<SortExpr> {
     let keys = key_columns(plan);
-    let mut columns: Vec<(usize, usize)> = (0..keys.len()).map(|column| (keys[column].unwrap_or(usize::MAX), column)).collect();
+    let mut columns: Vec<(usize, usize)> =
+        (0..keys.len()).map(|column| (keys[column].unwrap_or(usize::MAX), column)).collect();
     columns.sort_unstable();
     let schema = plan.schema();
     columns
         .into_iter()
-        .map(|(_, column)| (Expr::Column(Column::from(schema.qualified_field(column))), schema.field(column).data_type()))
+        .map(|(_, column)| {
+            (Expr::Column(Column::from(schema.qualified_field(column))), schema.field(column).data_type())
+        })
         .filter(|(expr, data_type)| sortable(data_type) && !sorted.iter().any(|sort| sort.expr == *expr))
         .map(|(expr, _)| expr.sort(true, true))
         .collect()

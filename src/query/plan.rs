@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use datafusion::{
-    common::tree_node::{TreeNode, TreeNodeRecursion},
+    common::tree_node::TreeNodeRecursion,
     datasource::ViewTable,
     execution::TaskContext,
     logical_expr::{DdlStatement, LogicalPlan},
@@ -17,8 +17,7 @@ use super::{
     feed::{Rows, Slot, StreamTable},
     incremental::Query,
     now::BatchTime,
-    order,
-    session,
+    order, session,
 };
 use crate::{
     job::{JobSpec, QuerySpec, fingerprint::QueryIdentity},
@@ -134,7 +133,8 @@ impl Planner {
         let time = BatchTime::default();
         let context = session::context(&time);
         let state = context.state();
-        let mut functions: Vec<String> = state.scalar_functions().keys().chain(state.aggregate_functions().keys()).cloned().collect();
+        let mut functions: Vec<String> =
+            state.scalar_functions().keys().chain(state.aggregate_functions().keys()).cloned().collect();
         functions.sort_unstable();
         let mut planner = Planner { runtime, context, time, slots: Vec::new(), functions };
         for source in &job.sources {
@@ -144,7 +144,11 @@ impl Planner {
             planner
                 .context
                 .register_table(datafusion::common::TableReference::bare(source.name.as_str()), Arc::new(table))
-                .map_err(|error| Error::usage(format!("table '{}' cannot be declared", source.name)).at(job.place(source.at)).because(error.strip_backtrace()))?;
+                .map_err(|error| {
+                    Error::usage(format!("table '{}' cannot be declared", source.name))
+                        .at(job.place(source.at))
+                        .because(error.strip_backtrace())
+                })?;
         }
         planner.add_views(job)?;
         Ok(planner)

@@ -31,8 +31,7 @@ pub(super) fn context(time: &BatchTime) -> SessionContext {
     options.optimizer.enable_topk_dynamic_filter_pushdown = false;
     options.optimizer.enable_join_dynamic_filter_pushdown = false;
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
-    let rules =
-        Optimizer::new().rules.into_iter().filter(|rule| !RULES_OFF.contains(&rule.name())).collect();
+    let rules = Optimizer::new().rules.into_iter().filter(|rule| !RULES_OFF.contains(&rule.name())).collect();
     let mut analyzer: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(TextNumbers)];
     analyzer.extend(Analyzer::new().rules);
     let defaults: SessionState = SessionStateBuilder::new_with_default_features().build();

@@ -11,7 +11,10 @@ use datafusion::arrow::{
 
 use super::*;
 use crate::{
-    job::{At, ColumnSpec, FilesOptions, FormatSpec, JobSpec, JsonOptions, QuerySpec, Settings, SinkConnector, SinkSpec, SourceSpec},
+    job::{
+        At, ColumnSpec, FilesOptions, FormatSpec, JobSpec, JsonOptions, QuerySpec, Settings, SinkConnector, SinkSpec,
+        SourceSpec,
+    },
     model::{OutputMode, Result},
     state,
 };
@@ -60,8 +63,10 @@ fn rows(job: &JobSpec, seed: u64, count: usize) -> RecordBatch {
     let values: Vec<u64> = (0..count).map(|_| random() >> 16).collect();
     let unless = |null: bool, value: i64| (!null).then_some(value);
     let keys: StringArray = values.iter().map(|v| (v % 13 != 0).then(|| format!("key{}", v % 29))).collect();
-    let ports: StringArray = values.iter().map(|v| Some(if v % 3 == 0 { (v % 90).to_string() } else { format!("Port{}", v % 7) })).collect();
-    let ints: Int64Array = values.iter().map(|v| unless(v % 11 == 0 || (seed < 4 && v % 29 < 9), (v % 1000) as i64 - 500)).collect();
+    let ports: StringArray =
+        values.iter().map(|v| Some(if v % 3 == 0 { (v % 90).to_string() } else { format!("Port{}", v % 7) })).collect();
+    let ints: Int64Array =
+        values.iter().map(|v| unless(v % 11 == 0 || (seed < 4 && v % 29 < 9), (v % 1000) as i64 - 500)).collect();
     let floats: Float64Array = values.iter().map(|v| Some((v % 100_003) as f64 / 7.0)).collect();
     let flags: BooleanArray = values.iter().map(|v| Some(v % 2 == 0)).collect();
     // Distinct times, so that an ORDER BY inside an aggregate leaves no tie.
@@ -113,15 +118,44 @@ fn streamed_equals_batch(sql: &str) -> Result<()> {
 #[test]
 fn every_aggregate_streams_to_the_batch_result() {
     let aggregates = [
-        "count(*)", "count(x)", "min(x)", "max(y)", "avg(x)", "sum(x)", "min(ts)", "sum(f)", "avg(f)", "sum(x) FILTER (WHERE b)",
-        "count(DISTINCT y)", "count(DISTINCT x)", "sum(DISTINCT x)", "approx_distinct(y)", "median(x)",
-        "percentile_cont(0.9) WITHIN GROUP (ORDER BY f)", "array_agg(y)", "array_agg(x ORDER BY ts)", "string_agg(y, ',' ORDER BY ts)",
-        "stddev(f)", "var_pop(f)", "corr(f, x)", "covar_samp(f, x)", "regr_slope(f, x)", "first_value(x ORDER BY ts)",
-        "last_value(y ORDER BY ts)", "first_value(x)", "nth_value(x, 3 ORDER BY ts)", "bool_and(b)", "bool_or(b)", "bit_xor(x)",
-        "bit_and(x)", "max(x), min(f), count(DISTINCT k), sum(f) / count(*)",
+        "count(*)",
+        "count(x)",
+        "min(x)",
+        "max(y)",
+        "avg(x)",
+        "sum(x)",
+        "min(ts)",
+        "sum(f)",
+        "avg(f)",
+        "sum(x) FILTER (WHERE b)",
+        "count(DISTINCT y)",
+        "count(DISTINCT x)",
+        "sum(DISTINCT x)",
+        "approx_distinct(y)",
+        "median(x)",
+        "percentile_cont(0.9) WITHIN GROUP (ORDER BY f)",
+        "array_agg(y)",
+        "array_agg(x ORDER BY ts)",
+        "string_agg(y, ',' ORDER BY ts)",
+        "stddev(f)",
+        "var_pop(f)",
+        "corr(f, x)",
+        "covar_samp(f, x)",
+        "regr_slope(f, x)",
+        "first_value(x ORDER BY ts)",
+        "last_value(y ORDER BY ts)",
+        "first_value(x)",
+        "nth_value(x, 3 ORDER BY ts)",
+        "bool_and(b)",
+        "bool_or(b)",
+        "bit_xor(x)",
+        "bit_and(x)",
+        "max(x), min(f), count(DISTINCT k), sum(f) / count(*)",
     ];
     for aggregate in aggregates {
-        for sql in [format!("SELECT k, {aggregate} FROM t GROUP BY k"), format!("SELECT {aggregate} FROM t WHERE x > 0")] {
+        for sql in
+            [format!("SELECT k, {aggregate} FROM t GROUP BY k"), format!("SELECT {aggregate} FROM t WHERE x > 0")]
+        {
             streamed_equals_batch(&sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
     }
@@ -174,7 +208,11 @@ fn what_cannot_be_incremental_is_refused_with_a_way_out() {
         ("SELECT k, random() FROM t", None, "another value each time"),
         ("SELECT k FROM t ORDER BY k", None, "only a whole result can be sorted"),
         ("SELECT k, count(*) FROM t GROUP BY k", Some(OutputMode::Append), "can always change"),
-        ("SELECT k, count(*) FROM t GROUP BY k ORDER BY 2", Some(OutputMode::Update), "only a whole result can be sorted"),
+        (
+            "SELECT k, count(*) FROM t GROUP BY k ORDER BY 2",
+            Some(OutputMode::Update),
+            "only a whole result can be sorted",
+        ),
         ("SELECT k FROM t", Some(OutputMode::Complete), "keeps no result"),
         ("SELECT k FROM t UNION ALL SELECT y FROM t", None, "several inputs"),
         ("SELECT 1", None, "reads no source table"),

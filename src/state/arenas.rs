@@ -37,11 +37,6 @@ impl Arenas {
         Arenas { schema, slots: Vec::new(), order: Vec::new(), newest: Vec::new() }
     }
 
-    /// Number of groups.
-    pub fn len(&self) -> usize {
-        self.newest.len()
-    }
-
     /// Bytes held by the rows, dead ones included, and by the bookkeeping.
     pub fn memory_bytes(&self) -> usize {
         let arenas = self.slots.iter().flatten();
@@ -198,12 +193,12 @@ mod tests {
                 let values: Vec<i64> = groups.iter().map(|group| model[group]).collect();
                 let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(values))]).unwrap();
                 arenas.push(rows, groups).unwrap();
-                let all: Vec<u32> = (0..arenas.len() as u32).rev().collect();
+                let all: Vec<u32> = (0..arenas.newest.len() as u32).rev().collect();
                 let found = arenas.gather(&all).unwrap();
                 let expected: Vec<i64> = all.iter().map(|group| model[group]).collect();
                 prop_assert_eq!(found.column(0).as_primitive::<Int64Type>().values().to_vec(), expected);
                 let total: usize = arenas.slots.iter().flatten().map(|arena| arena.rows.num_rows()).sum();
-                prop_assert!(total <= 2 * arenas.len(), "dead rows outweigh live ones");
+                prop_assert!(total <= 2 * arenas.newest.len(), "dead rows outweigh live ones");
                 prop_assert!(arenas.order.len() <= 8, "too many arenas: {}", arenas.order.len());
             }
         }

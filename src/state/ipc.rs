@@ -21,9 +21,8 @@ const ZSTD_LEVEL: i32 = 1;
 /// # Errors
 /// Of kind `Failed` where Arrow cannot write a type.
 pub fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
-    let unwritable = |error: &dyn std::fmt::Display| {
-        Error::failed("state cannot be encoded").because(error.to_string())
-    };
+    let unwritable =
+        |error: &dyn std::fmt::Display| Error::failed("state cannot be encoded").because(error.to_string());
     let mut plain = Vec::new();
     let mut writer = StreamWriter::try_new(&mut plain, schema).map_err(|error| unwritable(&error))?;
     for batch in batches {
@@ -69,12 +68,11 @@ mod tests {
 
     #[test]
     fn rows_read_back_and_damage_is_refused() {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("k", DataType::Utf8, true),
-            Field::new("n", DataType::Int64, false),
-        ]));
+        let schema =
+            Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("n", DataType::Int64, false)]));
         let keys = StringArray::from(vec![Some("a"), None, Some("c")]);
-        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(keys), Arc::new(Int64Array::from(vec![1, 2, 3]))]);
+        let batch =
+            RecordBatch::try_new(schema.clone(), vec![Arc::new(keys), Arc::new(Int64Array::from(vec![1, 2, 3]))]);
         let batches = vec![batch.expect("a valid batch")];
         let bytes = encode(&schema, &batches).expect("encodes");
         assert_eq!(decode(&schema, &bytes).expect("decodes"), batches);

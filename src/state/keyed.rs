@@ -45,7 +45,8 @@ impl KeyedState {
     /// # Errors
     /// Of kind `Usage` where a key's type cannot be compared.
     pub fn new(schema: &SchemaRef, key_count: usize) -> Result<KeyedState> {
-        let fields = schema.fields()[..key_count].iter().map(|field| SortField::new(field.data_type().clone())).collect();
+        let fields =
+            schema.fields()[..key_count].iter().map(|field| SortField::new(field.data_type().clone())).collect();
         let keys = RowConverter::new(fields)
             .map_err(|error| Error::usage("this type cannot be a grouping key").because(error.to_string()))?;
         Ok(KeyedState {
@@ -110,8 +111,12 @@ impl KeyedState {
             }
             delta_groups.push(groups.len() - 1);
         }
-        let (old_groups, places): (Vec<u32>, Vec<usize>) =
-            groups.iter().enumerate().filter(|(_, group)| **group < known).map(|(place, group)| (*group, place)).unzip();
+        let (old_groups, places): (Vec<u32>, Vec<usize>) = groups
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| **group < known)
+            .map(|(place, group)| (*group, place))
+            .unzip();
         let old = if old_groups.is_empty() { None } else { Some(self.arenas.gather(&old_groups)?) };
         let first_rows = UInt32Array::from(first_rows);
         let keys: std::result::Result<Vec<ArrayRef>, _> =

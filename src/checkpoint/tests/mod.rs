@@ -1,7 +1,11 @@
 //! Tests of the checkpoint as a whole; pure parts are tested beside their code.
 
 mod crashes;
+mod damage;
 mod life;
+mod model;
+mod readers;
+mod speed;
 
 use std::{num::NonZeroU64, path::Path};
 

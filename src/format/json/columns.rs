@@ -62,7 +62,7 @@ impl Column {
 
     /// Appends a value; text is taken from `token` of `line`.
     #[inline(always)]
-    pub(super) fn push(&mut self, value: Parsed, token: Token, line: &[u8]) {
+    pub(super) fn push(&mut self, value: &Parsed, token: &Token, line: &[u8]) {
         match (self, value) {
             (Column::Text(column), Parsed::Text) if token.shape == Shape::Escaped => {
                 let mut decoded = Vec::with_capacity(token.bytes(line).len());
@@ -70,8 +70,8 @@ impl Column {
                 column.append_value(&decoded);
             }
             (Column::Text(column), Parsed::Text) => column.append_value(token.bytes(line)),
-            (Column::Float64(column), Parsed::Float(value)) => column.append_value(value),
-            (column, value) => column.push_other(value),
+            (Column::Float64(column), Parsed::Float(value)) => column.append_value(*value),
+            (column, value) => column.push_other(*value),
         }
     }
 

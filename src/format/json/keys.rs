@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     escape::unescape,
-    scan::{self, Fault},
+    scan::{self, Fault, word},
 };
 
 /// Which column a key means: the declared name, else the one column whose name differs only in case.
@@ -46,8 +46,40 @@ pub(super) struct Target {
 /// and only looked up where it differs. A prediction changes speed, never a result.
 #[derive(Debug, Default)]
 pub(super) struct Predictor {
-    /// Keys with their quotes, as written.
-    seen: Vec<(Vec<u8>, Target)>,
+    seen: Vec<Seen>,
+}
+
+/// A key of the record before.
+#[derive(Debug)]
+struct Seen {
+    /// With its quotes, as written.
+    key: Vec<u8>,
+    /// Its first and last eight bytes, so that keys of up to sixteen are compared without a loop; the first padded
+    /// with zeros where there are fewer.
+    first: u64,
+    last: u64,
+    target: Target,
+}
+
+impl Seen {
+    fn new(key: &[u8], target: Target) -> Seen {
+        let mut first = [0; 8];
+        let head = key.len().min(8);
+        first[..head].copy_from_slice(&key[..head]);
+        let last = key.last_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Seen { key: key.to_vec(), first: u64::from_le_bytes(first), last, target }
+    }
+
+    /// Whether the text goes on with this key at `at`.
+    #[inline(always)]
+    fn is_at(&self, text: &[u8], at: usize) -> bool {
+        let bytes = self.key.len();
+        match word(text, at) {
+            Some(first) if bytes < 8 => (first ^ self.first) << (64 - 8 * bytes) == 0,
+            Some(first) if bytes <= 16 => first == self.first && word(text, at + bytes - 8) == Some(self.last),
+            _ => text[at..].starts_with(&self.key),
+        }
+    }
 }
 
 /// How many keys of a record are predicted, and how long they may be; the rest are looked up.
@@ -67,11 +99,11 @@ impl Predictor {
         place: &mut usize,
         find: impl Fn(&str) -> Target,
     ) -> Result<(Target, usize), Fault> {
-        if let Some((key, target)) = self.seen.get(*place)
-            && text[at..].starts_with(key)
+        if let Some(seen) = self.seen.get(*place)
+            && seen.is_at(text, at)
         {
             *place += 1;
-            return Ok((*target, at + key.len()));
+            return Ok((seen.target, at + seen.key.len()));
         }
         self.look_up(text, at, place, find)
     }
@@ -84,10 +116,10 @@ impl Predictor {
         find: impl Fn(&str) -> Target,
     ) -> Result<(Target, usize), Fault> {
         let ahead = self.seen.iter().enumerate().skip(*place + 1).take(SKIPPED_KEYS_MAX);
-        for (later, (key, target)) in ahead {
-            if text[at..].starts_with(key) {
+        for (later, seen) in ahead {
+            if seen.is_at(text, at) {
                 *place = later + 1;
-                return Ok((*target, at + key.len()));
+                return Ok((seen.target, at + seen.key.len()));
             }
         }
         if text.get(at) != Some(&b'"') {
@@ -111,9 +143,9 @@ impl Predictor {
             return;
         }
         if let Some(seen) = self.seen.get_mut(place) {
-            *seen = (key.to_vec(), target);
+            *seen = Seen::new(key, target);
         } else if place == self.seen.len() {
-            self.seen.push((key.to_vec(), target));
+            self.seen.push(Seen::new(key, target));
         }
     }
 }
@@ -133,6 +165,24 @@ mod tests {
         assert_eq!(table.find("GRÖSSE"), None);
         assert_eq!(table.find("GRÖßE"), Some((3, false)));
         assert_eq!(table.find("b"), None);
+    }
+
+    #[test]
+    fn a_predicted_key_is_the_whole_key() {
+        for length in 0..40 {
+            let key: Vec<u8> = [b"\"", &vec![b'k'; length][..], b"\""].concat();
+            let seen = Seen::new(&key, Target { slot: None, exact: true });
+            for behind in ["", ":", ":1}", ": 1, \"and more text\": 2}"] {
+                let text = [b"{", &key[..], behind.as_bytes()].concat();
+                assert!(seen.is_at(&text, 1), "{length} {behind}");
+                assert!(!seen.is_at(&text[..key.len()], 1), "{length} cut");
+                for place in 1..=key.len() {
+                    let mut other = text.clone();
+                    other[place] ^= 1;
+                    assert!(!seen.is_at(&other, 1), "{length} {place}");
+                }
+            }
+        }
     }
 
     #[test]

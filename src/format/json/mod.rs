@@ -1,4 +1,4 @@
-//! Newline-delimited JSON, as `semantics` of Spark's reader, stricter where Spark guesses.
+//! Newline-delimited JSON, read as Spark reads it, and stricter where Spark guesses.
 //!
 //! A scanner of our own goes from bytes to Arrow: it predicts the order of keys from the record before, and
 //! keeps only where the wanted values are. Whatever is projected, each line is validated to its end and every
@@ -9,6 +9,8 @@
 //!   comments, no `NaN`. Numbers beyond a type's range are field errors, `STRING` takes them as written.
 //! - The last of equal keys wins; a key spelled as declared wins over one that differs in case.
 //! - `TIMESTAMP` numbers are seconds, cut down to the microsecond; `DECIMAL` rounds half away from zero.
+//! - Depth counts from 1 for the outermost object or array. A line longer than the limit gives only as much of its
+//!   raw text as the limit allows; no line may exceed 512 MiB, whatever the limit.
 //! - A field error or malformed element makes an array's whole line one bad record; `[]` is no record.
 //! - Results, bad records and the limits of batches are a function of the bytes, not of the thread count.
 
@@ -233,7 +235,7 @@ impl Constant {
         let token = Token::new(Shape::Text, 0, self.text.len());
         let mut column = Column::new(&self.data_type, rows);
         for _ in 0..rows {
-            column.push(self.value, token, self.text.as_bytes());
+            column.push(&self.value, &token, self.text.as_bytes());
         }
         column
             .finish(0)

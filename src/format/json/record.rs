@@ -58,9 +58,9 @@ impl<'r> Record<'r> {
 
     /// The columns produced from records, with the value and the token of each in the record at hand.
     #[inline(always)]
-    pub(super) fn outputs(&self) -> impl Iterator<Item = (usize, Parsed, Token)> {
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (usize, &Parsed, &Token)> {
         let parts = self.fields.iter().zip(&self.values).zip(&self.tokens);
-        parts.filter_map(|((field, &value), &token)| Some((field.output?, value, token)))
+        parts.filter_map(|((field, value), token)| Some((field.output?, value, token)))
     }
 
     /// From an object's `{`: its fields' tokens; the offset behind it.
@@ -83,7 +83,7 @@ impl<'r> Record<'r> {
         loop {
             let (target, end) = self.predictor.take(text, at, &mut place, find)?;
             at = scan::colon(text, end)?;
-            let (mut token, end) = match text.get(at) {
+            let (token, end) = match text.get(at) {
                 Some(b'{' | b'[') => {
                     let end = self.skipper.skip(text, at, depth)?;
                     (Token::new(scan::Shape::Nested, at, end), end)
@@ -92,10 +92,13 @@ impl<'r> Record<'r> {
             };
             if let Some(slot) = target.slot {
                 let known = &mut self.tokens[slot as usize];
-                token.exact = target.exact;
                 // The last of equal keys wins, an exact spelling over others.
-                if token.exact || !known.exact {
-                    *known = token;
+                if target.exact || !known.exact {
+                    // Field by field: a token changed as a whole is built in memory and waited for.
+                    known.shape = token.shape;
+                    known.exact = target.exact;
+                    known.start = token.start;
+                    known.end = token.end;
                 }
             }
             at = skip_space(text, end);
@@ -114,12 +117,11 @@ impl<'r> Record<'r> {
         let mut wrong: Option<(usize, usize)> = None;
         for (slot, field) in self.fields.iter().enumerate() {
             let token = self.tokens[slot];
-            let value = match field.output {
-                Some(_) => field.kind.parse(token, text),
-                None => field.kind.accepts(token, text).then_some(Parsed::Null),
+            let fits = match field.output {
+                None => field.kind.accepts(token, text),
+                Some(_) => field.kind.parse(token, text, &mut self.values[slot]),
             };
-            self.values[slot] = value.unwrap_or_default();
-            if value.is_none() {
+            if !fits {
                 let (first, count) = wrong.unwrap_or((slot, 0));
                 wrong = Some((first, count + 1));
             }

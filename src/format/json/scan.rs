@@ -78,11 +78,16 @@ pub(super) fn skip_space(text: &[u8], mut at: usize) -> usize {
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
+/// The eight bytes from `at` on, the first one lowest.
+#[inline(always)]
+pub(super) fn word(text: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*text.get(at..)?.first_chunk::<8>()?))
+}
+
 /// Offset of the first quote, backslash or control character from `at` on, or the text's end.
 #[inline(always)]
 fn plain_end(text: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*chunk);
+    while let Some(word) = word(text, at) {
         let quote = word ^ (LOW * b'"' as u64);
         let slash = word ^ (LOW * b'\\' as u64);
         // A borrow can set a bit above the first hit only, never below it: the lowest set bit is right.
@@ -127,8 +132,24 @@ fn string_with_escapes(text: &[u8], mut at: usize) -> Result<usize, Fault> {
     }
 }
 
+/// The high bit of each byte that is no decimal digit, exact up to the first such byte.
+#[inline(always)]
+fn no_digits(word: u64) -> u64 {
+    // Digits become 0 to 9; adding 0x76 reaches the high bit from 10 on, and carries only out of bytes that count.
+    let values = word ^ (LOW * b'0' as u64);
+    (values.wrapping_add(LOW * 0x76) | values) & HIGH
+}
+
+/// The offset behind the decimal digits from `at` on.
 #[inline(always)]
 fn digits(text: &[u8], mut at: usize) -> usize {
+    while let Some(word) = word(text, at) {
+        let hits = no_digits(word);
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
     while let Some(b'0'..=b'9') = text.get(at) {
         at += 1;
     }
@@ -309,6 +330,18 @@ mod tests {
                         assert_eq!(plain_end(&text, at), plain_end_by_bytes(&text, at), "{text:?} {at}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn words_of_eight_bytes_find_the_end_of_digits() {
+        for other in 0..=255_u8 {
+            for (length, place) in (0..20).flat_map(|length| (0..length).map(move |place| (length, place))) {
+                let mut text = vec![b'0' + (length + place) as u8 % 10; length];
+                text[place] = other;
+                let expected = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(length);
+                assert_eq!(digits(&text, 0), expected, "{text:?}");
             }
         }
     }

@@ -132,10 +132,12 @@ impl Walk<'_> {
                 }
                 let matched = step(parts, &at, &name);
                 let path = folder.join(&name);
-                let file_type = entry
-                    .file_type()
-                    .map_err(|error| Error::io("cannot look at an input file", full.join(&name), &error))?;
-                if !file_type.is_dir() {
+                let is_folder = match entry.file_type() {
+                    Ok(file_type) => file_type.is_dir(),
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    Err(error) => return Err(Error::io("cannot look at an input file", full.join(&name), &error)),
+                };
+                if !is_folder {
                     if matched.whole {
                         self.file(&path)?;
                     }

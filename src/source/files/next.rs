@@ -144,8 +144,8 @@ pub fn next_files(listing: &Listing, seen: &Seen, limits: &Limits) -> Next {
         bytes = bytes.saturating_add(file.size_bytes);
         let fits = limits.files_max.is_none_or(|max| (next.files.len() as u64) < max)
             && (next.files.is_empty() || limits.bytes_max.is_none_or(|max| bytes <= max));
-        // Once one file has to wait all later ones do: order is kept.
-        if fits && next.more_files == 0 {
+        // `bytes` counts what has to wait as well: once one file waits all later ones do, and order is kept.
+        if fits {
             next.files.push(file.clone());
         } else {
             next.more_files += 1;

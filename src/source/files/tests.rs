@@ -331,3 +331,28 @@ fn a_folder_read_one_file_per_batch_is_read_whole_and_once() {
     let told: Vec<_> = next.changed.iter().map(|changed| changed.identity.to_string()).collect();
     assert_eq!((next.files.len(), told), (0, vec!["3.json".to_owned(), "4.json".to_owned()]));
 }
+
+#[test]
+fn real_flows_are_read_whole() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/lanl");
+    if !folder.is_dir() {
+        eprintln!("skipped: {} is missing", folder.display());
+        return;
+    }
+    let mut spec = spec(folder.to_str().unwrap());
+    let column = |name: &str, data_type| ColumnSpec { name: name.to_owned(), data_type, at: At(0) };
+    spec.columns = vec![column("time", DataType::Float64), column("dstport", DataType::Utf8)];
+    let source = FilesSource::open(&spec, vec![1]).unwrap();
+    let files = source.list().unwrap().files;
+    let (mut rows, mut bad_rows, mut web) = (0, 0, 0);
+    for file in &files {
+        let read = source.read(file, 2).unwrap();
+        rows += read.read.rows;
+        bad_rows += read.read.bad_rows;
+        for batch in &read.decoded.batches {
+            let ports = batch.column(0).as_string::<i32>().iter();
+            web += ports.filter(|port| matches!(port, Some("80" | "443"))).count();
+        }
+    }
+    assert_eq!((files.len(), rows, bad_rows, web), (50, 500_000, 0, 125_369));
+}
