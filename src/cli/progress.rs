@@ -208,10 +208,7 @@ mod tests {
     fn a_batch_is_one_line() {
         let mut progress = progress();
         progress.complete(&LateProgress { batch_duration: 118, commit_offsets: 3, publish: 1 });
-        assert_eq!(
-            batch_line(&progress, 25),
-            "batch 24  10,000 rows  118 ms  84.7k rows/s  state 398  25 files left"
-        );
+        assert_eq!(batch_line(&progress, 25), "batch 24  10,000 rows  118 ms  84.7k rows/s  state 398  25 files left");
         progress.complete(&LateProgress { batch_duration: 0, commit_offsets: 0, publish: 0 });
         progress.num_bad_rows = 2;
         assert_eq!(batch_line(&progress, 1), "batch 24  10,000 rows  2 bad  0 ms  state 398  1 file left");

@@ -99,7 +99,11 @@ impl Child {
 pub(super) fn failed(status: ExitStatus, said: &str) -> Error {
     let said = said.trim();
     let said = said.strip_prefix("error: ").unwrap_or(said);
-    Error::failed(format!("a run of the job ended with {status}")).because(if said.is_empty() { "it said nothing" } else { said })
+    Error::failed(format!("a run of the job ended with {status}")).because(if said.is_empty() {
+        "it said nothing"
+    } else {
+        said
+    })
 }
 
 fn lost(cause: &std::io::Error) -> Error {

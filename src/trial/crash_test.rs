@@ -30,9 +30,16 @@ const SHORT_PART: u32 = 4;
 const LISTED_MAX: usize = 20;
 /// The exceptions from an equal log: what is of one checkpoint, one run or one moment.
 const OF_THE_MOMENT: [&str; 10] = [
-    "id", "runId", "timestamp", "batchDuration", "durationMs", "inputRowsPerSecond", "processedRowsPerSecond",
+    "id",
+    "runId",
+    "timestamp",
+    "batchDuration",
+    "durationMs",
+    "inputRowsPerSecond",
+    "processedRowsPerSecond",
     // of state operators
-    "commitTimeMs", "memoryUsedBytes",
+    "commitTimeMs",
+    "memoryUsedBytes",
     // of sinks, whose folders differ; sources are compared by their files
     "description",
 ];
@@ -199,12 +206,7 @@ impl Trial {
 }
 
 /// What a reader of a sink's folder sees; in a folder that is not the sink's own, what bears its name.
-fn read_published(
-    sink: &str,
-    folder: &Path,
-    own: bool,
-    files: &mut BTreeMap<(String, String), Vec<u8>>,
-) -> Result<()> {
+fn read_published(sink: &str, folder: &Path, own: bool, files: &mut BTreeMap<(String, String), Vec<u8>>) -> Result<()> {
     let cannot = |cause: &std::io::Error| Error::io("a sink's folder cannot be read", folder, cause);
     for entry in std::fs::read_dir(folder).map_err(|cause| cannot(&cause))? {
         let entry = entry.map_err(|cause| cannot(&cause))?;
@@ -288,7 +290,10 @@ mod tests {
         assert_eq!(changed(|o| o.log.truncate(1)), "1 batches where there are 2");
         assert_eq!(changed(|o| o.log[1] = "x".into()), "the log has\n  x\nwhere it is\n  1@1");
         assert_eq!(changed(|o| o.files.clear()), "sink 's': s-00000000.json is missing");
-        assert_eq!(changed(|o| o.files.values_mut().for_each(|b| b.push(0))), "sink 's': s-00000000.json has other bytes");
+        assert_eq!(
+            changed(|o| o.files.values_mut().for_each(|b| b.push(0))),
+            "sink 's': s-00000000.json has other bytes"
+        );
         assert_eq!(
             changed(|o| drop(o.files.insert(("s".into(), "s-00000001.json".into()), Vec::new()))),
             "sink 's': s-00000001.json should not be there"

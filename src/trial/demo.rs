@@ -59,7 +59,12 @@ pub fn demo(options: &DemoOptions, tell: &mut dyn FnMut(&str)) -> Result<DemoRep
     let paths = Paths::new(&options.folder);
     let written = generate::flows(&options.flows, &paths.input)?;
     std::fs::write(&paths.job, JOB).map_err(|cause| Error::io("cannot write the job", &paths.job, &cause))?;
-    tell(&format!("generated {} files of {} rows each in {}", written.files, options.flows.rows, paths.input.display()));
+    tell(&format!(
+        "generated {} files of {} rows each in {}",
+        written.files,
+        options.flows.rows,
+        paths.input.display()
+    ));
 
     let watch = clock::Stopwatch::start();
     let expected = batch(&paths, options.threads)?;
@@ -169,7 +174,8 @@ impl Stream<'_> {
             }
             self.killed += 1;
             self.resuming = true;
-            let newest = self.newest.map_or_else(|| "before any batch".to_owned(), |batch| format!("after batch {batch}"));
+            let newest =
+                self.newest.map_or_else(|| "before any batch".to_owned(), |batch| format!("after batch {batch}"));
             tell(&format!("  killed {newest} (kill -9)"));
         }
         let mut child = self.start()?;
@@ -180,7 +186,8 @@ impl Stream<'_> {
     fn start(&self) -> Result<Child> {
         let setting = format!("INPUT={}", self.paths.input.display());
         let threads = self.options.threads.to_string();
-        let words = ["run", "--available-now", "--progress", "json", "--set", &setting, "--threads", &threads, "--checkpoint"];
+        let words =
+            ["run", "--available-now", "--progress", "json", "--set", &setting, "--threads", &threads, "--checkpoint"];
         let mut words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
         words.extend([self.paths.checkpoint.as_os_str(), self.paths.job.as_os_str()]);
         Child::start(&self.options.executable, &words)

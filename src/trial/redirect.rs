@@ -75,7 +75,9 @@ INSERT INTO c SELECT x FROM flows;
 
     fn paths(job: &JobSpec) -> Vec<(&str, PathBuf)> {
         let path = |sink| match sink {
-            &SinkSpec { ref name, connector: SinkConnector::Files { ref path, .. }, .. } => Some((name.as_str(), path.clone())),
+            &SinkSpec { ref name, connector: SinkConnector::Files { ref path, .. }, .. } => {
+                Some((name.as_str(), path.clone()))
+            }
             _ => None,
         };
         job.sinks.iter().filter_map(path).collect()
