@@ -254,10 +254,10 @@ mod tests {
         else {
             panic!("it parses")
         };
-        assert_eq!(run.job.set.values().into_iter().collect::<Vec<_>>(), [
-            ("A".to_owned(), "2".to_owned()),
-            ("B".to_owned(), "x=y".to_owned())
-        ]);
+        assert_eq!(
+            run.job.set.values().into_iter().collect::<Vec<_>>(),
+            [("A".to_owned(), "2".to_owned()), ("B".to_owned(), "x=y".to_owned())]
+        );
         assert_eq!(run.interval, Some(Duration::from_secs(10)));
         assert_eq!((run.max_batches, run.format.output, run.quiet), (Some(3), OutputFormat::Json, true));
         assert_eq!(run.progress, ProgressMode::Auto);

@@ -19,7 +19,8 @@ pub fn batch(args: &BatchArgs) -> Result<(), Failure> {
     if let Some(query) = &args.query {
         keep_only(&mut job, query)?;
     }
-    let tables = batch::baseline(&job, args.threads.count(), clock::now_us(), &mut |notice| say(&format!("note: {notice}")))?;
+    let tables =
+        batch::baseline(&job, args.threads.count(), clock::now_us(), &mut |notice| say(&format!("note: {notice}")))?;
     let mut out = data();
     write_tables(&mut out, args.format.output, &tables, tables.len() > 1)?;
     Ok(out.flush()?)

@@ -15,8 +15,7 @@ use crate::{
 
 pub fn check(args: &JobArgs) -> Result<(), Failure> {
     let job = load::job(args)?;
-    let checks =
-        batch::check(&job, &mut |spec, mode| Ok(sink::make_sink(spec, mode, ConsoleTarget::nowhere)))?;
+    let checks = batch::check(&job, &mut |spec, mode| Ok(sink::make_sink(spec, mode, ConsoleTarget::nowhere)))?;
     let mut out = data();
     for check in &checks {
         out.write_all(describe(check).as_bytes())?;

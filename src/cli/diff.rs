@@ -112,7 +112,8 @@ impl Changes {
             before.push((field.clone(), old));
             after.push((field, new));
         }
-        let (key, from, to) = (object(self.keys, None)?, object(before, Some(self.was))?, object(after, Some(self.is))?);
+        let (key, from, to) =
+            (object(self.keys, None)?, object(before, Some(self.was))?, object(after, Some(self.is))?);
         RecordBatch::try_from_iter_with_nullable([("key", key, false), ("from", from, true), ("to", to, true)])
     }
 

@@ -57,7 +57,8 @@ mod tests {
     use super::*;
     use crate::model::ErrorKind;
 
-    const JOB: &str = "CREATE TABLE a (x BIGINT) WITH (connector = 'files', path = '${INPUT}', format = 'json');\nSELECT x FROM a;\n";
+    const JOB: &str =
+        "CREATE TABLE a (x BIGINT) WITH (connector = 'files', path = '${INPUT}', format = 'json');\nSELECT x FROM a;\n";
 
     fn args(path: &Path, settings: &[(&str, &str)]) -> JobArgs {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{
     args::ProgressMode,
     numbers::{count, grouped, short},
-    streams::say,
+    streams::{say, say_as_it_is},
 };
 use crate::{
     batch::{Event, Summary},
@@ -93,7 +93,7 @@ impl Reporter {
             }
             How::Lines => say(&batch_line(progress, files_left)),
             How::Json => match serde_json::to_string(progress) {
-                Ok(text) => say(&text),
+                Ok(text) => say_as_it_is(&text),
                 Err(cause) => {
                     let error = Error::failed("a progress object cannot be written").because(cause.to_string());
                     self.failed = Some(error);
@@ -208,10 +208,7 @@ mod tests {
     fn a_batch_is_one_line() {
         let mut progress = progress();
         progress.complete(&LateProgress { batch_duration: 118, commit_offsets: 3, publish: 1 });
-        assert_eq!(
-            batch_line(&progress, 25),
-            "batch 24  10,000 rows  118 ms  84.7k rows/s  state 398  25 files left"
-        );
+        assert_eq!(batch_line(&progress, 25), "batch 24  10,000 rows  118 ms  84.7k rows/s  state 398  25 files left");
         progress.complete(&LateProgress { batch_duration: 0, commit_offsets: 0, publish: 0 });
         progress.num_bad_rows = 2;
         assert_eq!(batch_line(&progress, 1), "batch 24  10,000 rows  2 bad  0 ms  state 398  1 file left");

@@ -37,8 +37,14 @@ pub fn data() -> BufWriter<io::StdoutLock<'static>> {
 
 /// Prints a line on stderr, without control characters.
 pub fn say(line: &str) {
-    // a stderr that nobody reads must not end a job, and there is no other place to say so
-    drop(writeln!(io::stderr().lock(), "{}", printable(line)));
+    say_as_it_is(&printable(line));
+}
+
+/// Prints a line on stderr that is safe as it is: JSON.
+pub fn say_as_it_is(line: &str) {
+    // in one write, so that a kill leaves whole lines; and a stderr that nobody reads must not end a job, while there
+    // is no other place to say so
+    drop(io::stderr().lock().write_all(format!("{line}\n").as_bytes()));
 }
 
 /// The console sinks' stdout: keeps clear of the progress bar.

@@ -17,8 +17,7 @@ use crate::{
 pub fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let options = VerifyOptions { batch: args.batch, every: args.every, threads: args.threads.count() };
     let spinner = if io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-    let report =
-        batch::verify(&args.checkpoint, &options, &mut |batch| spinner.set_message(format!("batch {batch}")));
+    let report = batch::verify(&args.checkpoint, &options, &mut |batch| spinner.set_message(format!("batch {batch}")));
     spinner.finish_and_clear();
     let report = report?;
     let mut out = data();
@@ -27,10 +26,11 @@ pub fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     if report.findings.is_empty() {
         return Ok(());
     }
-    let error = Error::refused(format!("the checkpoint does not verify: {}", count(report.findings.len() as u64, "finding")))
-        .at(Place::Path(args.checkpoint.clone()))
-        .because(report.findings[0].clone())
-        .help("rewind to a batch before it, or start a new checkpoint; what is damaged is left as it is");
+    let error =
+        Error::refused(format!("the checkpoint does not verify: {}", count(report.findings.len() as u64, "finding")))
+            .at(Place::Path(args.checkpoint.clone()))
+            .because(report.findings[0].clone())
+            .help("rewind to a batch before it, or start a new checkpoint; what is damaged is left as it is");
     Err(error.into())
 }
 

@@ -121,6 +121,7 @@ fn parse_target(text: &str) -> Result<Target, String> {
     if text == "start" {
         return Ok(Target::Start);
     }
-    let batch = text.parse().map_err(|_| format!("'{text}' is not a batch of the live timeline: write 17, or start"))?;
+    let batch =
+        text.parse().map_err(|_| format!("'{text}' is not a batch of the live timeline: write 17, or start"))?;
     Ok(Target::After(BatchId(batch)))
 }
