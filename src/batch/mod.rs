@@ -1,1 +1,41 @@
-//! See `lib.rs`.
+//! The batch loop: the only module that knows the order of things.
+//!
+//! ```text
+//! plan      next input within the limits, batch time, watermark      pure
+//! intend    the plan becomes durable, where something outside the checkpoint is staged or now() is used
+//! read      files -> Arrow record batches, only the columns the queries need
+//! step      queries over the new rows: delta per stateful operator, rows for each sink
+//! stage     sinks write what they will publish: durable, invisible
+//! commit    offsets + deltas + staged outputs: one atomic, durable write; the batch has happened
+//! publish   staged output becomes visible, with the permit that only the commit can give
+//! report    progress
+//! ```
+
+mod bad_records;
+mod baseline;
+mod check;
+pub mod clock;
+mod engine;
+mod fork;
+mod input;
+mod one_batch;
+mod open;
+mod outputs;
+mod recover;
+mod report;
+mod restore;
+mod rewind;
+mod run;
+mod trigger;
+mod verify;
+mod view;
+
+pub use baseline::baseline;
+pub use check::{QueryCheck, check, explain};
+pub use engine::{Engine, EngineOptions, MakeSink};
+pub use fork::fork;
+pub use rewind::{RewindOptions, RewindReport, parse_target, rewind};
+pub use run::{Event, RunOptions, Summary, run};
+pub use trigger::Trigger;
+pub use verify::{VerifyOptions, VerifyReport, verify};
+pub use view::{Diff, LogRow, Table, View};

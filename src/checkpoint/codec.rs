@@ -321,7 +321,13 @@ mod tests {
     fn accepted() -> Accepted {
         let text = |text: &str| text.to_owned();
         let difference = Difference { query: text("q"), what: text("filter"), was: text("a"), is: text("b"), change: Change::IfAccepted };
-        Accepted { from: BatchId(5), differences: vec![difference], identities: Vec::new() }
+        Accepted {
+            from: BatchId(5),
+            differences: vec![difference],
+            identities: Vec::new(),
+            template: "SELECT 1".to_owned(),
+            variables: [("INPUT".to_owned(), "in".to_owned())].into(),
+        }
     }
 
     fn genesis() -> Genesis {

@@ -1,5 +1,7 @@
 //! What the batch loop writes: intents, commits, rewinds, snapshots.
 
+use std::collections::BTreeMap;
+
 use super::{
     CommitPermit, bad_records, disk,
     payloads::{self, Placed},
@@ -144,8 +146,14 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn accept(&mut self, differences: Vec<Difference>, identities: Vec<QueryIdentity>) -> Result<()> {
-        self.append(Record::Accepted(Accepted { from: self.history.next_batch(), differences, identities }), &[])
+    pub fn accept(
+        &mut self,
+        differences: Vec<Difference>,
+        identities: Vec<QueryIdentity>,
+        (template, variables): (String, BTreeMap<String, String>),
+    ) -> Result<()> {
+        let from = self.history.next_batch();
+        self.append(Record::Accepted(Accepted { from, differences, identities, template, variables }), &[])
     }
 
     /// Whether the state should be kept whole now.

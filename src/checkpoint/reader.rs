@@ -80,6 +80,17 @@ impl Reader {
         self.archive.history.horizon()
     }
 
+    /// The commits that led to a batch, itself included, oldest first; as far back as they are retained.
+    ///
+    /// # Errors
+    /// Of kind `Usage`, naming the batches that exist.
+    pub fn timeline(&self, address: BatchAddress) -> Result<Vec<Arc<Commit>>> {
+        let target = self.archive.history.find(address)?;
+        let mut commits: Vec<_> = self.archive.history.lineage(target).cloned().collect();
+        commits.reverse();
+        Ok(commits)
+    }
+
     /// What must be merged, in order, to get the state at a batch.
     ///
     /// # Errors

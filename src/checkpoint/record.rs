@@ -157,6 +157,10 @@ pub struct Accepted {
     pub differences: Vec<Difference>,
     /// All queries' identities from then on.
     pub identities: Vec<QueryIdentity>,
+    /// The job's text from then on, with `${NAME}` in place.
+    pub template: String,
+    /// What was filled in; never an `${env:NAME}`.
+    pub variables: BTreeMap<String, String>,
 }
 
 /// The state as of a commit, whole.

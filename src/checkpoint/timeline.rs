@@ -1,6 +1,6 @@
 //! Questions to a history: which batches there are, and how to get the state at one.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     history::History,
@@ -28,6 +28,16 @@ impl History {
     /// The queries' identities that the job must have now: those of the beginning, or as accepted last.
     pub fn identities(&self) -> &[QueryIdentity] {
         &self.identities
+    }
+
+    /// The job's text as it was run last, with `${NAME}` in place.
+    pub fn template(&self) -> &str {
+        self.accepted.last().map_or(&self.genesis.template, |accepted| &accepted.template)
+    }
+
+    /// What was filled in for each `${NAME}` when it was run last.
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        self.accepted.last().map_or(&self.genesis.variables, |accepted| &accepted.variables)
     }
 
     /// Changes of the job that were accepted, oldest first.

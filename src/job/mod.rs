@@ -1,6 +1,26 @@
 //! A job file becomes a [`JobSpec`]: validated, plain data.
+//!
+//! In the order a job takes: `substitute` fills in `${NAME}`, `tokens` cuts the text into statements, `parse` reads
+//! them one by one (`table` the columns, `options` the `WITH` list, `connectors` what the options mean) and puts the
+//! job together; `overlap` refuses a job that would read its own output.
 
+mod connectors;
 pub mod fingerprint;
+mod names;
+mod options;
+mod overlap;
+mod parse;
 pub mod spec;
+mod substitute;
+mod table;
+mod tokens;
+mod values;
 
+pub use names::nearest;
+pub use parse::parse;
 pub use spec::*;
+pub use substitute::Variables;
+pub use values::{parse_duration, parse_size};
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,8 @@ pub struct JobSpec {
     pub template: String,
     /// What was filled in for each `${NAME}` and `${NAME:-default}`; never an `${env:NAME}`.
     pub variables: BTreeMap<String, String>,
-    /// The text with everything filled in. Positions ([`At`]) refer to it.
+    /// The text with everything filled in but `${env:NAME}`, which stays in place wherever text is kept or shown.
+    /// Positions ([`At`]) refer to it.
     pub text: String,
     pub sources: Vec<SourceSpec>,
     pub views: Vec<ViewSpec>,
@@ -43,15 +44,20 @@ impl JobSpec {
 
     /// The place of an offset of [`JobSpec::text`], for an error.
     pub fn place(&self, at: At) -> Place {
-        let offset = at.0.min(self.text.len());
-        let start = self.text[..offset].rfind('\n').map_or(0, |end| end + 1);
-        let line = self.text[start..].lines().next().unwrap_or_default();
-        Place::Job {
-            file: self.file.clone(),
-            line: self.text[..offset].matches('\n').count() as u64 + 1,
-            column: self.text[start..offset].chars().count() as u64 + 1,
-            text: line.to_owned(),
-        }
+        place_in(&self.file, &self.text, at)
+    }
+}
+
+/// The place of an offset of a file's text; one past its end, or inside a character, is moved back.
+pub(super) fn place_in(file: &str, text: &str, at: At) -> Place {
+    let offset = text.floor_char_boundary(at.0);
+    let start = text[..offset].rfind('\n').map_or(0, |end| end + 1);
+    let line = text[start..].lines().next().unwrap_or_default();
+    Place::Job {
+        file: file.to_owned(),
+        line: text[..offset].matches('\n').count() as u64 + 1,
+        column: text[start..offset].chars().count() as u64 + 1,
+        text: line.to_owned(),
     }
 }
 
@@ -123,7 +129,13 @@ pub struct JsonOptions {
 
 impl Default for JsonOptions {
     fn default() -> Self {
-        JsonOptions { mode: Mode::Permissive, corrupt_column: None, line_bytes_max: 16 << 20, depth_max: 128, bad_records_max: None }
+        JsonOptions {
+            mode: Mode::Permissive,
+            corrupt_column: None,
+            line_bytes_max: 16 << 20,
+            depth_max: 128,
+            bad_records_max: None,
+        }
     }
 }
 

@@ -103,6 +103,13 @@ impl Error {
         self
     }
 
+    /// Adds a place to an error that has none yet.
+    #[must_use]
+    pub fn at_if_none(mut self, place: Place) -> Error {
+        self.0.place.get_or_insert(place);
+        self
+    }
+
     #[must_use]
     pub fn because(mut self, why: impl Into<String>) -> Error {
         self.0.why = Some(why.into());
@@ -112,6 +119,13 @@ impl Error {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Error {
         self.0.help = Some(help.into());
+        self
+    }
+
+    /// Adds advice to an error that has none yet.
+    #[must_use]
+    pub fn help_if_none(mut self, help: impl Into<String>) -> Error {
+        self.0.help.get_or_insert_with(|| help.into());
         self
     }
 

@@ -1,1 +1,33 @@
-//! See `lib.rs`.
+//! Incremental SQL: the only place that plans with DataFusion. It knows no log, no file and no clock.
+//!
+//! A query's optimised logical plan is cut at its aggregate. Below the cut, *partial* aggregation of one batch's rows
+//! yields the batch's delta; above it, the rest of the plan (`HAVING`, projection, `ORDER BY`, `LIMIT`) runs over
+//! finalised groups. Both parts are planned once per job and executed once per batch.
+//!
+//! - [`session`]: DataFusion, set up so that results are a function of the input
+//! - [`classify`]: what can be run incrementally, and why the rest cannot
+//! - [`plan`]: a job's queries, planned; [`incremental`]: one query at work
+//! - [`baseline`]: the same queries over all the input at once, for comparison
+//! - [`equal`]: what "equals the batch result" means for each type
+
+mod baseline;
+mod classify;
+mod equal;
+mod errors;
+mod feed;
+mod identity;
+mod incremental;
+mod now;
+mod order;
+mod plan;
+mod session;
+#[cfg(test)]
+mod tests;
+mod text_numbers;
+
+pub use baseline::{Baseline, BatchResult, sql_over};
+pub use classify::Shape;
+pub use equal::{GroupChange, diff_groups, difference};
+pub use feed::{Rows, RowsIterator};
+pub use incremental::{Query, Step};
+pub use plan::JobQueries;

@@ -1,11 +1,37 @@
 //! Where results go: stage, publish, abort, retract. One file per connector.
 
+mod console;
+mod durable;
+mod files;
+mod memory;
+pub mod rows;
+
 use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
+
+pub use console::{ConsoleFormat, ConsoleSink, ConsoleTarget};
+pub use files::FilesSink;
+pub use memory::MemorySink;
 
 use crate::{
     checkpoint::CommitPermit,
+    job::{SinkConnector, SinkSpec},
     model::{BatchId, OutputMode, Result, StagedOutput},
 };
+
+/// The sink that a job asks for; nothing is touched before [`Sink::open`]. `mode` is what the query decided where the
+/// job says nothing. `console` is asked only for a console sink.
+pub fn make_sink(spec: &SinkSpec, mode: OutputMode, console: impl FnOnce() -> ConsoleTarget) -> Box<dyn Sink> {
+    match &spec.connector {
+        SinkConnector::Console => Box::new(ConsoleSink::new(&spec.name, console())),
+        SinkConnector::Memory => Box::new(MemorySink::new(&spec.name)),
+        SinkConnector::Files { path, format } => Box::new(FilesSink::new(&spec.name, path, *format, mode)),
+    }
+}
+
+/// What a sink that stages nothing outside of the checkpoint has to say of a batch.
+fn nothing_outside(sink: &str, output: &Output<'_>) -> StagedOutput {
+    StagedOutput { sink: sink.to_owned(), name: String::new(), rows: output.row_count(), size_bytes: 0, hash: [0; 32] }
+}
 
 /// What one query gives its sink in one batch.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,45 @@
+# The one command before a commit is `just check`; .ci/run does the same and more on a fresh clone.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+_list:
+    @just --list --unsorted
+
+# format, lints and tests
+check:
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+    cargo test --locked
+
+# format the tree
+fmt:
+    cargo fmt
+
+# the tests, or those whose name contains a word: `just test rewind`
+test *ARGS:
+    cargo test --locked {{ARGS}}
+
+# all that the continuous integration does
+ci:
+    .ci/run
+
+# generate input, run the batch, run the stream while killing it, show that both results are the same
+demo:
+    cargo run --locked --release -- demo
+
+# micro-benchmarks
+bench *ARGS:
+    cargo bench --locked {{ARGS}}
+
+# beside DuckDB and the plain batch: time, CPU, memory, restart after a kill; `just compare --runs 9`
+compare *ARGS:
+    benches/compare/run {{ARGS}}
+
+# kill the job at random, resume it, and compare with an uninterrupted run: `just crash 1000`
+crash KILLS="200":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    cargo run --locked --release -- generate flows "$scratch/flows" --files 50 --rows 2000
+    cargo run --locked --release -- crash-test jobs/web_servers.sql --set INPUT="$scratch/flows" --kills {{KILLS}}

@@ -1,0 +1,126 @@
+//! A job at work: its queries, sources, sinks and checkpoint, opened together.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    clock::{now_us, unique_id},
+    input::{Inputs, absolute},
+    outputs::Outputs,
+    view::make_absolute,
+};
+use crate::{
+    checkpoint::{Checkpoint, Genesis, OpenOptions},
+    job::{JobSpec, SinkConnector, SinkSpec},
+    model::{BatchPlan, Faults, OutputMode, Result},
+    progress::LateProgress,
+    query::JobQueries,
+    sink::Sink,
+};
+
+/// Makes the sink of a query; the caller knows where a console writes.
+pub type MakeSink<'a> = &'a mut dyn FnMut(&SinkSpec, OutputMode) -> Result<Box<dyn Sink>>;
+
+/// What an engine is opened with.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    pub checkpoint: PathBuf,
+    /// Threads that decode input.
+    pub threads: usize,
+    /// Take over changes of filters and projections (recorded in the log).
+    pub accept_change: bool,
+    pub faults: Faults,
+}
+
+/// Everything that one run of a job holds.
+pub struct Engine {
+    pub(super) job: JobSpec,
+    pub(super) queries: JobQueries,
+    pub(super) inputs: Inputs,
+    pub(super) outputs: Outputs,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) run_id: String,
+    pub(super) threads: usize,
+    pub(super) faults: Faults,
+    /// What became known of the newest batch after its commit.
+    pub(super) late: Option<LateProgress>,
+    /// A plan that must run before anything new, because a crash interrupted it.
+    pub(super) bound: Option<BatchPlan>,
+}
+
+impl Engine {
+    /// Opens the checkpoint (making it, where there is none), restores the state, and claims the sinks. Nothing is
+    /// written before the job is known to be sound.
+    ///
+    /// # Errors
+    /// Of kind `Usage` for the job, `Refused` for the checkpoint or a sink's place.
+    pub fn open(mut job: JobSpec, options: EngineOptions, make_sink: MakeSink<'_>) -> Result<Engine> {
+        let EngineOptions { checkpoint: dir, threads, accept_change, faults } = options;
+        let log_options = OpenOptions { faults: faults.clone(), settings: job.settings.clone() };
+        let queries = JobQueries::plan(&job)?;
+        let (checkpoint, inputs) = if Checkpoint::exists(&dir) {
+            let mut checkpoint = Checkpoint::open(&dir, log_options)?;
+            super::open::same_job(&mut checkpoint, &job, &queries, accept_change)?;
+            make_absolute(&mut job, &checkpoint.history().genesis().roots.iter().cloned().collect());
+            let inputs = Inputs::open(&job, &queries)?;
+            (checkpoint, inputs)
+        } else {
+            let inputs = Inputs::open(&job, &queries)?;
+            (Checkpoint::create(&dir, genesis(&job, &queries, unique_id(), now_us())?, log_options)?, inputs)
+        };
+        let mut sinks = Vec::with_capacity(job.queries.len());
+        for (spec, query) in job.queries.iter().zip(&queries.queries) {
+            sinks.push(make_sink(job.sink_of(spec), query.mode())?);
+        }
+        let mut engine = Engine {
+            job,
+            queries,
+            inputs,
+            outputs: Outputs::new(sinks, faults.clone()),
+            checkpoint,
+            run_id: unique_id(),
+            threads,
+            faults,
+            late: None,
+            bound: None,
+        };
+        engine.resume()?;
+        Ok(engine)
+    }
+
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// A clean stop: the newest batch is known to be published.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, where the log cannot be written.
+    pub fn close(mut self) -> Result<()> {
+        self.checkpoint.mark_published()?;
+        self.checkpoint.close()
+    }
+}
+
+/// What a new checkpoint is made for; `now_us`: microseconds since the Unix epoch.
+pub(super) fn genesis(job: &JobSpec, queries: &JobQueries, checkpoint_id: String, now_us: i64) -> Result<Genesis> {
+    let mut roots = Vec::with_capacity(job.sources.len() + job.sinks.len());
+    for source in &job.sources {
+        roots.push((source.name.clone(), absolute(Path::new(&source.files.path))?));
+    }
+    for sink in &job.sinks {
+        if let SinkConnector::Files { path, .. } = &sink.connector {
+            roots.push((sink.name.clone(), absolute(path)?));
+        }
+    }
+    Ok(Genesis {
+        checkpoint_id,
+        job_name: job.name.clone(),
+        job_file: job.file.clone(),
+        template: job.template.clone(),
+        variables: job.variables.clone(),
+        roots,
+        identities: queries.identities(),
+        created_us: now_us,
+        forked_from: None,
+    })
+}

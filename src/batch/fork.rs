@@ -1,0 +1,73 @@
+//! Fork: a new checkpoint that begins with one batch of another: its state, its position, its rows.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{clock::now_us, clock::unique_id, engine::genesis, restore, view::View};
+use crate::{
+    checkpoint::{Checkpoint, OpenOptions, Payload, PayloadKind},
+    job::{self, JobSpec, SinkConnector, Variables, fingerprint},
+    model::{BatchAddress, Error, Faults, Result},
+    query::JobQueries,
+    state,
+};
+
+/// Makes a checkpoint in `new_dir` that goes on from batch `at` of the one in `dir`. `set` gives variables of the job new
+/// values: a sink outside the checkpoint must get a place of its own.
+///
+/// # Errors
+/// Of kind `Refused`, where both would write to the same place, or the new values change what the state is of.
+pub fn fork(dir: &Path, at: BatchAddress, new_dir: &Path, set: BTreeMap<String, String>) -> Result<BatchAddress> {
+    let view = View::open(dir)?;
+    let at = view.resolve(Some(at))?;
+    let job = new_job(&view, set)?;
+    let mut queries = JobQueries::plan(&job)?;
+    let differences = fingerprint::differences(view.reader.history().identities(), &queries.identities());
+    fingerprint::refuse(&differences, false)?;
+    let steps = view.reader.restore_steps(at)?;
+    restore::restore(&mut queries, &steps, &|payload| view.reader.read_payload(payload))?;
+    let payloads = payloads(&view, &queries, at)?;
+    let genesis = genesis(&job, &queries, unique_id(), now_us())?;
+    let options = OpenOptions { faults: Faults::none(), settings: job.settings.clone() };
+    Checkpoint::fork(&view.reader, at, new_dir, genesis, payloads, options)?.close()?;
+    Ok(at)
+}
+
+fn new_job(view: &View, set: BTreeMap<String, String>) -> Result<JobSpec> {
+    let history = view.reader.history();
+    let mut given = history.variables().clone();
+    given.extend(set);
+    let old = view.job();
+    let mut new = job::parse(&old.file, &old.name, history.template(), &Variables::new(given))?;
+    super::view::make_absolute(&mut new, &history.genesis().roots.iter().cloned().collect());
+    for (ours, theirs) in new.sinks.iter().zip(&old.sinks) {
+        let SinkConnector::Files { path, .. } = &theirs.connector else { continue };
+        if ours.connector == theirs.connector {
+            return Err(Error::refused(format!("both checkpoints would write sink '{}'", theirs.name))
+                .because(format!("its folder is {}", path.display()))
+                .help("give the fork a folder of its own: write the path as ${NAME} in the job, and --set NAME=FOLDER here"));
+        }
+    }
+    Ok(new)
+}
+
+/// The state, whole, and all rows that append queries gave out so far.
+fn payloads(view: &View, queries: &JobQueries, at: BatchAddress) -> Result<Vec<Payload>> {
+    let mut payloads = Vec::new();
+    for (index, query) in queries.queries.iter().enumerate() {
+        let name = query.name().to_owned();
+        if let (Some(schema), Some(whole)) = (query.state_schema(), query.whole_state()?) {
+            payloads.push(Payload {
+                query: name.clone(),
+                kind: PayloadKind::State,
+                bytes: state::encode(schema, &[whole])?,
+            });
+        }
+        let connector = &view.job().sinks[view.job().queries[index].sink].connector;
+        if query.gives_out_for_good() && !matches!(connector, SinkConnector::Files { .. }) {
+            let table = view.result(&name, at)?;
+            let bytes = state::encode(query.output_schema(), &table.rows)?;
+            payloads.push(Payload { query: name, kind: PayloadKind::Rows, bytes });
+        }
+    }
+    Ok(payloads)
+}

@@ -1,0 +1,192 @@
+//! The sources of a job: what has arrived, what of it a batch takes, and reading it.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    job::JobSpec,
+    model::{Error, PlannedFile, Result, SourceInput},
+    query::JobQueries,
+    source::{Change, FilesSource, Limits, Listing, Next, ReadFile, Seen, Watch, next_files},
+};
+
+/// One source, and what of it was committed.
+pub(super) struct Input {
+    pub name: String,
+    pub source: FilesSource,
+    pub seen: Seen,
+    /// `logOffset` of the newest batch that took a file of it.
+    pub offset: Option<u64>,
+    limits: Limits,
+    /// With `--available-now`: what was there at the start.
+    fixed: Option<Listing>,
+    /// Set up when the job first waits for new files.
+    watch: Option<Watch>,
+    /// Files that wait, as far as the last look told.
+    pub waiting: u64,
+}
+
+/// All sources of a job, in its order.
+pub(super) struct Inputs {
+    pub inputs: Vec<Input>,
+}
+
+/// What was read of one source.
+pub(super) type SourceRead = Vec<ReadFile>;
+
+impl Inputs {
+    /// Opens every source.
+    ///
+    /// # Errors
+    /// Of kind `Usage`, where a path is missing.
+    pub fn open(job: &JobSpec, queries: &JobQueries) -> Result<Inputs> {
+        let mut inputs = Vec::with_capacity(job.sources.len());
+        for (index, spec) in job.sources.iter().enumerate() {
+            let source = FilesSource::open(spec, queries.needed_columns(index).to_vec())
+                .map_err(|error| error.at_if_none(job.place(spec.files.path_at)))?;
+            inputs.push(Input {
+                name: spec.name.clone(),
+                source,
+                seen: Seen::default(),
+                offset: None,
+                limits: Limits::of(&spec.files),
+                fixed: None,
+                watch: None,
+                waiting: 0,
+            });
+        }
+        Ok(Inputs { inputs })
+    }
+
+    /// Remembers what is there now as all that the job will read.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, where a folder cannot be listed.
+    pub fn fix(&mut self) -> Result<()> {
+        for input in &mut self.inputs {
+            input.fixed = Some(input.source.list()?);
+        }
+        Ok(())
+    }
+
+    /// What the next batch takes of each source; `None`: nothing waits anywhere. Warnings go to `notice`.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, where a folder cannot be listed.
+    pub fn next(&mut self, ignore_limits: bool, notice: &mut dyn FnMut(String)) -> Result<Option<Vec<SourceInput>>> {
+        let mut taken = Vec::with_capacity(self.inputs.len());
+        for input in &mut self.inputs {
+            taken.push(input.next(ignore_limits, notice)?);
+        }
+        Ok(taken.iter().any(|input| !input.files.is_empty()).then_some(taken))
+    }
+
+    /// Reads and decodes the files of a plan, in its order.
+    ///
+    /// # Errors
+    /// Of kind `Failed` for a file that is gone or was changed, `Data` where bad records are refused.
+    pub fn read(&self, plan: &[SourceInput], threads: usize) -> Result<Vec<SourceRead>> {
+        let read = |planned: &SourceInput| {
+            let input = self.find(&planned.source)?;
+            planned.files.iter().map(|file| input.source.read(file, threads)).collect()
+        };
+        plan.iter().map(read).collect()
+    }
+
+    /// Takes over that a batch was committed.
+    pub fn committed(&mut self, plan: &[SourceInput]) {
+        for planned in plan {
+            let Some(input) = self.inputs.iter_mut().find(|input| input.name == planned.source) else { continue };
+            input.offset = planned.end.or(input.offset);
+            for file in &planned.files {
+                input.seen.insert(file);
+            }
+            input.waiting = input.waiting.saturating_sub(planned.files.len() as u64);
+        }
+    }
+
+    /// Waits for a change in any source, at most so long, and no longer than until `stop` says so.
+    pub fn wait(&mut self, longest: std::time::Duration, stop: &dyn Fn() -> bool) {
+        // One source is watched by its hint; with several, each gets an equal part of the time.
+        let share = longest / u32::try_from(self.inputs.len().max(1)).unwrap_or(u32::MAX);
+        for input in &mut self.inputs {
+            let watch = input.watch.get_or_insert_with(|| input.source.watch());
+            if watch.wait(share, stop) {
+                return;
+            }
+        }
+    }
+
+    pub fn find(&self, source: &str) -> Result<&Input> {
+        self.inputs.iter().find(|input| input.name == source).ok_or_else(|| {
+            Error::refused(format!("the checkpoint's plan reads source '{source}', which is not in this job"))
+                .help("run the job that the checkpoint was made for")
+        })
+    }
+}
+
+impl Input {
+    fn next(&mut self, ignore_limits: bool, notice: &mut dyn FnMut(String)) -> Result<SourceInput> {
+        let limits = if ignore_limits { self.limits.without_size() } else { self.limits };
+        let next = match &self.fixed {
+            Some(listing) => next_files(listing, &self.seen, &limits),
+            None => next_files(&self.source.list()?, &self.seen, &limits),
+        };
+        tell(&self.name, &next, notice);
+        self.seen.note_reported(&next);
+        self.waiting = next.more_files + next.files.len() as u64;
+        Ok(planned(&self.name, self.offset, next.files))
+    }
+}
+
+/// What was not read, and why; each is told once.
+fn tell(source: &str, next: &Next, notice: &mut dyn FnMut(String)) {
+    for changed in &next.changed {
+        let what = match changed.change {
+            Change::Modified { size_bytes_before, size_bytes_now } => format!(
+                "was changed after it was committed ({size_bytes_before} bytes then, {size_bytes_now} now); it is not read again: give new rows a new file"
+            ),
+            Change::Gone => "was removed after it was committed; its rows stay counted".to_owned(),
+        };
+        notice(format!("source '{source}': {} {what}", changed.identity));
+    }
+    for skipped in &next.skipped {
+        notice(format!("source '{source}': {} is not read: {}", skipped.path, skipped.reason));
+    }
+}
+
+/// Offsets count the batches that took at least one file, from 0.
+fn planned(source: &str, start: Option<u64>, files: Vec<PlannedFile>) -> SourceInput {
+    let end = if files.is_empty() { start } else { Some(start.map_or(0, |start| start + 1)) };
+    SourceInput { source: source.to_owned(), start, end, files }
+}
+
+/// A path of the job file, absolute: relative ones are relative to the current directory, and the checkpoint keeps them
+/// absolute, so that a resume from elsewhere reads and writes the same files.
+///
+/// # Errors
+/// Of kind `Failed`, where there is no current directory.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| Error::io("the path cannot be made absolute", path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_count_batches_that_took_a_file() {
+        use crate::model::InputPath;
+        let file = PlannedFile {
+            identity: InputPath(b"a".to_vec()),
+            path: InputPath(b"a".to_vec()),
+            size_bytes: 1,
+            modified_ns: 0,
+        };
+        let first = planned("s", None, vec![file.clone()]);
+        assert_eq!((first.start, first.end), (None, Some(0)));
+        let idle = planned("s", first.end, vec![]);
+        assert_eq!((idle.start, idle.end), (Some(0), Some(0)));
+        let second = planned("s", idle.end, vec![file]);
+        assert_eq!((second.start, second.end), (Some(0), Some(1)));
+    }
+}

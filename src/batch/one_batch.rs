@@ -1,0 +1,235 @@
+//! The life of one batch, from a fixed plan to published output.
+
+use super::{
+    bad_records::{self, FileRecords},
+    clock::{Stopwatch, now_us},
+    engine::Engine,
+    input::SourceRead,
+    outputs::Rows,
+    report::Timings,
+};
+use crate::{
+    checkpoint::{CommitDraft, Payload, PayloadKind},
+    job::{FormatSpec, SinkConnector},
+    model::{BatchPlan, CrashPoint, Error, ErrorKind, Place, Result, StagedOutput},
+    progress::{LateProgress, Progress},
+    query::{self, Step},
+    state,
+};
+
+/// Whether a plan was just made, or must be run again because the log holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Made now: a clean failure gives it up.
+    Fresh,
+    /// Retracted by a rewind, and replayed: it stays until it succeeds or is dropped by command.
+    Replayed,
+    /// Interrupted by a crash, its intent is in the log.
+    Interrupted,
+}
+
+/// What a batch found and did, before it is committed.
+struct Worked {
+    reads: Vec<SourceRead>,
+    steps: Vec<Step>,
+    staged: Vec<StagedOutput>,
+}
+
+impl Engine {
+    /// Runs one batch to its end. After an error of kind `Crashed`, or one after the commit, the engine must be dropped.
+    ///
+    /// # Errors
+    /// A clean failure has staged and published nothing and holds no plan back, so that the input can be mended.
+    pub(super) fn run_batch(&mut self, plan: BatchPlan, origin: Origin, mut timings: Timings) -> Result<Progress> {
+        self.faults.reach(CrashPoint::Planned)?;
+        let watch = Stopwatch::start();
+        let intended = origin == Origin::Interrupted;
+        if !intended && self.must_intend() {
+            self.checkpoint.intend(&plan)?;
+            self.faults.reach(CrashPoint::Intended)?;
+        }
+        timings.wal_commit_ms = watch.elapsed_ms();
+        let worked = match self.work(&plan, &mut timings) {
+            Ok(worked) => worked,
+            Err(error) => return Err(self.give_up(&plan, origin, error)),
+        };
+        self.finish(plan, worked, timings)
+    }
+
+    /// A plan must be durable before anything outside the checkpoint depends on it.
+    fn must_intend(&self) -> bool {
+        self.outputs.stage_outside() || self.queries.uses_batch_time()
+    }
+
+    /// Read, step, stage.
+    fn work(&mut self, plan: &BatchPlan, timings: &mut Timings) -> Result<Worked> {
+        let mut watch = Stopwatch::start();
+        let mut reads = self.inputs.read(&plan.inputs, self.threads)?;
+        self.check_bad_records(plan, &reads)?;
+        self.faults.reach(CrashPoint::Read)?;
+        timings.get_batch_ms = watch.lap_ms();
+        for (source, reads) in reads.iter_mut().enumerate() {
+            let batches = reads.iter_mut().flat_map(|read| std::mem::take(&mut read.decoded.batches)).collect();
+            self.queries.feed(source, query::Rows::Batches(std::sync::Arc::new(batches)));
+        }
+        self.queries.set_batch_time(plan.batch_time_us);
+        let mut steps = Vec::with_capacity(self.queries.queries.len());
+        for index in 0..self.queries.queries.len() {
+            let step = self.queries.step(index, self.wants_rows(index));
+            steps.push(step.map_err(|error| error.at_if_none(Place::Batch(plan.batch)))?);
+        }
+        for source in 0..reads.len() {
+            self.queries.feed(source, query::Rows::None);
+        }
+        self.faults.reach(CrashPoint::Stepped)?;
+        let rows: Vec<Rows> = steps.iter_mut().map(|step| step.output.take()).collect();
+        let staged = self.outputs.stage(&self.queries, plan.batch, &rows)?;
+        for (step, rows) in steps.iter_mut().zip(rows) {
+            step.output = rows;
+        }
+        self.faults.reach(CrashPoint::Staged)?;
+        timings.add_batch_ms = watch.lap_ms();
+        Ok(Worked { reads, steps, staged })
+    }
+
+    /// Commit, publish, and the upkeep that a commit may make due.
+    fn finish(&mut self, plan: BatchPlan, worked: Worked, timings: Timings) -> Result<Progress> {
+        let Worked { reads, mut steps, staged } = worked;
+        let rows: Vec<Rows> = steps.iter_mut().map(|step| step.output.take()).collect();
+        let payloads = self.payloads(&steps, &rows)?;
+        let mut progress = self.report(&plan, &reads, &steps, &staged, &timings);
+        let text = serde_json::to_string(&progress)
+            .map_err(|error| Error::failed("progress cannot be written").because(error.to_string()))?;
+        let late = self.late.as_ref().map(serde_json::to_string).transpose();
+        let late = late.map_err(|error| Error::failed("progress cannot be written").because(error.to_string()))?;
+        self.keep_bad_records(&plan, &reads)?;
+        let watch = Stopwatch::start();
+        let permit = self.checkpoint.commit(CommitDraft {
+            plan: plan.clone(),
+            run_id: self.run_id.clone(),
+            committed_at_us: now_us(),
+            files: reads.iter().map(|reads| reads.iter().map(|read| read.read.clone()).collect()).collect(),
+            watermarks_us: vec![None; plan.inputs.len()],
+            payloads,
+            outputs: staged.clone(),
+            rows: progress.num_input_rows,
+            bad_rows: progress.num_bad_rows,
+            state_rows: self.queries.queries.iter().map(query::Query::state_rows).sum(),
+            progress: text,
+            late_progress: late,
+        })?;
+        self.faults.reach(CrashPoint::Committed)?;
+        let commit_offsets = watch.elapsed_ms();
+        self.inputs.committed(&plan.inputs);
+        let watch = Stopwatch::start();
+        self.outputs.publish(&permit, &self.queries, (plan.batch, &staged), &rows)?;
+        let publish = watch.elapsed_ms();
+        self.keep_snapshot()?;
+        let late = LateProgress { batch_duration: timings.started.elapsed_ms(), commit_offsets, publish };
+        progress.complete(&late);
+        self.late = Some(late);
+        Ok(progress)
+    }
+
+    fn payloads(&self, steps: &[Step], rows: &[Rows]) -> Result<Vec<Payload>> {
+        let mut payloads = Vec::new();
+        for (index, query) in self.queries.queries.iter().enumerate() {
+            let payload = |kind, bytes| Payload { query: query.name().to_owned(), kind, bytes };
+            if let (Some(schema), Some(delta)) = (query.state_schema(), &steps[index].delta) {
+                payloads.push(payload(PayloadKind::Delta, state::encode(schema, std::slice::from_ref(delta))?));
+            }
+            if let (true, Some(rows)) = (self.keeps_rows(index), &rows[index]) {
+                payloads.push(payload(PayloadKind::Rows, state::encode(query.output_schema(), rows)?));
+            }
+        }
+        Ok(payloads)
+    }
+
+    /// Whether the checkpoint keeps the rows that a query gives out: appended rows are in no state, so `show` (memory)
+    /// and a second printing after a crash (console) need them.
+    fn keeps_rows(&self, query: usize) -> bool {
+        let connector = &self.job.sink_of(&self.job.queries[query]).connector;
+        self.queries.queries[query].gives_out_for_good()
+            && matches!(connector, SinkConnector::Memory | SinkConnector::Console)
+    }
+
+    fn keep_snapshot(&mut self) -> Result<()> {
+        if !self.checkpoint.snapshot_due() {
+            return Ok(());
+        }
+        let mut payloads = Vec::new();
+        for query in &self.queries.queries {
+            if let (Some(schema), Some(state)) = (query.state_schema(), query.whole_state()?) {
+                let bytes = state::encode(schema, &[state])?;
+                payloads.push(Payload { query: query.name().to_owned(), kind: PayloadKind::State, bytes });
+            }
+        }
+        self.checkpoint.snapshot(payloads)
+    }
+
+    /// Discards what a failed batch staged and, unless the plan must stay, withdraws it. What goes wrong on the way is
+    /// logged: the first error is the one that the operator needs.
+    fn give_up(&mut self, plan: &BatchPlan, origin: Origin, error: Error) -> Error {
+        if error.kind() == ErrorKind::Crashed {
+            return error;
+        }
+        if let Err(second) = self.outputs.abort() {
+            tracing::warn!("staged output of batch {} could not be removed: {second}", plan.batch);
+        }
+        if origin == Origin::Fresh || error.kind() == ErrorKind::Data {
+            if self.checkpoint.history().intent().is_some() {
+                if let Err(second) = self.checkpoint.withdraw() {
+                    tracing::warn!("the plan of batch {} could not be withdrawn: {second}", plan.batch);
+                }
+            }
+            return error;
+        }
+        let dir = self.checkpoint.dir().display().to_string();
+        let newest = self.checkpoint.history().newest().map_or("start".to_owned(), |commit| commit.batch().to_string());
+        error.help_if_none(format!(
+            "batch {} must be run as it was planned: bring its input back, or drop the plan with `highwater rewind {dir} --to {newest} --replan`",
+            plan.batch
+        ))
+    }
+
+    /// Refuses a batch with more bad records than its source allows.
+    fn check_bad_records(&self, plan: &BatchPlan, reads: &[SourceRead]) -> Result<()> {
+        for (input, reads) in plan.inputs.iter().zip(reads) {
+            let Some(spec) = self.job.source(&input.source) else { continue };
+            let FormatSpec::Json(options) = &spec.format;
+            let bad: u64 = reads.iter().map(|read| read.decoded.bad_rows).sum();
+            if options.bad_records_max.is_some_and(|max| bad > max) {
+                let worst = reads.iter().find(|read| read.decoded.bad_rows > 0);
+                let first = worst.and_then(|read| read.decoded.bad.first().map(|record| (read, record)));
+                let error = Error::data(format!("batch {} has {bad} bad records", plan.batch))
+                    .help("mend the file and run again, or raise max_bad_records");
+                return Err(match first {
+                    Some((read, record)) => error
+                        .at(Place::Input {
+                            file: read.read.file.path.to_string(),
+                            line: record.line,
+                            byte: record.byte,
+                        })
+                        .because(format!("the first of them: {}", record.reason)),
+                    None => error,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_bad_records(&self, plan: &BatchPlan, reads: &[SourceRead]) -> Result<()> {
+        let mut files = Vec::new();
+        for (input, reads) in plan.inputs.iter().zip(reads) {
+            for read in reads {
+                files.push(FileRecords {
+                    source: &input.source,
+                    file: read.read.file.path.to_string(),
+                    records: &read.decoded.bad,
+                    omitted: read.decoded.bad_rows.saturating_sub(read.decoded.bad.len() as u64),
+                });
+            }
+        }
+        bad_records::write(&self.checkpoint.bad_records_file(), plan.batch, &files)
+    }
+}

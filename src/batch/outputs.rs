@@ -1,0 +1,95 @@
+//! All sinks of a job, one per query, driven in the order of the life of a batch.
+
+use datafusion::arrow::record_batch::RecordBatch;
+
+use crate::{
+    checkpoint::CommitPermit,
+    model::{BatchId, CrashPoint, Faults, Result, StagedOutput},
+    query::JobQueries,
+    sink::{Output, Sink},
+};
+
+/// Rows for one query's sink; `None` where the sink's result lives in the checkpoint.
+pub(super) type Rows = Option<Vec<RecordBatch>>;
+
+/// The sinks, in the order of the job's queries.
+pub(super) struct Outputs {
+    sinks: Vec<Box<dyn Sink>>,
+    faults: Faults,
+}
+
+impl Outputs {
+    pub fn new(sinks: Vec<Box<dyn Sink>>, faults: Faults) -> Outputs {
+        Outputs { sinks, faults }
+    }
+
+    pub fn sinks(&self) -> &[Box<dyn Sink>] {
+        &self.sinks
+    }
+
+    /// # Errors
+    /// Where a sink's place belongs to another checkpoint or cannot be written.
+    pub fn open(&mut self, checkpoint_id: &str) -> Result<()> {
+        self.sinks.iter_mut().try_for_each(|sink| sink.open(checkpoint_id))
+    }
+
+    pub fn stage_outside(&self) -> bool {
+        self.sinks.iter().any(|sink| sink.stages_outside())
+    }
+
+    /// Writes what the batch will publish: durable, invisible.
+    pub fn stage(&mut self, queries: &JobQueries, batch: BatchId, rows: &[Rows]) -> Result<Vec<StagedOutput>> {
+        let sinks = self.sinks.iter_mut();
+        let outputs = (0..).zip(rows).map(|(query, rows)| output(queries, query, batch, rows));
+        sinks.zip(outputs).map(|(sink, output)| sink.stage(&output)).collect()
+    }
+
+    /// Makes the batch's output visible. Only a commit can give the permit.
+    pub fn publish(
+        &mut self,
+        permit: &CommitPermit,
+        queries: &JobQueries,
+        (batch, staged): (BatchId, &[StagedOutput]),
+        rows: &[Rows],
+    ) -> Result<()> {
+        for (query, sink) in self.sinks.iter_mut().enumerate() {
+            // A query that was added after this batch has no output in it.
+            let name = queries.queries[query].name();
+            let Some(staged) = staged.iter().find(|staged| staged.sink == name) else { continue };
+            sink.publish(permit, staged, &output(queries, query, batch, &rows[query]))?;
+            if query == 0 {
+                self.faults.reach(CrashPoint::PublishedFirst)?;
+            }
+        }
+        self.faults.reach(CrashPoint::Published)
+    }
+
+    /// Discards everything staged.
+    pub fn abort(&mut self) -> Result<()> {
+        self.sinks.iter_mut().try_for_each(|sink| sink.abort())
+    }
+
+    /// Makes invisible what batches after `keep` published; `latest`: the rows of the result as of `keep`.
+    pub fn retract(
+        &mut self,
+        permit: &CommitPermit,
+        queries: &JobQueries,
+        keep: Option<BatchId>,
+        latest: &[Rows],
+    ) -> Result<()> {
+        for (query, sink) in self.sinks.iter_mut().enumerate() {
+            let output = keep.map(|batch| output(queries, query, batch, &latest[query]));
+            sink.retract(permit, keep, output.as_ref())?;
+            if query == 0 {
+                self.faults.reach(CrashPoint::RetractedFirst)?;
+            }
+        }
+        self.faults.reach(CrashPoint::Retracted)
+    }
+}
+
+fn output<'a>(queries: &'a JobQueries, query: usize, batch: BatchId, rows: &'a Rows) -> Output<'a> {
+    let query = &queries.queries[query];
+    let rows = rows.as_deref().unwrap_or_default();
+    Output { query: query.name(), batch, mode: query.mode(), schema: query.output_schema(), rows }
+}

@@ -1,0 +1,95 @@
+//! What a run owes before it plans anything: state restored, interrupted output discarded or published again.
+
+use super::{engine::Engine, outputs::Rows, restore};
+use crate::{
+    checkpoint::{Recovery, RestoreSteps},
+    job::SinkConnector,
+    model::{BatchId, Result},
+};
+
+impl Engine {
+    /// Restores the state, and does what the log's verdict says.
+    pub(super) fn resume(&mut self) -> Result<()> {
+        let checkpoint_id = self.checkpoint.history().genesis().checkpoint_id.clone();
+        self.outputs.open(&checkpoint_id)?;
+        for file in self.checkpoint.history().seen_files() {
+            if let Some(input) = self.inputs.inputs.iter_mut().find(|input| input.name == file.source) {
+                input.seen.insert(&file.file);
+            }
+        }
+        for input in &mut self.inputs.inputs {
+            input.offset = self.checkpoint.history().offset(&input.name);
+        }
+        match self.checkpoint.recovery() {
+            Recovery::PlanAnew => {
+                self.outputs.abort()?;
+                self.restore_newest(false)?;
+            }
+            Recovery::RunAgain { plan } => {
+                self.outputs.abort()?;
+                self.restore_newest(false)?;
+                self.bound = Some(plan);
+            }
+            Recovery::PublishAgain { .. } => self.publish_again()?,
+            Recovery::RetractAgain { to } => {
+                self.restore_newest(false)?;
+                self.retract_after(to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the (empty) state to the newest commit; with `wanted`, what that commit gave out is computed again.
+    fn restore_newest(&mut self, wanted: bool) -> Result<Vec<Rows>> {
+        let nothing = vec![None; self.queries.queries.len()];
+        let Some(newest) = self.checkpoint.history().newest().cloned() else { return Ok(nothing) };
+        let steps = self.checkpoint.restore_steps(newest.address())?;
+        let checkpoint = &self.checkpoint;
+        let read = |payload: &_| checkpoint.read_payload(payload);
+        if !wanted {
+            restore::restore(&mut self.queries, &steps, &read)?;
+            return Ok(nothing);
+        }
+        let Some((last, before)) = steps.commits.split_last() else {
+            // A snapshot is taken only after its batch was published.
+            restore::restore(&mut self.queries, &steps, &read)?;
+            return Ok(nothing);
+        };
+        let before = RestoreSteps { snapshot: steps.snapshot.clone(), commits: before.to_vec() };
+        restore::restore(&mut self.queries, &before, &read)?;
+        let wants: Vec<bool> = (0..self.queries.queries.len()).map(|query| self.wants_rows(query)).collect();
+        restore::apply(&mut self.queries, last, &read, &|query| wants[query])
+    }
+
+    fn publish_again(&mut self) -> Result<()> {
+        let rows = self.restore_newest(true)?;
+        let (Some(permit), Some(newest)) =
+            (self.checkpoint.newest_permit(), self.checkpoint.history().newest().cloned())
+        else {
+            return Ok(());
+        };
+        self.outputs.publish(&permit, &self.queries, (newest.batch(), &newest.outputs), &rows)?;
+        self.outputs.abort()?;
+        self.checkpoint.mark_published()
+    }
+
+    /// Takes back at the sinks what batches after `to` published; idempotent.
+    pub(super) fn retract_after(&mut self, to: Option<BatchId>) -> Result<()> {
+        let Some(permit) = self.checkpoint.newest_permit() else { return Ok(()) };
+        let executor = self.queries.executor();
+        let mut latest = Vec::with_capacity(self.queries.queries.len());
+        for (index, query) in self.queries.queries.iter().enumerate() {
+            let shown = self.replaces_output(index);
+            latest.push(if shown { Some(query.result(&executor)?) } else { None });
+        }
+        self.outputs.abort()?;
+        self.outputs.retract(&permit, &self.queries, to, &latest)?;
+        self.checkpoint.mark_published()
+    }
+
+    /// Whether a query's sink is given rows (a memory sink's result lives in the checkpoint).
+    pub(super) fn wants_rows(&self, query: usize) -> bool {
+        let spec = &self.job.queries[query];
+        self.queries.queries[query].gives_out_for_good() || self.job.sink_of(spec).connector != SinkConnector::Memory
+    }
+}

@@ -1,0 +1,125 @@
+//! A batch's progress, put together from what it did.
+
+use super::{clock::Stopwatch, engine::Engine, input::SourceRead};
+use crate::{
+    model::{BatchPlan, StagedOutput},
+    progress::{self, DurationMs, EventTime, LogOffset, Progress, SinkProgress, SourceProgress, StateOperator},
+    query::Step,
+};
+
+/// When a trigger began, and how long its phases took, in milliseconds.
+#[derive(Debug, Clone)]
+pub(super) struct Timings {
+    pub started: Stopwatch,
+    pub started_us: i64,
+    /// Since the trigger before; `None`: the first of this run.
+    pub since_last_us: Option<i64>,
+    pub latest_offset_ms: u64,
+    pub query_planning_ms: u64,
+    pub wal_commit_ms: u64,
+    pub get_batch_ms: u64,
+    pub add_batch_ms: u64,
+}
+
+impl Engine {
+    pub(super) fn report(
+        &self,
+        plan: &BatchPlan,
+        reads: &[SourceRead],
+        steps: &[Step],
+        staged: &[StagedOutput],
+        timings: &Timings,
+    ) -> Progress {
+        let rows: u64 = reads.iter().flatten().map(|read| read.read.rows).sum();
+        let bad = reads.iter().flatten().filter(|read| read.read.bad_rows > 0);
+        let since_ms = timings.since_last_us.map(|us| (us / 1000).max(0) as u64);
+        let sinks: Vec<SinkProgress> =
+            (0..steps.len()).map(|query| self.sink_progress(query, &steps[query], staged)).collect();
+        Progress {
+            id: self.checkpoint.history().genesis().checkpoint_id.clone(),
+            run_id: self.run_id.clone(),
+            name: self.job.name.clone(),
+            timestamp: progress::timestamp(timings.started_us),
+            batch_id: plan.batch.0,
+            batch_duration: None,
+            num_input_rows: rows,
+            input_rows_per_second: since_ms.and_then(|ms| progress::rate(rows, ms)),
+            processed_rows_per_second: None,
+            duration_ms: DurationMs {
+                latest_offset: timings.latest_offset_ms,
+                query_planning: timings.query_planning_ms,
+                wal_commit: timings.wal_commit_ms,
+                get_batch: timings.get_batch_ms,
+                add_batch: timings.add_batch_ms,
+                commit_offsets: None,
+                trigger_execution: None,
+            },
+            event_time: EventTime::default(),
+            state_operators: self.state_operators(steps),
+            sources: plan
+                .inputs
+                .iter()
+                .zip(reads)
+                .map(|(input, reads)| self.source_progress(input, reads, since_ms))
+                .collect(),
+            sink: sinks.first().cloned(),
+            sinks,
+            num_bad_rows: bad.clone().map(|read| read.read.bad_rows).sum(),
+            bad_files: bad.map(|read| read.read.file.path.to_string()).collect(),
+            num_late_rows: 0,
+        }
+    }
+
+    fn sink_progress(&self, query: usize, step: &Step, staged: &[StagedOutput]) -> SinkProgress {
+        SinkProgress {
+            description: self.outputs.sinks()[query].description(),
+            query: self.queries.queries[query].name().to_owned(),
+            num_output_rows: self.wants_rows(query).then(|| staged[query].rows),
+            num_rows_after_filter: step.rows_filtered,
+        }
+    }
+
+    fn state_operators(&self, steps: &[Step]) -> Vec<StateOperator> {
+        let stateful = self.queries.queries.iter().zip(steps).filter(|(query, _)| query.shape().stateful);
+        stateful
+            .map(|(query, step)| StateOperator {
+                operator_name: if query.shape().distinct { "dedupe" } else { "stateStoreSave" }.to_owned(),
+                query: query.name().to_owned(),
+                num_rows_total: query.state_rows(),
+                num_rows_updated: step.groups_touched,
+                num_rows_removed: 0,
+                commit_time_ms: 0,
+                memory_used_bytes: query.state_memory_bytes(),
+                num_rows_dropped_by_watermark: 0,
+            })
+            .collect()
+    }
+
+    fn source_progress(
+        &self,
+        input: &crate::model::SourceInput,
+        reads: &SourceRead,
+        since_ms: Option<u64>,
+    ) -> SourceProgress {
+        let offset = |offset: Option<u64>| offset.map(|log_offset| LogOffset { log_offset });
+        let rows = reads.iter().map(|read| read.read.rows).sum();
+        let source = self.inputs.inputs.iter().find(|source| source.name == input.source);
+        let waiting = source.map_or(0, |source| source.waiting);
+        let left = waiting.saturating_sub(input.files.len() as u64);
+        let per_batch = (input.files.len() as u64).max(1);
+        SourceProgress {
+            description: source.map_or_else(
+                || input.source.clone(),
+                |source| format!("FileStreamSource[{}]", source.source.root().display()),
+            ),
+            start_offset: offset(input.start),
+            end_offset: offset(input.end),
+            latest_offset: offset(input.end.map(|end| end + left.div_ceil(per_batch))),
+            num_input_rows: rows,
+            input_rows_per_second: since_ms.and_then(|ms| progress::rate(rows, ms)),
+            processed_rows_per_second: None,
+            files: progress::names(input.files.iter().map(|file| file.path.clone())),
+            files_left: left,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Rewind: the job goes on from an earlier batch. A new fact in the log, never an undo.
+
+use std::path::Path;
+
+use super::{
+    clock::now_us,
+    engine::{Engine, EngineOptions, MakeSink},
+    restore,
+    view::{View, kept_job, published},
+};
+use crate::{
+    checkpoint::Checkpoint,
+    job::SinkConnector,
+    model::{BatchAddress, BatchId, CrashPoint, Error, Faults, OutputMode, Result},
+};
+
+/// What a rewind is asked to do.
+#[derive(Debug, Clone)]
+pub struct RewindOptions {
+    /// The newest batch from then on; `None`: before the first.
+    pub to: Option<BatchId>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+    /// Plan anew what follows, instead of replaying the retracted plans.
+    pub replan: bool,
+    pub threads: usize,
+    pub faults: Faults,
+}
+
+/// What a rewind did, or would do.
+#[derive(Debug, Clone)]
+pub struct RewindReport {
+    /// The newest batch before it.
+    pub from: Option<BatchId>,
+    pub retracted: Vec<BatchAddress>,
+    /// Sink by sink, what becomes invisible.
+    pub invisible: Vec<String>,
+    /// How many plans the job will replay before it plans anew.
+    pub replays: u64,
+}
+
+/// Rewinds a checkpoint whose job does not run.
+///
+/// # Errors
+/// Of kind `Refused`, where the batch is beyond the horizon, or a job holds the checkpoint.
+pub fn rewind(dir: &Path, options: &RewindOptions, make_sink: MakeSink<'_>) -> Result<RewindReport> {
+    let view = View::open(dir)?;
+    let report = report(&view, options)?;
+    if options.dry_run {
+        return Ok(report);
+    }
+    let job = kept_job(view.reader.history())?;
+    drop(view);
+    let engine = EngineOptions {
+        checkpoint: dir.to_owned(),
+        threads: options.threads,
+        accept_change: false,
+        faults: options.faults.clone(),
+    };
+    let mut engine = Engine::open(job, engine, make_sink)?;
+    engine.rewind(options.to, options.replan)?;
+    engine.close()?;
+    Ok(report)
+}
+
+fn report(view: &View, options: &RewindOptions) -> Result<RewindReport> {
+    let history = view.reader.history();
+    let newest = history.newest().map(|commit| commit.batch());
+    if let Some(to) = options.to {
+        view.reader.find(BatchAddress { batch: to, generation: None })?;
+    }
+    let goes = |batch: BatchId| options.to.is_none_or(|to| batch > to);
+    let retracted: Vec<_> = history.live().iter().filter(|commit| goes(commit.batch())).cloned().collect();
+    let mut invisible = Vec::new();
+    for query in &view.job().queries {
+        let sink = view.job().sink_of(query);
+        let outputs = published(&retracted, &query.name);
+        if retracted.is_empty() {
+            continue;
+        }
+        invisible.push(match &sink.connector {
+            SinkConnector::Console => format!("{}: console: what was printed stays; a notice says so", sink.name),
+            SinkConnector::Memory => {
+                format!("{}: memory: results after the batch are addressed by generation only", sink.name)
+            }
+            SinkConnector::Files { path, .. } => {
+                let mut names: Vec<&str> = outputs.iter().map(|(_, output)| output.name.as_str()).collect();
+                names.dedup();
+                format!("{}: files in {}: {}", sink.name, path.display(), names.join(", "))
+            }
+        });
+    }
+    let replays = if options.replan { 0 } else { retracted.len() + history.pending().len() };
+    Ok(RewindReport {
+        from: newest,
+        retracted: retracted.iter().map(|commit| commit.address()).collect(),
+        invisible,
+        replays: replays as u64,
+    })
+}
+
+impl Engine {
+    /// Makes `to` the newest batch, restores its state, and retracts at the sinks what came after.
+    pub(super) fn rewind(&mut self, to: Option<BatchId>, replan: bool) -> Result<()> {
+        self.checkpoint.rewind(to, replan, now_us())?;
+        self.faults.reach(CrashPoint::Rewound)?;
+        for query in &mut self.queries.queries {
+            query.clear()?;
+        }
+        if let Some(newest) = self.checkpoint.history().newest().cloned() {
+            let steps = self.checkpoint.restore_steps(newest.address())?;
+            let checkpoint: &Checkpoint = &self.checkpoint;
+            restore::restore(&mut self.queries, &steps, &|payload| checkpoint.read_payload(payload))?;
+        }
+        self.retract_after(to)
+    }
+
+    /// Whether any sink shows only its newest result.
+    pub(super) fn replaces_output(&self, query: usize) -> bool {
+        self.queries.queries[query].mode() == OutputMode::Complete && self.wants_rows(query)
+    }
+}
+
+/// The batch that `--to` names: a number, or `start`.
+///
+/// # Errors
+/// Of kind `Usage`.
+pub fn parse_target(text: &str) -> Result<Option<BatchId>> {
+    if text == "start" {
+        return Ok(None);
+    }
+    let batch = text.parse().map_err(|_| {
+        Error::usage(format!("'{text}' is not a batch to rewind to")).help("write a batch number, or start")
+    })?;
+    Ok(Some(BatchId(batch)))
+}

@@ -1,0 +1,155 @@
+//! A run: open, recover, batch after batch, stop.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use super::{
+    clock::{Stopwatch, now_us},
+    engine::{Engine, EngineOptions, MakeSink},
+    one_batch::Origin,
+    report::Timings,
+    trigger::{Idle, Trigger},
+};
+use crate::{
+    job::JobSpec,
+    model::{BatchId, BatchPlan, Result},
+    progress::Progress,
+};
+
+/// How a job is run.
+pub struct RunOptions<'a> {
+    pub engine: EngineOptions,
+    pub trigger: Trigger,
+    /// Stop after this many commits.
+    pub batches_max: Option<u64>,
+    /// Set from outside: finish and commit the batch, then stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// What happens while a job runs.
+pub enum Event<'a> {
+    /// The checkpoint is open; `newest` is the high-water mark found in it.
+    Opened { newest: Option<BatchId>, files_waiting: u64 },
+    /// A batch was committed and published.
+    Batch { progress: &'a Progress, files_left: u64 },
+    /// Something the operator should know.
+    Notice(String),
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    pub batches: u64,
+    pub rows: u64,
+    pub bad_rows: u64,
+}
+
+/// Runs a job until its trigger ends, it is stopped, or it fails.
+///
+/// # Errors
+/// As the exit codes of the command line have it; what was committed stays committed.
+pub fn run(
+    job: JobSpec,
+    options: RunOptions<'_>,
+    make_sink: MakeSink<'_>,
+    watch: &mut dyn FnMut(Event<'_>),
+) -> Result<Summary> {
+    let RunOptions { engine, trigger, batches_max, stop } = options;
+    let mut engine = Engine::open(job, engine, make_sink)?;
+    if trigger == Trigger::AvailableNow {
+        engine.inputs.fix()?;
+    }
+    let files_waiting = engine.files_waiting(watch)?;
+    watch(Event::Opened { newest: engine.checkpoint.history().newest().map(|commit| commit.batch()), files_waiting });
+    let mut summary = Summary::default();
+    let mut started_us = None;
+    let stopped =
+        |summary: &Summary| stop.load(Ordering::Relaxed) || batches_max.is_some_and(|max| summary.batches >= max);
+    while !stopped(&summary) {
+        engine.pause(trigger.wait_before(started_us, now_us()), stop);
+        if stopped(&summary) {
+            break;
+        }
+        let began_us = now_us();
+        let since_last_us = started_us.map(|before: i64| began_us - before);
+        let Some((plan, origin, timings)) = engine.plan(trigger, began_us, since_last_us, watch)? else {
+            match trigger.when_idle() {
+                Idle::End => break,
+                Idle::Wait(longest) => engine.inputs.wait(longest, &|| stop.load(Ordering::Relaxed)),
+            }
+            continue;
+        };
+        started_us = Some(began_us);
+        let progress = engine.run_batch(plan, origin, timings)?;
+        summary.batches += 1;
+        summary.rows += progress.num_input_rows;
+        summary.bad_rows += progress.num_bad_rows;
+        watch(Event::Batch { progress: &progress, files_left: engine.files_left() });
+        if trigger == Trigger::Once {
+            break;
+        }
+    }
+    engine.close()?;
+    Ok(summary)
+}
+
+impl Engine {
+    /// The next batch: one that a crash interrupted, one that a rewind retracted, or a new one; `None`: nothing waits.
+    fn plan(
+        &mut self,
+        trigger: Trigger,
+        began_us: i64,
+        since_last_us: Option<i64>,
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<(BatchPlan, Origin, Timings)>> {
+        let started = Stopwatch::start();
+        let mut lap = started;
+        let mut timings = Timings {
+            started,
+            started_us: began_us,
+            since_last_us,
+            latest_offset_ms: 0,
+            query_planning_ms: 0,
+            wal_commit_ms: 0,
+            get_batch_ms: 0,
+            add_batch_ms: 0,
+        };
+        if let Some(plan) = self.bound.take() {
+            return Ok(Some((plan, Origin::Interrupted, timings)));
+        }
+        if let Some(plan) = self.checkpoint.history().pending().next().cloned() {
+            return Ok(Some((plan, Origin::Replayed, timings)));
+        }
+        let Some(inputs) = self.inputs.next(trigger.ignores_limits(), &mut |message| watch(Event::Notice(message)))?
+        else {
+            return Ok(None);
+        };
+        timings.latest_offset_ms = lap.lap_ms();
+        let batch = self.checkpoint.history().next_batch();
+        let plan = BatchPlan { batch, batch_time_us: began_us, watermark_us: None, inputs };
+        timings.query_planning_ms = lap.lap_ms();
+        Ok(Some((plan, Origin::Fresh, timings)))
+    }
+
+    /// Waits for the next multiple of an interval, or until the job is stopped.
+    fn pause(&self, longest: Duration, stop: &AtomicBool) {
+        const SLICE: Duration = Duration::from_millis(50);
+        let mut left = longest;
+        while !left.is_zero() && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(left.min(SLICE));
+            left = left.saturating_sub(SLICE);
+        }
+    }
+
+    /// Files that wait before the first batch; replayed ones included.
+    fn files_waiting(&mut self, watch: &mut dyn FnMut(Event<'_>)) -> Result<u64> {
+        self.inputs.next(false, &mut |message| watch(Event::Notice(message)))?;
+        Ok(self.files_left())
+    }
+
+    fn files_left(&self) -> u64 {
+        self.inputs.inputs.iter().map(|input| input.waiting).sum()
+    }
+}

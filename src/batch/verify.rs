@@ -1,0 +1,228 @@
+//! Verify: records, chain, state and sinks; with `--batch` also against the input, recomputed by plain DataFusion.
+
+use std::{path::Path, sync::Arc};
+
+use datafusion::arrow::record_batch::RecordBatch;
+
+use super::{
+    restore,
+    view::{Table, View, published, table},
+};
+use crate::{
+    checkpoint::{self, Commit, PayloadKind},
+    model::{BatchAddress, BatchId, OutputMode, Result},
+    query::{self, Baseline, JobQueries, Rows},
+    sink::{self, ConsoleTarget},
+    source::FilesSource,
+    state,
+};
+
+/// What is verified beside the records.
+#[derive(Debug, Clone, Copy)]
+pub struct VerifyOptions {
+    /// Recompute the newest result from the input, and compare.
+    pub batch: bool,
+    /// Do so at every batch.
+    pub every: bool,
+    pub threads: usize,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyReport {
+    /// What is wrong; empty: all is well.
+    pub findings: Vec<String>,
+    /// What could not be checked, and why.
+    pub notes: Vec<String>,
+    pub batches_checked: u64,
+    /// Results that were recomputed and compared.
+    pub results_compared: u64,
+}
+
+/// Verifies a checkpoint; `progress` is told each batch that was checked.
+///
+/// # Errors
+/// Where the checkpoint cannot be read at all.
+pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(BatchId)) -> Result<VerifyReport> {
+    let mut report = VerifyReport::default();
+    report.findings.extend(checkpoint::verify(dir)?.iter().map(ToString::to_string));
+    let view = View::open(dir)?;
+    sinks(&view, &mut report)?;
+    let mut walk = Walk::new(&view, options)?;
+    let commits = view.reader.history().live().to_vec();
+    let last = commits.last().map(|commit| commit.batch());
+    for commit in &commits {
+        walk.state(commit, &mut report)?;
+        if options.batch && (options.every || Some(commit.batch()) == last) {
+            walk.compare(commit.address(), &mut report)?;
+        }
+        report.batches_checked += 1;
+        progress(commit.batch());
+    }
+    report.notes.extend(walk.notes);
+    Ok(report)
+}
+
+/// Whether the sinks show what the commits say.
+fn sinks(view: &View, report: &mut VerifyReport) -> Result<()> {
+    let queries = JobQueries::plan(view.job())?;
+    let commits = view.reader.history().live();
+    for (spec, query) in view.job().queries.iter().zip(&queries.queries) {
+        let sink = sink::make_sink(view.job().sink_of(spec), query.mode(), ConsoleTarget::nowhere);
+        let findings = sink.verify(&published(commits, &spec.name))?;
+        report.findings.extend(findings.into_iter().map(|finding| format!("sink '{}': {finding}", spec.name)));
+    }
+    Ok(())
+}
+
+/// The fold of all deltas, batch by batch, and the input beside it.
+struct Walk<'a> {
+    view: &'a View,
+    queries: JobQueries,
+    baseline: Option<(Baseline, Vec<Vec<FileRows>>)>,
+    begun: bool,
+    notes: Vec<String>,
+}
+
+/// A file's rows, and the batch that read it.
+struct FileRows {
+    batch: BatchId,
+    rows: Vec<RecordBatch>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(view: &'a View, options: &VerifyOptions) -> Result<Walk<'a>> {
+        let queries = JobQueries::plan(view.job())?;
+        let mut notes = Vec::new();
+        let baseline = if options.batch { input(view, options.threads, &mut notes)? } else { None };
+        Ok(Walk { view, queries, baseline, begun: false, notes })
+    }
+
+    /// Folds one more delta, and compares with the snapshot of this batch, if there is one.
+    fn state(&mut self, commit: &Commit, report: &mut VerifyReport) -> Result<()> {
+        let reader = &self.view.reader;
+        let read = |payload: &_| reader.read_payload(payload);
+        let steps = reader.restore_steps(commit.address())?;
+        if self.begun {
+            restore::apply(&mut self.queries, commit, &read, &|_| false)?;
+        } else {
+            restore::restore(&mut self.queries, &steps, &read)?;
+            self.begun = true;
+        }
+        let Some(snapshot) = steps.snapshot.filter(|_| steps.commits.is_empty()) else { return Ok(()) };
+        for payload in snapshot.iter().filter(|payload| payload.kind == PayloadKind::State) {
+            let Some(query) = self.queries.queries.iter().find(|query| query.name() == payload.query) else { continue };
+            let (Some(schema), Some(whole)) = (query.state_schema(), query.whole_state()?) else { continue };
+            if state::encode(schema, &[whole])? != reader.read_payload(payload)? {
+                let batch = commit.batch();
+                report.findings.push(format!(
+                    "the snapshot of query '{}' at batch {batch} is not the fold of its deltas",
+                    query.name()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares every query's result as of a batch with the batch result over the files up to it.
+    fn compare(&mut self, at: BatchAddress, report: &mut VerifyReport) -> Result<()> {
+        let Some((baseline, sources)) = &self.baseline else { return Ok(()) };
+        let job = self.view.job();
+        for index in 0..job.queries.len() {
+            let Some(begins) = begins(self.view, &job.queries[index].name, &mut self.notes) else { continue };
+            let query = &self.queries.queries[index];
+            if query.shape().batch_time {
+                note(
+                    &mut self.notes,
+                    format!(
+                        "query '{}' uses now(): its result depends on when each batch ran, so it has no batch result",
+                        query.name()
+                    ),
+                );
+                continue;
+            }
+            for (source, files) in sources.iter().enumerate() {
+                let upto = files.iter().filter(|file| file.batch >= begins && file.batch <= at.batch);
+                let rows = upto.flat_map(|file| file.rows.iter().cloned()).collect();
+                baseline.feed(source, Rows::Batches(Arc::new(rows)));
+            }
+            let expected = baseline.run(job, index)?;
+            let ours: Table = if query.mode() == OutputMode::Append {
+                self.view.result(query.name(), at)?
+            } else {
+                table(&self.queries, index, query.result(&self.queries.executor())?)
+            };
+            report.results_compared += 1;
+            if let Some(difference) = query::difference(&ours.rows, &expected.rows)? {
+                report.findings.push(format!(
+                    "query '{}' at batch {} does not equal the batch result: {difference}",
+                    query.name(),
+                    at.batch
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the input that the log names; `None` where it is not the same any more.
+fn input(view: &View, threads: usize, notes: &mut Vec<String>) -> Result<Option<(Baseline, Vec<Vec<FileRows>>)>> {
+    let job = view.job();
+    let baseline = Baseline::new(job)?;
+    let mut sources = Vec::with_capacity(job.sources.len());
+    for (index, columns) in baseline.needed_columns(job)?.into_iter().enumerate() {
+        let spec = &job.sources[index];
+        let source = FilesSource::open(spec, columns)?;
+        let mut files = Vec::new();
+        for seen in view.reader.history().seen_files().iter().filter(|seen| seen.source == spec.name) {
+            let read = match source.read(&seen.file, threads) {
+                Ok(read) => read,
+                Err(error) => {
+                    notes.push(format!("the input cannot be read again, so nothing is compared with it: {error}"));
+                    return Ok(None);
+                }
+            };
+            if read.read.content_hash != seen.content_hash {
+                notes.push(format!(
+                    "{} is no longer what batch {} read, so nothing is compared with it",
+                    seen.file.path, seen.batch
+                ));
+                return Ok(None);
+            }
+            files.push(FileRows { batch: seen.batch, rows: read.decoded.batches });
+        }
+        sources.push(files);
+    }
+    Ok(Some((baseline, sources)))
+}
+
+/// The first batch of a query; `None` where its filter was changed on the way, so that no batch result equals it.
+fn begins(view: &View, query: &str, notes: &mut Vec<String>) -> Option<BatchId> {
+    let history = view.reader.history();
+    let changed = history
+        .accepted()
+        .iter()
+        .find(|accepted| accepted.differences.iter().any(|difference| difference.query == query));
+    if let Some(accepted) = changed {
+        note(
+            notes,
+            format!(
+                "query '{query}' was changed at batch {} (--accept-change): it has no single batch result",
+                accepted.from
+            ),
+        );
+        return None;
+    }
+    if history.genesis().identities.iter().any(|identity| identity.query == query) {
+        return Some(BatchId::FIRST);
+    }
+    let added =
+        history.accepted().iter().find(|accepted| accepted.identities.iter().any(|identity| identity.query == query));
+    Some(added.map_or(BatchId::FIRST, |accepted| accepted.from))
+}
+
+fn note(notes: &mut Vec<String>, text: String) {
+    if !notes.contains(&text) {
+        notes.push(text);
+    }
+}

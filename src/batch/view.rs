@@ -1,0 +1,266 @@
+//! Time travel: any query's result as of any committed batch, from the records alone. Works on a running job too.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use datafusion::arrow::{csv, datatypes::SchemaRef, json, record_batch::RecordBatch};
+
+use super::restore;
+use crate::{
+    checkpoint::{Commit, PayloadKind, Reader},
+    job::{self, JobSpec, RowFormat, SinkConnector, Variables},
+    model::{BatchAddress, BatchId, Error, Result},
+    progress::{LateProgress, Progress},
+    query::{self, GroupChange, JobQueries},
+    sink, state,
+};
+
+/// A query's rows, as of a batch or over all input.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub query: String,
+    pub schema: SchemaRef,
+    pub rows: Vec<RecordBatch>,
+    /// Columns that are the group key, in the order of the key; empty: none.
+    pub keys: Vec<usize>,
+}
+
+/// What changed between two batches; places in `changes` are those of rows of the two tables.
+#[derive(Debug, Clone)]
+pub struct Diff {
+    pub table_from: Table,
+    pub table_to: Table,
+    pub changes: Vec<GroupChange>,
+}
+
+/// One committed batch.
+#[derive(Debug, Clone)]
+pub struct LogRow {
+    /// Its generation is always there.
+    pub address: BatchAddress,
+    pub retracted: bool,
+    /// Microseconds since the Unix epoch.
+    pub committed_at_us: i64,
+    pub files: Vec<String>,
+    pub rows: u64,
+    pub bad_rows: u64,
+    pub state_rows: u64,
+    /// Microseconds since the Unix epoch.
+    pub watermark_us: Option<i64>,
+    /// Completed with what the next commit knew of it; its own durations are absent for the newest batch.
+    pub progress: Progress,
+}
+
+/// A checkpoint, read.
+pub struct View {
+    pub(super) reader: Reader,
+    pub(super) job: JobSpec,
+}
+
+impl View {
+    /// # Errors
+    /// Of kind `Refused`, where there is no checkpoint, or it cannot be read.
+    pub fn open(dir: &Path) -> Result<View> {
+        let reader = Reader::open(dir)?;
+        let job = kept_job(reader.history())?;
+        Ok(View { reader, job })
+    }
+
+    /// The job as the checkpoint keeps it, with absolute paths.
+    pub fn job(&self) -> &JobSpec {
+        &self.job
+    }
+
+    pub fn newest(&self) -> Option<BatchAddress> {
+        self.reader.history().newest().map(|commit| commit.address())
+    }
+
+    /// Names of the queries, in the order of the job file.
+    pub fn queries(&self) -> Vec<String> {
+        self.job.queries.iter().map(|query| query.name.clone()).collect()
+    }
+
+    /// The batch meant by `at` (`None`: the newest), with its generation.
+    ///
+    /// # Errors
+    /// Of kind `Usage`, naming the batches that there are.
+    pub fn resolve(&self, at: Option<BatchAddress>) -> Result<BatchAddress> {
+        match at {
+            Some(at) => Ok(self.reader.find(at)?.address()),
+            None => self.newest().ok_or_else(|| {
+                Error::usage("the checkpoint has no batch yet").help("run the job first: `highwater run JOB.sql`")
+            }),
+        }
+    }
+
+    /// A query's result as of a batch.
+    ///
+    /// # Errors
+    /// Of kind `Usage` for an unknown query, or one whose result cannot be had again; `Refused` for damage.
+    pub fn result(&self, query: &str, at: BatchAddress) -> Result<Table> {
+        let index = self.query_index(query)?;
+        let mut queries = JobQueries::plan(&self.job)?;
+        if queries.queries[index].gives_out_for_good() {
+            return self.appended(&queries, index, at);
+        }
+        let steps = self.reader.restore_steps(at)?;
+        restore::restore(&mut queries, &steps, &|payload| self.reader.read_payload(payload))?;
+        let rows = queries.queries[index].result(&queries.executor())?;
+        Ok(table(&queries, index, rows))
+    }
+
+    /// What changed between two batches: changed groups, or rows that were added.
+    ///
+    /// # Errors
+    /// As [`View::result`].
+    pub fn diff(&self, query: &str, from: BatchAddress, to: BatchAddress) -> Result<Diff> {
+        let (table_from, table_to) = (self.result(query, from)?, self.result(query, to)?);
+        let all: Vec<usize> = (0..table_to.schema.fields().len()).collect();
+        let keys = if table_to.keys.is_empty() && table_from.rows.iter().map(RecordBatch::num_rows).sum::<usize>() > 1 {
+            &all
+        } else {
+            &table_to.keys
+        };
+        let changes = query::diff_groups(&table_to.schema, keys, &table_from.rows, &table_to.rows)?;
+        Ok(Diff { table_from, table_to, changes })
+    }
+
+    /// One row per committed batch in the order of the log, retracted ones included.
+    ///
+    /// # Errors
+    /// Of kind `Refused`, where a record's progress cannot be read.
+    pub fn log(&self) -> Result<Vec<LogRow>> {
+        let history = self.reader.history();
+        let mut commits: Vec<&Arc<Commit>> = history.live().iter().chain(history.retracted()).collect();
+        commits.sort_by_key(|commit| (commit.generation, commit.batch()));
+        let mut rows: Vec<LogRow> = Vec::with_capacity(commits.len());
+        for commit in commits {
+            let unreadable = |error: serde_json::Error| {
+                Error::refused(format!("the progress of batch {} cannot be read", commit.batch()))
+                    .because(error.to_string())
+            };
+            if let (Some(late), Some(before)) = (&commit.late_progress, rows.last_mut()) {
+                let late: LateProgress = serde_json::from_str(late).map_err(unreadable)?;
+                before.progress.complete(&late);
+            }
+            rows.push(LogRow {
+                address: commit.address(),
+                retracted: !history.is_live(commit),
+                committed_at_us: commit.committed_at_us,
+                files: crate::progress::names(commit.files.iter().flatten().map(|read| read.file.path.clone())),
+                rows: commit.rows,
+                bad_rows: commit.bad_rows,
+                state_rows: commit.state_rows,
+                watermark_us: commit.plan.watermark_us,
+                progress: serde_json::from_str(&commit.progress).map_err(unreadable)?,
+            });
+        }
+        Ok(rows)
+    }
+
+    pub(super) fn query_index(&self, name: &str) -> Result<usize> {
+        self.job.queries.iter().position(|query| query.name == name).ok_or_else(|| {
+            let error = Error::usage(format!("the job has no query '{name}'"));
+            let names = self.queries();
+            match job::nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => error.help(format!("did you mean '{near}'?")),
+                None => error.help(format!("its queries are: {}", names.join(", "))),
+            }
+        })
+    }
+
+    /// All rows that an append query gave out up to a batch.
+    fn appended(&self, queries: &JobQueries, index: usize, at: BatchAddress) -> Result<Table> {
+        let query = &queries.queries[index];
+        let commits = self.reader.timeline(at)?;
+        let horizon = commits.first().map(|commit| commit.batch());
+        if self.reader.genesis().forked_from.is_none() && horizon.is_some_and(|first| first > BatchId::FIRST) {
+            return Err(Error::usage(format!("not all rows of query '{}' can be had again", query.name()))
+                .because(format!(
+                    "retain_batches lets batches before {} go, and an append query's rows with them",
+                    commits[0].batch()
+                ))
+                .help("keep all batches, or read the sink's own files"));
+        }
+        let connector = &self.job.sink_of(&self.job.queries[index]).connector;
+        let mut rows = Vec::new();
+        if let SinkConnector::Files { format, .. } = connector {
+            let outputs = published(&commits, query.name());
+            let sink =
+                sink::make_sink(self.job.sink_of(&self.job.queries[index]), query.mode(), sink::ConsoleTarget::nowhere);
+            rows = parsed(query.output_schema(), &sink.read_back(&outputs)?, *format)?;
+        } else {
+            let kept = commits.iter().flat_map(|commit| &commit.payloads);
+            for payload in kept.filter(|payload| payload.query == query.name() && payload.kind == PayloadKind::Rows) {
+                rows.extend(state::decode(query.output_schema(), &self.reader.read_payload(payload)?)?);
+            }
+        }
+        Ok(table(queries, index, rows))
+    }
+}
+
+/// What the commits say that a query's sink published, oldest first.
+pub(super) fn published(
+    commits: &[Arc<Commit>],
+    query: &str,
+) -> Vec<(crate::model::BatchId, crate::model::StagedOutput)> {
+    let of = |commit: &Arc<Commit>| {
+        let output = commit.outputs.iter().find(|output| output.sink == query)?;
+        Some((commit.batch(), output.clone()))
+    };
+    commits.iter().filter_map(of).collect()
+}
+
+pub(super) fn table(queries: &JobQueries, index: usize, rows: Vec<RecordBatch>) -> Table {
+    let query = &queries.queries[index];
+    Table {
+        query: query.name().to_owned(),
+        schema: query.output_schema().clone(),
+        rows,
+        keys: query.key_columns().to_vec(),
+    }
+}
+
+fn parsed(schema: &SchemaRef, bytes: &[u8], format: RowFormat) -> Result<Vec<RecordBatch>> {
+    let wrong = |error: datafusion::arrow::error::ArrowError| {
+        Error::failed("published rows could not be read back").because(error.to_string())
+    };
+    let rows: std::result::Result<Vec<_>, _> = match format {
+        RowFormat::Json => json::ReaderBuilder::new(schema.clone()).build(bytes).map_err(wrong)?.collect(),
+        RowFormat::Csv => {
+            csv::ReaderBuilder::new(schema.clone()).with_header(true).build(bytes).map_err(wrong)?.collect()
+        }
+    };
+    rows.map_err(wrong)
+}
+
+/// The job that a checkpoint keeps, its relative paths made what they were.
+pub(super) fn kept_job(history: &crate::checkpoint::History) -> Result<JobSpec> {
+    let genesis = history.genesis();
+    // A secret is only needed by what connects; reading results must work without it.
+    let environment = |_: &str| Some(std::ffi::OsString::from("unset"));
+    let variables = Variables::with_environment(history.variables().clone(), environment);
+    let mut spec = job::parse(&genesis.job_file, &genesis.job_name, history.template(), &variables)?;
+    make_absolute(&mut spec, &genesis.roots.iter().cloned().collect());
+    Ok(spec)
+}
+
+/// Replaces relative paths by the absolute ones that they meant when the checkpoint was made.
+pub(super) fn make_absolute(job: &mut JobSpec, kept: &BTreeMap<String, std::path::PathBuf>) {
+    let keep = |name: &str, path: &str| {
+        let kept = kept.get(name)?;
+        let same = !path.starts_with('/') && kept.ends_with(path.trim_start_matches("./"));
+        same.then(|| kept.clone())
+    };
+    for source in &mut job.sources {
+        if let Some(path) = keep(&source.name, &source.files.path) {
+            source.files.path = path.to_string_lossy().into_owned();
+        }
+    }
+    for sink in &mut job.sinks {
+        if let SinkConnector::Files { path, .. } = &mut sink.connector {
+            if let Some(kept) = keep(&sink.name, &path.to_string_lossy()) {
+                *path = kept;
+            }
+        }
+    }
+}

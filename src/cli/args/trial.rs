@@ -1,0 +1,99 @@
+//! Options of the commands that try the product on itself, and of those that tell about it.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::{JobArgs, ThreadsArgs};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  highwater crash-test jobs/web_servers.sql --set INPUT=flows --kills 20\n  highwater crash-test jobs/port_traffic.sql --set INPUT=flows --kills 20 --seed 7"
+)]
+pub struct CrashTestArgs {
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// How often the job is killed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub kills: u32,
+    /// The same seed draws the same moments
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Let this sink write where the job says; all others are moved into the scratch folder
+    #[arg(long = "allow-sink", value_name = "NAME")]
+    pub allow_sinks: Vec<String>,
+    #[command(flatten)]
+    pub threads: ThreadsArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  highwater generate flows flows\n  highwater generate flows many --files 100 --rows 100000 --unique"
+)]
+pub struct GenerateArgs {
+    #[command(subcommand)]
+    pub what: Generate,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Generate {
+    /// Network flows, one JSON object a line
+    #[command(
+        after_help = "Examples:\n  highwater generate flows flows\n  highwater generate flows many --files 100 --rows 100000 --unique"
+    )]
+    Flows(FlowsArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct FlowsArgs {
+    /// A new or empty folder
+    pub dir: PathBuf,
+    #[arg(long, default_value_t = 50)]
+    pub files: u32,
+    /// Rows in each file
+    #[arg(long, default_value_t = 10_000)]
+    pub rows: u32,
+    /// The same seed gives the same bytes
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Nearly every device is different, so that state grows with the input
+    #[arg(long)]
+    pub unique: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  highwater demo\n  highwater demo --kills 20 --keep demo")]
+pub struct DemoArgs {
+    /// How often the stream is killed
+    #[arg(long, default_value_t = 5)]
+    pub kills: u32,
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub files: u32,
+    /// Rows in each file
+    #[arg(long, default_value_t = 10_000)]
+    pub rows: u32,
+    /// The same seed gives the same input, and draws the same moments
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Keep everything in this new or empty folder
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    #[command(flatten)]
+    pub threads: ThreadsArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  highwater completions bash > ~/.local/share/bash-completion/completions/highwater\n  highwater completions fish > ~/.config/fish/completions/highwater.fish"
+)]
+pub struct CompletionsArgs {
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  highwater man | man -l -\n  highwater man run > highwater-run.1")]
+pub struct ManArgs {
+    /// The page of this command [default: the page of highwater itself]
+    pub command: Option<String>,
+}

@@ -1,0 +1,116 @@
+//! `highwater run`.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use indicatif::ProgressBar;
+
+use super::{
+    args::{OutputFormat, RunArgs},
+    load,
+    progress::Reporter,
+    signals,
+    streams::{ConsoleNotices, ConsoleRows, Failure},
+};
+use crate::{
+    batch::{self, EngineOptions, RunOptions, Trigger},
+    sink::{self, ConsoleFormat, ConsoleTarget},
+};
+
+pub fn run(args: RunArgs) -> Result<(), Failure> {
+    let job = load::job(&args.job)?;
+    let stop = signals::stop_flag()?;
+    let mut reporter = Reporter::new(args.progress, args.quiet);
+    let console = Console { format: console_format(args.format.output), notices: reporter.tells_notices() };
+    let bar = reporter.bar();
+    let checkpoint = args.checkpoint.clone().unwrap_or_else(|| PathBuf::from("checkpoints").join(&job.name));
+    let options = run_options(&args, checkpoint, &stop);
+    let ran = batch::run(
+        job,
+        options,
+        &mut |spec, mode| Ok(sink::make_sink(spec, mode, || console.target(bar.clone()))),
+        &mut |event| reporter.event(event),
+    );
+    match ran {
+        Ok(summary) => Ok(reporter.finish(&summary, stop.load(Ordering::Relaxed))?),
+        Err(error) => {
+            reporter.clear();
+            Err(error.into())
+        }
+    }
+}
+
+fn run_options<'a>(args: &RunArgs, checkpoint: PathBuf, stop: &'a AtomicBool) -> RunOptions<'a> {
+    let engine = EngineOptions {
+        checkpoint,
+        threads: args.threads.count(),
+        accept_change: args.accept_change,
+        faults: args.crash.faults(),
+    };
+    RunOptions { engine, trigger: trigger(args), batches_max: args.max_batches, stop }
+}
+
+fn trigger(args: &RunArgs) -> Trigger {
+    match args.interval {
+        Some(interval) => Trigger::Interval(interval),
+        None if args.available_now => Trigger::AvailableNow,
+        None if args.once => Trigger::Once,
+        None => Trigger::AsSoonAsPossible,
+    }
+}
+
+fn console_format(format: OutputFormat) -> ConsoleFormat {
+    match format {
+        OutputFormat::Table => ConsoleFormat::Table,
+        OutputFormat::Json => ConsoleFormat::Json,
+        OutputFormat::Csv => ConsoleFormat::Csv,
+    }
+}
+
+/// What console sinks print to.
+#[derive(Debug, Clone, Copy)]
+pub struct Console {
+    pub format: ConsoleFormat,
+    /// Whether stderr takes notices.
+    pub notices: bool,
+}
+
+impl Console {
+    pub fn target(self, bar: Option<ProgressBar>) -> ConsoleTarget {
+        let rows = Box::new(ConsoleRows { bar: bar.clone() });
+        let format = self.format;
+        if self.notices {
+            ConsoleTarget { rows, notices: Box::new(ConsoleNotices { bar }), format }
+        } else {
+            ConsoleTarget { rows, notices: Box::new(io::sink()), format }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Args, Command};
+
+    #[test]
+    fn each_trigger_has_its_option() {
+        let trigger = |words: &str| {
+            let args = Args::try_parse_from(["highwater", "run", "a.sql"].into_iter().chain(words.split_whitespace()));
+            match args.unwrap().command {
+                Command::Run(args) => trigger(&args),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(trigger(""), Trigger::AsSoonAsPossible);
+        assert_eq!(trigger("--available-now"), Trigger::AvailableNow);
+        assert_eq!(trigger("--once"), Trigger::Once);
+        assert_eq!(trigger("--interval 10s"), Trigger::Interval(Duration::from_secs(10)));
+    }
+}

@@ -1,0 +1,28 @@
+//! SIGINT and SIGTERM: finish the batch, then stop; a second one stops at once.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
+
+use crate::model::{Error, Result};
+
+/// What a second signal ends in, as shells have it for an interrupted command.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// A flag that the first signal sets.
+///
+/// # Errors
+/// Of kind `Failed`, where the system takes no handler.
+pub fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // in this order: the first signal finds the flag not yet set
+        flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .map_err(|cause| Error::failed("signals cannot be caught").because(cause.to_string()))?;
+    }
+    Ok(stop)
+}

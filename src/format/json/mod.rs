@@ -1,0 +1,244 @@
+//! Newline-delimited JSON, read as Spark reads it, and stricter where Spark guesses.
+//!
+//! A scanner of our own goes from bytes to Arrow: it predicts the order of keys from the record before, and
+//! keeps only where the wanted values are. Whatever is projected, each line is validated to its end and every
+//! declared column is type-checked, so that a bad record is bad in every query.
+//!
+//! Decided here:
+//! - Strict RFC 8259, as `serde_json`: no control characters in strings, no halves of surrogate pairs, no
+//!   comments, no `NaN`. Numbers beyond a type's range are field errors, `STRING` takes them as written.
+//! - The last of equal keys wins; a key spelled as declared wins over one that differs in case.
+//! - `TIMESTAMP` numbers are seconds, cut down to the microsecond; `DECIMAL` rounds half away from zero.
+//! - Depth counts from 1 for the outermost object or array. A line longer than the limit gives only as much of its
+//!   raw text as the limit allows; no line may exceed 512 MiB, whatever the limit.
+//! - A field error or malformed element makes an array's whole line one bad record; `[]` is no record.
+//! - Results, bad records and the limits of batches are a function of the bytes, not of the thread count.
+
+mod columns;
+mod escape;
+mod keys;
+#[cfg(test)]
+mod properties;
+mod record;
+#[cfg(test)]
+mod reference;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod value;
+mod worker;
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use datafusion::arrow::{
+    array::ArrayRef,
+    datatypes::{DataType, Schema, SchemaRef, TimeUnit},
+};
+
+use self::{
+    columns::Column,
+    keys::KeyTable,
+    scan::{Shape, Token},
+    value::{Kind, Parsed},
+    worker::{Piece, PieceRead, Stop, Worker, line_end},
+};
+use super::{BAD_RECORDS_KEPT_MAX, Decoded};
+use crate::{
+    job::JsonOptions,
+    model::{Error, Place, Result},
+};
+
+/// The one kind of time stamp: microseconds, UTC.
+const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+/// The longest line whatever the options say: its text must fit a string array.
+const LINE_BYTES_CAP: usize = 512 << 20;
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Reads newline-delimited JSON into Arrow. Built once per source; reads any number of files, from any thread.
+#[derive(Debug)]
+pub struct JsonReader {
+    schema: SchemaRef,
+    /// Indexes of the columns produced, ascending.
+    projection: Vec<usize>,
+    output_schema: SchemaRef,
+    options: JsonOptions,
+    keys: KeyTable,
+    sizes: Sizes,
+}
+
+/// How input is cut; no result but the ends of batches depends on it.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Threads take pieces of a file of about this size, one after the other. Batches end where pieces do.
+    piece_bytes: usize,
+    /// UTF-8 is checked in blocks that stay in the processor's cache until they are parsed.
+    block_bytes: usize,
+    /// Rows of a full batch.
+    batch_rows: usize,
+}
+
+const SIZES: Sizes = Sizes { piece_bytes: 4 << 20, block_bytes: 128 << 10, batch_rows: 8192 };
+
+impl JsonReader {
+    /// `schema`: all declared columns, nullable. `projection`: indexes of the columns to produce, ascending;
+    /// may be empty, then batches have row counts only. Indexes beyond the schema are ignored.
+    pub fn new(schema: SchemaRef, mut projection: Vec<usize>, options: JsonOptions) -> JsonReader {
+        projection.retain(|&column| column < schema.fields().len());
+        let output: Vec<_> = projection.iter().map(|&column| Arc::clone(&schema.fields()[column])).collect();
+        let keys = KeyTable::new(schema.fields().iter().map(|field| field.name().as_str()));
+        JsonReader { output_schema: Arc::new(Schema::new(output)), schema, projection, options, keys, sizes: SIZES }
+    }
+
+    /// The projected columns in declared order.
+    pub fn output_schema(&self) -> &SchemaRef {
+        &self.output_schema
+    }
+
+    /// Decodes one file's bytes with up to `threads` threads; the result does not depend on how many.
+    /// `file` is for errors.
+    ///
+    /// # Errors
+    /// In `failfast` mode the first bad record, of kind `Data`.
+    pub fn decode(&self, file: &str, bytes: &[u8], threads: usize) -> Result<Decoded> {
+        self.decode_except(file, bytes, threads, &[])
+    }
+
+    /// As [`JsonReader::decode`], with the declared columns `except` neither read nor checked, but null: their
+    /// values come from elsewhere (the file's path).
+    ///
+    /// # Errors
+    /// In `failfast` mode the first bad record, of kind `Data`.
+    pub fn decode_except(&self, file: &str, bytes: &[u8], threads: usize, except: &[usize]) -> Result<Decoded> {
+        let pieces = pieces(bytes, self.sizes.piece_bytes);
+        let read = self.read_pieces(&pieces, threads, except);
+        self.join(file, read)
+    }
+
+    /// Where a declared column is among those produced.
+    fn output_of(&self, column: usize) -> Option<usize> {
+        self.projection.iter().position(|&output| output == column)
+    }
+
+    /// What each piece became, in order; after a failure the rest may be missing.
+    fn read_pieces(&self, pieces: &[Piece<'_>], threads: usize, except: &[usize]) -> Vec<Result<PieceRead, Stop>> {
+        let next = AtomicUsize::new(0);
+        let read = Mutex::new(Vec::with_capacity(pieces.len()));
+        let work = || {
+            let mut worker = Worker::new(self, except);
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(piece) = pieces.get(index) else { return };
+                let result = worker.read(*piece);
+                if result.is_err() {
+                    // Pieces before this one are taken already; those after it are not needed.
+                    next.store(pieces.len(), Ordering::Relaxed);
+                }
+                let failed = result.is_err();
+                read.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+                if failed {
+                    return;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads.min(pieces.len()) {
+                let spawned = std::thread::Builder::new().spawn_scoped(scope, work);
+                if let Err(error) = spawned {
+                    tracing::warn!(%error, "no more threads for reading; going on with fewer");
+                    break;
+                }
+            }
+            work();
+        });
+        let mut read = read.into_inner().unwrap_or_else(PoisonError::into_inner);
+        read.sort_unstable_by_key(|(index, _)| *index);
+        read.into_iter().map(|(_, result)| result).collect()
+    }
+
+    fn join(&self, file: &str, pieces: Vec<Result<PieceRead, Stop>>) -> Result<Decoded> {
+        let mut decoded = Decoded::default();
+        let mut lines = 0;
+        for piece in pieces {
+            let piece = piece.map_err(|stop| refusal(file, lines, stop))?;
+            decoded.batches.extend(piece.batches);
+            decoded.rows += piece.rows;
+            decoded.bad_rows += piece.bad_rows;
+            let room = BAD_RECORDS_KEPT_MAX - decoded.bad.len();
+            decoded.bad.extend(piece.bad.into_iter().take(room).map(|mut bad| {
+                bad.line += lines;
+                bad
+            }));
+            lines += piece.lines;
+        }
+        Ok(decoded)
+    }
+}
+
+fn refusal(file: &str, lines_before: u64, stop: Stop) -> Error {
+    match stop {
+        Stop::Bad(bad) => Error::data("a bad record, and mode is 'failfast'")
+            .at(Place::Input { file: file.to_owned(), line: lines_before + bad.line, byte: bad.byte })
+            .because(bad.reason)
+            .help(
+                "mend or remove the record, then run again; or set mode = 'permissive' to have it counted and reported",
+            ),
+        Stop::Arrow(error) => {
+            Error::failed(format!("cannot build a record batch from '{file}'")).because(error.to_string())
+        }
+    }
+}
+
+/// Cuts a file at line ends into pieces of about `piece_bytes`; a byte order mark at its start is left out.
+fn pieces(bytes: &[u8], piece_bytes: usize) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::with_capacity(bytes.len() / piece_bytes + 1);
+    let mut start = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    while start < bytes.len() {
+        let end = line_end(bytes, (start + piece_bytes).min(bytes.len()));
+        pieces.push(Piece { bytes: &bytes[start..end], offset: start as u64 });
+        start = end;
+    }
+    pieces
+}
+
+/// One value of a column's type for all rows of a file: what its path says.
+#[derive(Debug, Clone)]
+pub struct Constant {
+    data_type: DataType,
+    value: Parsed,
+    text: String,
+}
+
+impl Constant {
+    /// The null of a type.
+    pub fn null(data_type: &DataType) -> Constant {
+        Constant { data_type: data_type.clone(), value: Parsed::Null, text: String::new() }
+    }
+
+    /// From plain text: numbers (`07` too), `true`, `2026-01-31`, ...
+    ///
+    /// # Errors
+    /// Says that the text is not of the type.
+    pub fn parse(data_type: &DataType, text: &str) -> Result<Constant, String> {
+        let kind = Kind::of(data_type);
+        let value = kind.parse_plain(text).ok_or_else(|| format!("'{text}' is not a {}", kind.sql_name()))?;
+        Ok(Constant { data_type: data_type.clone(), value, text: text.to_owned() })
+    }
+
+    /// The value `rows` times.
+    ///
+    /// # Errors
+    /// Where Arrow refuses the column.
+    pub fn array(&self, rows: usize) -> Result<ArrayRef> {
+        let token = Token::new(Shape::Text, 0, self.text.len());
+        let mut column = Column::new(&self.data_type, rows);
+        for _ in 0..rows {
+            column.push(&self.value, &token, self.text.as_bytes());
+        }
+        column
+            .finish(0)
+            .map_err(|error| Error::failed("cannot build a column from a folder's name").because(error.to_string()))
+    }
+}

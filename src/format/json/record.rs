@@ -1,0 +1,151 @@
+//! One record: from its text to checked values.
+
+use super::{
+    JsonReader,
+    keys::{Predictor, Target},
+    scan::{self, Fault, Skipper, Token, skip_space},
+    value::{Kind, Parsed},
+};
+use crate::format::shortened;
+
+/// A declared column that is read or checked.
+#[derive(Debug)]
+pub(super) struct Field {
+    /// Index among the declared columns.
+    pub column: usize,
+    pub kind: Kind,
+    /// Index among the columns produced, where it is one.
+    pub output: Option<usize>,
+}
+
+/// The record at hand: scanned, then checked. What it keeps from one record to the next changes speed only.
+pub(super) struct Record<'r> {
+    reader: &'r JsonReader,
+    fields: Vec<Field>,
+    /// Of each declared column its index in `fields`; `None` where its values need no look.
+    slots: Vec<Option<u32>>,
+    /// One of each per field.
+    tokens: Vec<Token>,
+    values: Vec<Parsed>,
+    predictor: Predictor,
+    skipper: Skipper,
+}
+
+impl<'r> Record<'r> {
+    /// `unread`: declared columns that are not looked for in records.
+    pub(super) fn new(reader: &'r JsonReader, unread: impl Fn(usize) -> bool) -> Record<'r> {
+        let (mut fields, mut slots) = (Vec::new(), Vec::new());
+        for (column, field) in reader.schema.fields().iter().enumerate() {
+            let kind = Kind::of(field.data_type());
+            let output = reader.output_of(column);
+            // Any value is a STRING: where nobody reads the column there is nothing to check.
+            let wanted = !unread(column) && (output.is_some() || kind != Kind::Text);
+            slots.push(wanted.then_some(fields.len() as u32));
+            if wanted {
+                fields.push(Field { column, kind, output });
+            }
+        }
+        Record {
+            reader,
+            tokens: vec![Token::default(); fields.len()],
+            values: vec![Parsed::Null; fields.len()],
+            fields,
+            slots,
+            predictor: Predictor::default(),
+            skipper: Skipper::new(reader.options.depth_max),
+        }
+    }
+
+    /// The columns produced from records, with the value and the token of each in the record at hand.
+    #[inline(always)]
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (usize, &Parsed, &Token)> {
+        let parts = self.fields.iter().zip(&self.values).zip(&self.tokens);
+        parts.filter_map(|((field, value), token)| Some((field.output?, value, token)))
+    }
+
+    /// From an object's `{`: its fields' tokens; the offset behind it.
+    #[inline(always)]
+    pub(super) fn scan(&mut self, text: &[u8], start: usize, depth: usize) -> Result<usize, Fault> {
+        let (reader, slots) = (self.reader, &self.slots);
+        self.tokens.fill(Token::default());
+        if depth > reader.options.depth_max {
+            return Err(Fault::new(start, "nested too deep (beyond the depth limit)"));
+        }
+        let mut at = skip_space(text, start + 1);
+        if text.get(at) == Some(&b'}') {
+            return Ok(at + 1);
+        }
+        let mut place = 0;
+        let find = |key: &str| match reader.keys.find(key) {
+            Some((column, exact)) => Target { slot: slots[column], exact },
+            None => Target { slot: None, exact: false },
+        };
+        loop {
+            let (target, end) = self.predictor.take(text, at, &mut place, find)?;
+            at = scan::colon(text, end)?;
+            let (token, end) = match text.get(at) {
+                Some(b'{' | b'[') => {
+                    let end = self.skipper.skip(text, at, depth)?;
+                    (Token::new(scan::Shape::Nested, at, end), end)
+                }
+                _ => scan::scalar(text, at)?,
+            };
+            if let Some(slot) = target.slot {
+                let known = &mut self.tokens[slot as usize];
+                // The last of equal keys wins, an exact spelling over others.
+                if target.exact || !known.exact {
+                    // Field by field: a token changed as a whole is built in memory and waited for.
+                    known.shape = token.shape;
+                    known.exact = target.exact;
+                    known.start = token.start;
+                    known.end = token.end;
+                }
+            }
+            at = skip_space(text, end);
+            match text.get(at) {
+                Some(b',') => at = skip_space(text, at + 1),
+                Some(b'}') => return Ok(at + 1),
+                None => return Err(Fault::new(at, "the line ends inside an object")),
+                _ => return Err(Fault::new(at, "',' or '}' must follow a value")),
+            }
+        }
+    }
+
+    /// Converts the record's tokens to values; says what does not fit.
+    #[inline(always)]
+    pub(super) fn check(&mut self, text: &[u8]) -> Option<String> {
+        let mut wrong: Option<(usize, usize)> = None;
+        for (slot, field) in self.fields.iter().enumerate() {
+            let token = self.tokens[slot];
+            let fits = match field.output {
+                None => field.kind.accepts(token, text),
+                Some(_) => field.kind.parse(token, text, &mut self.values[slot]),
+            };
+            if !fits {
+                let (first, count) = wrong.unwrap_or((slot, 0));
+                wrong = Some((first, count + 1));
+            }
+        }
+        wrong.map(|(slot, count)| self.misfit(slot, count, text))
+    }
+
+    #[cold]
+    fn misfit(&self, slot: usize, count: usize, text: &[u8]) -> String {
+        let field = &self.fields[slot];
+        let token = self.tokens[slot];
+        let quote = match token.shape {
+            scan::Shape::Text | scan::Shape::Escaped => "\"",
+            _ => "",
+        };
+        let mut reason = format!(
+            "field '{}': {quote}{}{quote} is not a {}",
+            self.reader.schema.field(field.column).name(),
+            shortened(token.bytes(text), 100),
+            field.kind.sql_name(),
+        );
+        if count > 1 {
+            reason.push_str(&format!(" (and {} more)", count - 1));
+        }
+        reason
+    }
+}

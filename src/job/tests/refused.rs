@@ -1,0 +1,254 @@
+//! Bad jobs, and what is said about them.
+
+use super::error;
+use crate::model::Place;
+
+/// Bad jobs with their errors exactly as they are printed.
+#[test]
+fn bad_jobs_are_refused_in_these_words() {
+    for (text, printed) in RENDERED {
+        assert_eq!(error(text).to_string(), *printed, "\n{text}");
+    }
+}
+
+const RENDERED: &[(&str, &str)] = &[
+    (
+        "CREATE TABLE t (a INT) WITH (connector = 'files', pth = 'x', format = 'json');\nSELECT a FROM t;",
+        "unknown option 'pth'
+  --> a.sql:1:51
+   | CREATE TABLE t (a INT) WITH (connector = 'files', pth = 'x', format = 'json');
+   |                                                   ^
+  why: the source 't' knows no such option
+  help: did you mean 'path'?",
+    ),
+    (
+        "CREATE TABLE t (\n  a BIGITN\n) WITH (connector = 'files', path = 'x', format = 'json');",
+        "unknown type 'BIGITN'
+  --> a.sql:2:5
+   |   a BIGITN
+   |     ^
+  help: did you mean BIGINT? types are STRING, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), DATE, TIMESTAMP",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'json');\nINSERT INTO cuonts SELECT a FROM t;\nCREATE TABLE counts WITH (connector = 'console');",
+        "there is no sink 'cuonts'
+  --> a.sql:2:13
+   | INSERT INTO cuonts SELECT a FROM t;
+   |             ^
+  help: did you mean 'counts'?",
+    ),
+    (
+        "SELECT a\nFROM t\nWHERE é = ) AND b;",
+        "this is not SQL
+  --> a.sql:3:11
+   | WHERE é = ) AND b;
+   |           ^
+  why: expected an expression, found )",
+    ),
+    (
+        "SELECT a FROM",
+        "this is not SQL
+  --> a.sql:1:14
+   | SELECT a FROM
+   |              ^
+  why: expected identifier, found EOF",
+    ),
+    (
+        "SELECT 'a;\nSELECT b",
+        "this is not SQL
+  --> a.sql:1:8
+   | SELECT 'a;
+   |        ^
+  why: unterminated string literal",
+    ),
+    (
+        "SELECT 1;\nDROP TABLE t;",
+        "a job has no DROP statement
+  --> a.sql:2:1
+   | DROP TABLE t;
+   | ^
+  help: a job has CREATE TABLE, CREATE VIEW, INSERT INTO ... SELECT, SELECT and SET name = 'value', each ended by ';'",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'json', max_files_per_trigger = 0);",
+        "option 'max_files_per_trigger' has a bad value 0
+  --> a.sql:1:104
+   | CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'json', max_files_per_trigger = 0);
+   |                                                                                                        ^
+  help: it must be a positive whole number",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (connector = 'files', format = 'json', path = 'x',\n  max_files_per_trigger = 1, max_bytes_per_trigger = '16MB');",
+        "max_files_per_trigger and max_bytes_per_trigger are both given
+  --> a.sql:2:30
+   |   max_files_per_trigger = 1, max_bytes_per_trigger = '16MB');
+   |                              ^
+  why: a batch has one limit
+  help: keep one of them",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (connector = 'files', format = 'json');",
+        "the source 't' has no option 'path'
+  --> a.sql:1:14
+   | CREATE TABLE t (a INT) WITH (connector = 'files', format = 'json');
+   |              ^
+  help: add path = 'input'",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'parquet');",
+        "format 'parquet' is not built yet
+  --> a.sql:1:72
+   | CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'parquet');
+   |                                                                        ^
+  why: this version reads newline-delimited JSON only
+  help: write format = 'json', and convert other input before",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (connector = 'files', path = '${PLACE}', format = 'json');",
+        "nothing fills ${PLACE}
+  --> a.sql:1:59
+   | CREATE TABLE t (a INT) WITH (connector = 'files', path = '${PLACE}', format = 'json');
+   |                                                           ^
+  why: it is not given, not in the environment, and has no default
+  help: --set PLACE=...",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (connector = 'files', path = './io', format = 'json');\nCREATE TABLE o WITH (connector = 'files', path = 'x/../io/', format = 'json');\nINSERT INTO o SELECT a FROM t;",
+        "'t' reads what 'o' writes
+  --> a.sql:1:58
+   | CREATE TABLE t (a INT) WITH (connector = 'files', path = './io', format = 'json');
+   |                                                          ^
+  why: each batch would make the input of the next, without end
+  help: give the sink a folder of its own",
+    ),
+    (
+        "-- nothing here\n",
+        "the job has no query
+  --> a.sql
+  why: nothing in it says what to compute
+  help: add a SELECT, or INSERT INTO a sink SELECT ...",
+    ),
+];
+
+/// More of them, by what they say and the line and column they point at.
+#[test]
+fn more_bad_jobs_are_refused_where_they_are_wrong() {
+    let source = "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'json');\n";
+    let table = |options: &str| format!("CREATE TABLE t (a INT) WITH (\n{options});\nSELECT a FROM t");
+    let sink = |options: &str| format!("CREATE TABLE s WITH (\n{options}); INSERT INTO s SELECT 1");
+    for (text, what, line, column) in [
+        (table("connector = 'files', path = 'x', format = 'json', path = 'y'"), "option 'path' is given twice", 2, 51),
+        (table("conector = 'files', path = 'x', format = 'json'"), "unknown option 'conector'", 2, 1),
+        (table("connector = 'kafka'"), "option 'connector' has a bad value 'kafka'", 2, 13),
+        (table("connector = 'memory'"), "option 'connector' has a bad value 'memory'", 2, 13),
+        (table("connector = 'files', path = '', format = 'json'"), "option 'path' is empty", 2, 29),
+        (table("connector = 'files', path = x"), "expected a value, found 'x'", 2, 29),
+        (table("connector = 'files', path = 'x'"), "the source 't' has no option 'format'", 1, 14),
+        (table("connector = 'files', clean_source = 'delete'"), "option 'clean_source' is not built yet", 2, 22),
+        (table("connector = 'files', event_time = 'a'"), "option 'event_time' is not built yet", 2, 22),
+        (table("connector = 'files', path = 'x', format = 'jsn'"), "option 'format' has a bad value 'jsn'", 2, 43),
+        (
+            table("connector = 'files', path = 'x', format = 'json', latest_first = 'yes'"),
+            "option 'latest_first' has a bad value 'yes'",
+            2,
+            66,
+        ),
+        (
+            table("connector = 'files', path = 'x', format = 'json', max_depth = 0"),
+            "option 'max_depth' has a bad value 0",
+            2,
+            63,
+        ),
+        (
+            table("connector = 'files', path = 'x', format = 'json', max_depth = -1"),
+            "option 'max_depth' has a bad value -1",
+            2,
+            63,
+        ),
+        (
+            table("connector = 'files', path = 'x', format = 'json', max_file_age = '0s'"),
+            "option 'max_file_age' has a bad value '0s'",
+            2,
+            66,
+        ),
+        (
+            table("connector = 'files', path = 'x', format = 'json', corrupt_record_column = 'b'"),
+            "option 'corrupt_record_column' has a bad value 'b'",
+            2,
+            75,
+        ),
+        (
+            table("connector = 'files', path = 'x', format = 'json', corrupt_record_column = 'a'"),
+            "column 'a' must be a STRING",
+            1,
+            17,
+        ),
+        (table("connector = 'files',, path = 'x'"), "expected the name of an option, found ','", 2, 21),
+        (
+            sink("connector = 'files', path = 'x', format = 'json', recursive = true"),
+            "option 'recursive' belongs to a source",
+            2,
+            51,
+        ),
+        (sink("connector = 'console', path = 'x'"), "unknown option 'path'", 2, 24),
+        (sink("connector = 'console', late_rows = 'x'"), "option 'late_rows' is not built yet", 2, 24),
+        (
+            sink("connector = 'console', output_mode = 'compete'"),
+            "option 'output_mode' has a bad value 'compete'",
+            2,
+            38,
+        ),
+        (sink("output_mode = 'append'"), "the sink 's' has no option 'connector'", 1, 14),
+        (sink("connector = 'fils'"), "option 'connector' has a bad value 'fils'", 2, 13),
+        ("CREATE TABLE t ();".into(), "the source 't' declares no column", 1, 14),
+        ("CREATE TABLE t (a);".into(), "expected the type of the column, found ')'", 1, 18),
+        ("CREATE TABLE t (a INT, A INT);".into(), "column 'a' is declared twice", 1, 24),
+        ("CREATE TABLE t (a INT NOT NULL);".into(), "expected ',' or ')', found 'NOT'", 1, 23),
+        ("CREATE TABLE t (a VARCHAR(10));".into(), "type VARCHAR takes no length or precision", 1, 19),
+        ("CREATE TABLE t (a DECIMAL(39, 0));".into(), "there is no DECIMAL(39, 0)", 1, 19),
+        ("CREATE TABLE t (a DECIMAL(3, 4));".into(), "there is no DECIMAL(3, 4)", 1, 19),
+        ("CREATE TABLE t (a INT) PARTITIONED BY (a);".into(), "expected WITH (...), found 'PARTITIONED'", 1, 24),
+        ("CREATE TABLE \"../t\" (a INT);".into(), "'../t' cannot be the name of a table", 1, 14),
+        ("CREATE TABLE a.b (a INT);".into(), "expected columns or WITH (...), found '.'", 1, 15),
+        ("CREATE TABLE t".into(), "expected columns or WITH (...), found the end of the statement", 1, 15),
+        ("CREATE EXTERNAL TABLE t (a INT)".into(), "a job creates tables and views only", 1, 1),
+        ("CREATE VIEW v AS SELEC 1".into(), "this is not SQL", 1, 18),
+        ("{}".into(), "a statement cannot begin like this", 1, 1),
+        ("SELECT 1 SELECT 2".into(), "this is not SQL", 1, 10),
+        ("VALUES (1)".into(), "a job has no VALUES statement", 1, 1),
+        ("SET retain_batch = 1; SELECT 1".into(), "unknown setting 'retain_batch'", 1, 5),
+        ("SET retain_batches = 0; SELECT 1".into(), "setting 'retain_batches' has a bad value 0", 1, 22),
+        ("SET retain_batches = 1; SET retain_batches = 2".into(), "setting 'retain_batches' is given twice", 1, 29),
+        ("INSERT OVERWRITE s SELECT 1".into(), "expected INTO, found 'OVERWRITE'", 1, 8),
+        ("INSERT INTO s (a) SELECT 1".into(), "expected SELECT, found '('", 1, 15),
+        ("INSERT INTO s VALUES (1)".into(), "expected SELECT or WITH, found 'VALUES'", 1, 15),
+        (format!("{source}INSERT INTO t SELECT 1"), "'t' is a source, not a sink", 2, 13),
+        (format!("{source}CREATE VIEW T AS SELECT 1"), "there is already a table 't'", 2, 13),
+        (
+            format!("{source}CREATE TABLE query1 WITH (connector = 'memory'); INSERT INTO query1 SELECT 1;\nSELECT 1"),
+            "there is already a table 'query1'",
+            3,
+            1,
+        ),
+        ("CREATE TABLE s WITH (connector = 'memory'); SELECT 1".into(), "nothing is inserted into 's'", 1, 14),
+        (
+            "CREATE TABLE s WITH (connector = 'memory'); INSERT INTO s SELECT 1;\nINSERT INTO s SELECT 2".into(),
+            "the sink 's' has two queries",
+            2,
+            13,
+        ),
+    ] {
+        let error = error(&text);
+        assert_eq!(error.what(), what, "\n{text}");
+        let Some(Place::Job { line: found_line, column: found_column, .. }) = error.place() else {
+            panic!("no place: {error}")
+        };
+        assert_eq!((*found_line, *found_column), (line, column), "\n{error}");
+    }
+}
+
+#[test]
+fn nesting_without_end_is_refused() {
+    let deep = format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000));
+    assert_eq!(error(&deep).what(), "this statement is nested too deeply");
+}

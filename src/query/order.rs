@@ -1,0 +1,120 @@
+//! The order of a result: the query's own, completed by the group key, then by the other columns.
+//!
+//! An `ORDER BY` alone leaves ties open, and with a `LIMIT` even the set of rows. Both the stream and the baseline
+//! order by the same completed list, so that equal results are equal row by row.
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::datatypes::DataType,
+    common::{Column, Result},
+    logical_expr::{Distinct, Expr, Limit, LogicalPlan, Sort, SortExpr},
+};
+
+/// Completes the order of a stateful query's result.
+///
+/// # Errors
+/// Where DataFusion refuses the rebuilt plan.
+pub(super) fn complete(plan: LogicalPlan) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Sort(sort) => {
+            let mut expr = sort.expr;
+            expr.extend(tie_breakers(&sort.input, &expr));
+            Ok(LogicalPlan::Sort(Sort { expr, input: sort.input, fetch: sort.fetch }))
+        }
+        LogicalPlan::Limit(limit) => {
+            let input = Arc::new(complete(Arc::unwrap_or_clone(limit.input))?);
+            Ok(LogicalPlan::Limit(Limit { skip: limit.skip, fetch: limit.fetch, input }))
+        }
+        // A projection that only drops what the sort below it needed.
+        LogicalPlan::Projection(projection)
+            if matches!(*projection.input, LogicalPlan::Sort(_) | LogicalPlan::Limit(_)) =>
+        {
+            let input = complete(projection.input.as_ref().clone())?;
+            let plan = LogicalPlan::Projection(projection);
+            plan.with_new_exprs(plan.expressions(), vec![input])
+        }
+        LogicalPlan::SubqueryAlias(alias) if matches!(*alias.input, LogicalPlan::Sort(_) | LogicalPlan::Limit(_)) => {
+            let input = complete(alias.input.as_ref().clone())?;
+            let plan = LogicalPlan::SubqueryAlias(alias);
+            plan.with_new_exprs(vec![], vec![input])
+        }
+        plan => {
+            let expr = tie_breakers(&plan, &[]);
+            if expr.is_empty() {
+                return Ok(plan);
+            }
+            Ok(LogicalPlan::Sort(Sort { expr, input: Arc::new(plan), fetch: None }))
+        }
+    }
+}
+
+/// Sort expressions over all columns of `plan` that `sorted` does not hold: the group key first, in its own
+/// order, then the rest.
+fn tie_breakers(plan: &LogicalPlan, sorted: &[SortExpr]) -> Vec<SortExpr> {
+    let keys = key_columns(plan);
+    let mut columns: Vec<(usize, usize)> =
+        (0..keys.len()).map(|column| (keys[column].unwrap_or(usize::MAX), column)).collect();
+    columns.sort_unstable();
+    let schema = plan.schema();
+    columns
+        .into_iter()
+        .map(|(_, column)| {
+            (Expr::Column(Column::from(schema.qualified_field(column))), schema.field(column).data_type())
+        })
+        .filter(|(expr, data_type)| sortable(data_type) && !sorted.iter().any(|sort| sort.expr == *expr))
+        .map(|(expr, _)| expr.sort(true, true))
+        .collect()
+}
+
+fn sortable(data_type: &DataType) -> bool {
+    !data_type.is_nested()
+}
+
+/// Whether the result is one of groups, along the chain from its root: then its order is completed.
+pub(super) fn aggregates(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => true,
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::SubqueryAlias(_) => plan.inputs().into_iter().any(aggregates),
+        _ => false,
+    }
+}
+
+/// The output columns that are group keys, in the order of the key.
+pub(super) fn output_keys(plan: &LogicalPlan) -> Vec<usize> {
+    let keys = key_columns(plan);
+    let mut columns: Vec<(usize, usize)> = (0..).zip(keys).filter_map(|(column, key)| Some((key?, column))).collect();
+    columns.sort_unstable();
+    columns.dedup_by_key(|(key, _)| *key);
+    columns.into_iter().map(|(_, column)| column).collect()
+}
+
+/// For each output column: which group expression it is, if it is one unchanged.
+pub(super) fn key_columns(plan: &LogicalPlan) -> Vec<Option<usize>> {
+    let width = plan.schema().fields().len();
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => {
+            let keys = width - aggregate.aggr_expr.len();
+            (0..width).map(|column| (column < keys).then_some(column)).collect()
+        }
+        LogicalPlan::Distinct(Distinct::All(_)) => (0..width).map(Some).collect(),
+        LogicalPlan::Projection(projection) => {
+            let input = key_columns(&projection.input);
+            let schema = projection.input.schema();
+            let key_of = |expr: &Expr| match expr.clone().unalias() {
+                Expr::Column(column) => schema.maybe_index_of_column(&column).and_then(|index| input[index]),
+                _ => None,
+            };
+            projection.expr.iter().map(key_of).collect()
+        }
+        LogicalPlan::Filter(filter) => key_columns(&filter.input),
+        LogicalPlan::Sort(sort) => key_columns(&sort.input),
+        LogicalPlan::Limit(limit) => key_columns(&limit.input),
+        LogicalPlan::SubqueryAlias(alias) => key_columns(&alias.input),
+        _ => vec![None; width],
+    }
+}

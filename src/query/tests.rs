@@ -1,0 +1,261 @@
+//! Streaming equals batch, for every aggregate and query shape: the same rows through [`JobQueries`] batch by batch and
+//! through [`Baseline`] at once.
+
+use std::sync::Arc;
+
+use datafusion::arrow::{
+    array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray},
+    datatypes::{DataType, TimeUnit},
+    record_batch::RecordBatch,
+};
+
+use super::*;
+use crate::{
+    job::{
+        At, ColumnSpec, FilesOptions, FormatSpec, JobSpec, JsonOptions, QuerySpec, Settings, SinkConnector, SinkSpec,
+        SourceSpec,
+    },
+    model::{OutputMode, Result},
+    state,
+};
+
+/// A job with one source `t(k STRING, y STRING, x BIGINT, f DOUBLE, b BOOLEAN, ts TIMESTAMP)` and one query.
+fn job(sql: &str, mode: Option<OutputMode>) -> JobSpec {
+    let column = |name: &str, data_type: DataType| ColumnSpec { name: name.into(), data_type, at: At(0) };
+    let columns = vec![
+        column("k", DataType::Utf8),
+        column("y", DataType::Utf8),
+        column("x", DataType::Int64),
+        column("f", DataType::Float64),
+        column("b", DataType::Boolean),
+        column("ts", DataType::Timestamp(TimeUnit::Microsecond, None)),
+    ];
+    let source = SourceSpec {
+        name: "t".into(),
+        at: At(0),
+        columns,
+        files: FilesOptions::default(),
+        format: FormatSpec::Json(JsonOptions::default()),
+    };
+    JobSpec {
+        name: "test".into(),
+        file: "test.sql".into(),
+        template: sql.into(),
+        variables: Default::default(),
+        text: sql.into(),
+        sources: vec![source],
+        views: vec![],
+        sinks: vec![SinkSpec { name: "out".into(), at: At(0), connector: SinkConnector::Memory, output_mode: mode }],
+        queries: vec![QuerySpec { name: "out".into(), sink: 0, sql: sql.into(), sql_at: At(0) }],
+        settings: Settings::default(),
+    }
+}
+
+/// Rows with nulls, repeated keys and odd values; a function of `seed` alone.
+fn rows(job: &JobSpec, seed: u64, count: usize) -> RecordBatch {
+    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut random = move || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x
+    };
+    let values: Vec<u64> = (0..count).map(|_| random() >> 16).collect();
+    let unless = |null: bool, value: i64| (!null).then_some(value);
+    let keys: StringArray = values.iter().map(|v| (v % 13 != 0).then(|| format!("key{}", v % 29))).collect();
+    let ports: StringArray =
+        values.iter().map(|v| Some(if v % 3 == 0 { (v % 90).to_string() } else { format!("Port{}", v % 7) })).collect();
+    let ints: Int64Array =
+        values.iter().map(|v| unless(v % 11 == 0 || (seed < 4 && v % 29 < 9), (v % 1000) as i64 - 500)).collect();
+    let floats: Float64Array = values.iter().map(|v| Some((v % 100_003) as f64 / 7.0)).collect();
+    let flags: BooleanArray = values.iter().map(|v| Some(v % 2 == 0)).collect();
+    // Distinct times, so that an ORDER BY inside an aggregate leaves no tie.
+    let times: TimestampMicrosecondArray = (0..count).map(|i| Some((seed as i64) * 1_000_000 + i as i64 * 7)).collect();
+    let columns: Vec<datafusion::arrow::array::ArrayRef> =
+        vec![Arc::new(keys), Arc::new(ports), Arc::new(ints), Arc::new(floats), Arc::new(flags), Arc::new(times)];
+    RecordBatch::try_new(job.sources[0].schema(), columns).unwrap()
+}
+
+/// Runs the batches one by one, restoring from a snapshot and deltas half-way, and compares with the baseline.
+fn streamed_equals_batch(sql: &str) -> Result<()> {
+    let job = job(sql, None);
+    let input: Vec<RecordBatch> = (1..8).map(|seed| rows(&job, seed, if seed == 4 { 0 } else { 500 })).collect();
+    let baseline = Baseline::new(&job)?;
+    baseline.feed(0, Rows::Batches(Arc::new(input.clone())));
+    let expected = baseline.run(&job, 0)?.rows;
+
+    let mut live = JobQueries::plan(&job)?;
+    let mut deltas = Vec::new();
+    let mut snapshot = None;
+    for (number, batch) in input.iter().enumerate() {
+        live.feed(0, Rows::Batches(Arc::new(vec![batch.clone()])));
+        let step = live.step(0, true)?;
+        deltas.push(step.delta.expect("a stateful query has a delta"));
+        if number == 2 {
+            snapshot = live.queries[0].whole_state()?;
+        }
+    }
+    let ours = live.queries[0].result(&live.executor())?;
+    assert_eq!(difference(&ours, &expected)?, None, "{sql}");
+
+    let schema = live.queries[0].state_schema().expect("stateful").clone();
+    let bytes = |query: &Query| state::encode(&schema, &[query.whole_state().unwrap().unwrap()]).unwrap();
+    for from_snapshot in [true, false] {
+        let mut restored = JobQueries::plan(&job)?;
+        let executor = restored.executor();
+        if from_snapshot {
+            let saved = state::encode(&schema, &[snapshot.clone().expect("taken")])?;
+            state::decode(&schema, &saved)?.iter().try_for_each(|rows| restored.queries[0].load(rows))?;
+        }
+        for delta in &deltas[if from_snapshot { 3 } else { 0 }..] {
+            restored.queries[0].replay(&executor, delta, false)?;
+        }
+        assert_eq!(bytes(&restored.queries[0]), bytes(&live.queries[0]), "restored state differs: {sql}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_aggregate_streams_to_the_batch_result() {
+    let aggregates = [
+        "count(*)",
+        "count(x)",
+        "min(x)",
+        "max(y)",
+        "avg(x)",
+        "sum(x)",
+        "min(ts)",
+        "sum(f)",
+        "avg(f)",
+        "sum(x) FILTER (WHERE b)",
+        "count(DISTINCT y)",
+        "count(DISTINCT x)",
+        "sum(DISTINCT x)",
+        "approx_distinct(y)",
+        "median(x)",
+        "percentile_cont(0.9) WITHIN GROUP (ORDER BY f)",
+        "array_agg(y)",
+        "array_agg(x ORDER BY ts)",
+        "string_agg(y, ',' ORDER BY ts)",
+        "stddev(f)",
+        "var_pop(f)",
+        "corr(f, x)",
+        "covar_samp(f, x)",
+        "regr_slope(f, x)",
+        "first_value(x ORDER BY ts)",
+        "last_value(y ORDER BY ts)",
+        "first_value(x)",
+        "nth_value(x, 3 ORDER BY ts)",
+        "bool_and(b)",
+        "bool_or(b)",
+        "bit_xor(x)",
+        "bit_and(x)",
+        "max(x), min(f), count(DISTINCT k), sum(f) / count(*)",
+    ];
+    for aggregate in aggregates {
+        for sql in
+            [format!("SELECT k, {aggregate} FROM t GROUP BY k"), format!("SELECT {aggregate} FROM t WHERE x > 0")]
+        {
+            streamed_equals_batch(&sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn every_shape_streams_to_the_batch_result() {
+    for sql in [
+        "SELECT DISTINCT k, y FROM t",
+        "SELECT k, y, count(*) AS c FROM t WHERE b GROUP BY k, y HAVING count(*) > 5 ORDER BY c DESC LIMIT 7",
+        "SELECT upper(k) AS kk, count(*) * 2 AS c, sum(x) / count(x) FROM t WHERE y IN ('Port1', 'Port2') GROUP BY upper(k) ORDER BY 2 DESC LIMIT 5",
+        "SELECT date_bin(INTERVAL '10 minutes', ts) AS w, k, count(*) AS c FROM t GROUP BY 1, 2 ORDER BY c DESC LIMIT 5",
+        "SELECT k, y, count(*) FROM t GROUP BY GROUPING SETS ((k), (y), ())",
+        "SELECT k, y, count(*) FROM t GROUP BY ROLLUP (k, y)",
+        "SELECT count(*) AS c FROM t GROUP BY k ORDER BY c LIMIT 3",
+        "SELECT y, c FROM (SELECT y, count(*) AS c FROM t GROUP BY y) WHERE c > 10 AND y LIKE 'Port1%'",
+        "WITH big AS (SELECT * FROM t WHERE x > 100) SELECT k, count(*) FROM big GROUP BY k LIMIT 4",
+        "SELECT k, count(*) FROM t WHERE false GROUP BY k",
+        "SELECT count(*) FROM t WHERE y IN (80, 81, 3)",
+        "SELECT count(*) FROM t WHERE y = 9 OR y <> 12",
+        "SELECT count(*) FROM t WHERE y > 40 AND y BETWEEN 10 AND 80",
+        "SELECT sum(y + 1), max(y * 2) FROM t",
+    ] {
+        streamed_equals_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+#[test]
+fn an_odd_value_is_compared_as_text_and_never_fails() {
+    let job = job("SELECT count(*) AS n FROM t WHERE y IN (3, 6)", None);
+    let baseline = Baseline::new(&job).unwrap();
+    let batch = rows(&job, 9, 300);
+    let expected = {
+        use datafusion::arrow::array::AsArray;
+        batch.column(1).as_string::<i32>().iter().flatten().filter(|y| ["3", "6"].contains(y)).count() as i64
+    };
+    baseline.feed(0, Rows::Batches(Arc::new(vec![batch])));
+    let found = baseline.run(&job, 0).unwrap().rows;
+    use datafusion::arrow::{array::AsArray, datatypes::Int64Type};
+    assert_eq!(found[0].column(0).as_primitive::<Int64Type>().value(0), expected);
+    assert!(expected > 0);
+}
+
+#[test]
+fn what_cannot_be_incremental_is_refused_with_a_way_out() {
+    let cases = [
+        ("SELECT k, row_number() OVER (ORDER BY x) FROM t", None, "window function"),
+        ("SELECT a.k FROM t a JOIN t b ON a.k = b.k", None, "joins are not built yet"),
+        ("SELECT max(c) FROM (SELECT count(*) AS c FROM t GROUP BY k)", None, "aggregate over an aggregate"),
+        ("SELECT k, random() FROM t", None, "another value each time"),
+        ("SELECT k FROM t ORDER BY k", None, "only a whole result can be sorted"),
+        ("SELECT k, count(*) FROM t GROUP BY k", Some(OutputMode::Append), "can always change"),
+        (
+            "SELECT k, count(*) FROM t GROUP BY k ORDER BY 2",
+            Some(OutputMode::Update),
+            "only a whole result can be sorted",
+        ),
+        ("SELECT k FROM t", Some(OutputMode::Complete), "keeps no result"),
+        ("SELECT k FROM t UNION ALL SELECT y FROM t", None, "several inputs"),
+        ("SELECT 1", None, "reads no source table"),
+        ("SELECT nosuch FROM t", None, "unknown column 'nosuch'"),
+        ("SELECT nosuch(k) FROM t", None, "unknown function 'nosuch'"),
+        ("SELECT k FROM nosuch", None, "unknown table 'nosuch'"),
+        ("SELECT k FROM t WHERE x > (SELECT avg(x) FROM t)", None, "subquery"),
+    ];
+    for (sql, mode, expected) in cases {
+        let error = JobQueries::plan(&job(sql, mode)).err().unwrap_or_else(|| panic!("accepted: {sql}"));
+        assert_eq!(error.kind(), crate::model::ErrorKind::Usage, "{sql}");
+        assert!(error.to_string().contains(expected), "{sql}: {error}");
+    }
+}
+
+#[test]
+fn update_gives_out_the_groups_that_received_rows() {
+    let job = job("SELECT k, count(*) AS c FROM t GROUP BY k", Some(OutputMode::Update));
+    let mut queries = JobQueries::plan(&job).unwrap();
+    for seed in 1..4 {
+        let batch = rows(&job, seed, 5);
+        queries.feed(0, Rows::Batches(Arc::new(vec![batch.clone()])));
+        let step = queries.step(0, true).unwrap();
+        let distinct: std::collections::BTreeSet<_> = {
+            use datafusion::arrow::array::AsArray;
+            batch.column(0).as_string::<i32>().iter().collect()
+        };
+        let given: usize = step.output.unwrap().iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(given, distinct.len());
+        assert_eq!(step.rows_filtered, 5);
+    }
+}
+
+#[test]
+fn now_is_the_time_of_the_batch() {
+    let job = job("SELECT now() AS n, k FROM t", None);
+    let mut queries = JobQueries::plan(&job).unwrap();
+    assert!(queries.uses_batch_time());
+    for time in [1_000_000, 2_000_000] {
+        queries.set_batch_time(time);
+        queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, 1, 3)])));
+        let output = queries.step(0, true).unwrap().output.unwrap();
+        use datafusion::arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
+        assert_eq!(output[0].column(0).as_primitive::<TimestampMicrosecondType>().value(0), time);
+    }
+}

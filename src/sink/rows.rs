@@ -1,0 +1,268 @@
+//! Rows as text: JSON lines, CSV, a table. The same rows always give the same bytes.
+//!
+//! JSON spells out nulls, so that each line has every column; times are ISO-8601; floats have as few digits as read
+//! back to the same number, and, as in Spark, those that JSON has no number for are the strings `"NaN"`, `"Infinity"`
+//! and `"-Infinity"`. In CSV a null is an empty field.
+
+use std::sync::Arc;
+
+use datafusion::arrow::{
+    array::{Array, ArrayRef, PrimitiveArray, StringArray, cast::AsArray},
+    buffer::ScalarBuffer,
+    csv,
+    datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Float32Type, Float64Type, Schema, SchemaRef},
+    error::ArrowError,
+    json::{
+        self,
+        writer::{Encoder, EncoderFactory, EncoderOptions, JsonArray, JsonFormat, LineDelimited, NullableEncoder},
+    },
+    record_batch::RecordBatch,
+    util::{
+        display::{ArrayFormatter, FormatOptions},
+        pretty::pretty_format_batches_with_schema,
+    },
+};
+
+use crate::{
+    job::RowFormat,
+    model::{Error, Result, error::printable},
+};
+
+/// Rows in a sink's format: one JSON object a line, or CSV with a header line.
+///
+/// # Errors
+/// Of kind `Failed` where a column's type cannot be written in this format.
+pub fn to_bytes(format: RowFormat, schema: &SchemaRef, rows: &[RecordBatch]) -> Result<Vec<u8>> {
+    match format {
+        RowFormat::Json => json_lines(rows),
+        RowFormat::Csv => csv_lines(schema, rows, true),
+    }
+}
+
+/// One JSON object a line; nothing at all without rows.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn json_lines(rows: &[RecordBatch]) -> Result<Vec<u8>> {
+    write_json::<LineDelimited>(rows)
+}
+
+/// One JSON array of objects, on one line without its end.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn json_array(rows: &[RecordBatch]) -> Result<Vec<u8>> {
+    write_json::<JsonArray>(rows)
+}
+
+fn write_json<F: JsonFormat>(rows: &[RecordBatch]) -> Result<Vec<u8>> {
+    let write = || {
+        let builder = json::WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats));
+        let mut writer = builder.build::<_, F>(Vec::new());
+        for batch in rows {
+            writer.write(batch)?;
+        }
+        writer.finish()?;
+        Ok(writer.into_inner())
+    };
+    write().map_err(|error| cannot_write("JSON", &error))
+}
+
+/// CSV lines, with a header line or without.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn csv_lines(schema: &SchemaRef, rows: &[RecordBatch], header: bool) -> Result<Vec<u8>> {
+    if let Some(field) = schema.fields().iter().find(|field| field.data_type().is_nested()) {
+        return Err(Error::failed(format!("column '{}' cannot be written as CSV", field.name()))
+            .because("it holds several values")
+            .help("select its parts, or write JSON"));
+    }
+    let write = || {
+        let mut writer = csv::WriterBuilder::new().with_header(header).build(Vec::new());
+        if header {
+            // without a batch the writer writes no header
+            writer.write(&RecordBatch::new_empty(schema.clone()))?;
+        }
+        for batch in rows {
+            writer.write(batch)?;
+        }
+        Ok(writer.into_inner())
+    };
+    write().map_err(|error| cannot_write("CSV", &error))
+}
+
+/// A table for people, its last line ended; control characters escaped, line ends too.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn table(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<String> {
+    let draw = || {
+        let fields = schema.fields().iter().map(|field| Field::new(cell(field.name()), DataType::Utf8, false));
+        let shown = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let batches = rows.iter().map(|batch| text_columns(batch, &shown)).collect::<Result<Vec<_>, ArrowError>>()?;
+        Ok(format!("{}\n", pretty_format_batches_with_schema(shown, &batches)?))
+    };
+    draw().map_err(|error| cannot_write("a table", &error))
+}
+
+fn text_columns(batch: &RecordBatch, shown: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let options = FormatOptions::new().with_null("NULL");
+    let text = |column: &ArrayRef| -> Result<ArrayRef, ArrowError> {
+        let formatter = ArrayFormatter::try_new(column, &options)?;
+        let cells = (0..column.len()).map(|row| Ok(Some(cell(&formatter.value(row).try_to_string()?))));
+        Ok(Arc::new(cells.collect::<Result<StringArray, ArrowError>>()?))
+    };
+    let columns = batch.columns().iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let row_count = datafusion::arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(shown.clone(), columns, &row_count)
+}
+
+fn cell(text: &str) -> String {
+    printable(text).replace('\n', "\\n").replace('\t', "\\t")
+}
+
+fn cannot_write(what: &str, error: &ArrowError) -> Error {
+    Error::failed(format!("rows cannot be written as {what}")).because(error.to_string())
+}
+
+/// Writes floats as serde_json does, and names those that are no JSON numbers.
+#[derive(Debug)]
+struct Floats;
+
+impl EncoderFactory for Floats {
+    fn make_default_encoder<'a>(
+        &self,
+        _field: &'a FieldRef,
+        array: &'a dyn Array,
+        _options: &'a EncoderOptions,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        let encoder: Box<dyn Encoder> = match array.data_type() {
+            DataType::Float64 => Box::new(FloatEncoder::<Float64Type>::new(array.as_primitive())),
+            DataType::Float32 => Box::new(FloatEncoder::<Float32Type>::new(array.as_primitive())),
+            _ => return Ok(None),
+        };
+        Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
+    }
+}
+
+struct FloatEncoder<T: ArrowPrimitiveType>(ScalarBuffer<T::Native>);
+
+impl<T: ArrowPrimitiveType> FloatEncoder<T> {
+    fn new(array: &PrimitiveArray<T>) -> Self {
+        FloatEncoder(array.values().clone())
+    }
+}
+
+impl<T: ArrowPrimitiveType> Encoder for FloatEncoder<T>
+where
+    T::Native: Into<f64> + serde::Serialize,
+{
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        let value = self.0[row];
+        let wide: f64 = value.into();
+        if wide.is_nan() {
+            out.extend_from_slice(b"\"NaN\"");
+        } else if wide.is_infinite() {
+            out.extend_from_slice(if wide > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" });
+        } else {
+            serde_json::to_writer(out, &value).expect("a finite number is written to memory");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::{
+        array::{Decimal128Array, Float64Array, Int64Array, StructArray, TimestampMicrosecondArray},
+        datatypes::Fields,
+    };
+
+    use super::*;
+
+    fn batch() -> RecordBatch {
+        RecordBatch::try_from_iter_with_nullable([
+            ("name", Arc::new(StringArray::from(vec![Some("a\"b"), None, Some("x,\u{1b}[2J\ny")])) as ArrayRef, true),
+            ("n", Arc::new(Int64Array::from(vec![Some(1), None, Some(i64::MIN)])), true),
+            ("f", Arc::new(Float64Array::from(vec![0.1, f64::NAN, f64::NEG_INFINITY])), true),
+            (
+                "d",
+                Arc::new(
+                    Decimal128Array::from(vec![Some(150), None, Some(-1)]).with_precision_and_scale(10, 2).unwrap(),
+                ),
+                true,
+            ),
+            ("t", Arc::new(TimestampMicrosecondArray::from(vec![Some(0), None, Some(1_500_000)])), true),
+        ])
+        .unwrap()
+    }
+
+    fn text(bytes: Result<Vec<u8>>) -> String {
+        String::from_utf8(bytes.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn json_names_every_column_and_every_number() {
+        let lines = "{\"name\":\"a\\\"b\",\"n\":1,\"f\":0.1,\"d\":1.50,\"t\":\"1970-01-01T00:00:00\"}
+{\"name\":null,\"n\":null,\"f\":\"NaN\",\"d\":null,\"t\":null}
+{\"name\":\"x,\\u001b[2J\\ny\",\"n\":-9223372036854775808,\"f\":\"-Infinity\",\"d\":-0.01,\"t\":\"1970-01-01T00:00:01.500\"}
+";
+        assert_eq!(text(json_lines(&[batch()])), lines);
+        assert_eq!(text(json_lines(&[batch().slice(0, 1), batch().slice(1, 2)])), lines);
+        assert_eq!(text(json_array(&[batch()])), format!("[{}]", lines.trim_end().replace('\n', ",")));
+        for line in lines.lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap();
+        }
+    }
+
+    #[test]
+    fn floats_read_back_as_they_were() {
+        let values = vec![1.0, 0.1, 1e300, 5e-324, -0.0, 172_800.0, 1e16, f64::MAX, 1.0 / 3.0];
+        let batch = RecordBatch::try_from_iter([("f", Arc::new(Float64Array::from(values.clone())) as ArrayRef)]);
+        let lines = text(json_lines(&[batch.unwrap()]));
+        let read: Vec<f64> = lines.lines().map(|line| line[5..line.len() - 1].parse().unwrap()).collect();
+        assert_eq!(
+            read.iter().map(|f| f.to_bits()).collect::<Vec<_>>(),
+            values.iter().map(|f| f.to_bits()).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn csv_has_a_header_also_without_rows() {
+        let schema = batch().schema();
+        assert_eq!(
+            text(csv_lines(&schema, &[batch()], true)),
+            "name,n,f,d,t\n\"a\"\"b\",1,0.1,1.50,1970-01-01T00:00:00\n,,NaN,,\n\"x,\u{1b}[2J\ny\",-9223372036854775808,-inf,-0.01,1970-01-01T00:00:01.500\n"
+        );
+        assert_eq!(text(csv_lines(&schema, &[], true)), "name,n,f,d,t\n");
+        assert_eq!(text(csv_lines(&schema, &[], false)), "");
+        assert_eq!(text(json_lines(&[])), "");
+        assert_eq!(text(json_array(&[])), "[]");
+    }
+
+    #[test]
+    fn a_struct_is_no_csv_field() {
+        let fields = Fields::from(vec![Field::new("start", DataType::Int64, true)]);
+        let column = StructArray::new(fields, vec![Arc::new(Int64Array::from(vec![1]))], None);
+        let batch = RecordBatch::try_from_iter([("window", Arc::new(column) as ArrayRef)]).unwrap();
+        let error = csv_lines(&batch.schema(), std::slice::from_ref(&batch), true).unwrap_err();
+        assert_eq!(error.what(), "column 'window' cannot be written as CSV");
+        assert_eq!(text(json_lines(&[batch])), "{\"window\":{\"start\":1}}\n");
+    }
+
+    #[test]
+    fn a_table_cannot_drive_the_terminal() {
+        let batch = batch().project(&[0, 1, 2]).unwrap();
+        let expected = "\
++----------------+----------------------+------+
+| name           | n                    | f    |
++----------------+----------------------+------+
+| a\"b            | 1                    | 0.1  |
+| NULL           | NULL                 | NaN  |
+| x,\\u{1b}[2J\\ny | -9223372036854775808 | -inf |
++----------------+----------------------+------+
+";
+        assert_eq!(table(&batch.schema(), std::slice::from_ref(&batch)).unwrap(), expected);
+        assert_eq!(table(&batch.schema(), &[]).unwrap().lines().count(), 4);
+    }
+}

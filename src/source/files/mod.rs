@@ -1,0 +1,91 @@
+//! The files source: a folder, a glob or one file, read in an order that the log can name.
+//!
+//! - Order: modification time, then path (`latest_first`: newest first, then path).
+//! - Identity: the path relative to the root, or the file name with `file_name_only`. Size and modification time
+//!   only detect change; what was committed is never read again.
+//! - A folder is searched for files in it and in its `key=value` folders, deeper with `recursive`; a glob matches
+//!   at its own depth. Names that begin with `.` or `_` or end in `.tmp` are ignored.
+//! - Links, pipes, sockets and devices are never opened; each is reported as skipped.
+
+mod listing;
+mod next;
+mod partitions;
+mod place;
+mod read;
+
+use std::path::Path;
+
+pub(super) use self::listing::ignored_name;
+pub use self::{
+    listing::{Listing, Skipped},
+    next::{Change, Changed, Limits, Next, Seen, next_files},
+    read::ReadFile,
+};
+use self::{partitions::Partitions, place::Place};
+use super::Watch;
+use crate::{
+    format::JsonReader,
+    job::{FilesOptions, FormatSpec, Mode, SourceSpec},
+    model::{PlannedFile, Result},
+};
+
+/// One `files` source of a job: lists, and reads what was planned.
+#[derive(Debug)]
+pub struct FilesSource {
+    place: Place,
+    options: FilesOptions,
+    reader: JsonReader,
+    mode: Mode,
+    partitions: Partitions,
+}
+
+impl FilesSource {
+    /// Finds the input. `options.path` may be relative to the current directory, or absolute as the checkpoint
+    /// keeps it. `projection`: indexes of the columns to produce, ascending.
+    ///
+    /// # Errors
+    /// Of kind `Usage`, naming the path: it is missing, neither a folder nor a file, or not a valid pattern.
+    pub fn open(spec: &SourceSpec, projection: Vec<usize>) -> Result<FilesSource> {
+        let place = Place::open(&spec.files.path)?;
+        let FormatSpec::Json(json) = &spec.format;
+        let partitions = Partitions::new(spec.schema(), json.corrupt_column, &projection, place.is_glob());
+        Ok(FilesSource {
+            place,
+            options: spec.files.clone(),
+            reader: JsonReader::new(spec.schema(), projection, json.clone()),
+            mode: json.mode,
+            partitions,
+        })
+    }
+
+    /// The absolute folder that identities are relative to: of a glob the longest folder without a pattern, of a
+    /// file the one it is in.
+    pub fn root(&self) -> &Path {
+        self.place.root()
+    }
+
+    /// What is there now, in reading order.
+    ///
+    /// # Errors
+    /// A folder that cannot be listed. One that vanishes meanwhile is none.
+    pub fn list(&self) -> Result<Listing> {
+        Listing::of(&self.place, &self.options)
+    }
+
+    /// Reads and decodes one planned file with up to `threads` threads.
+    ///
+    /// # Errors
+    /// Of kind `Failed` where it is gone, was replaced since it was planned or changed while it was read; of kind
+    /// `Data` in `failfast` mode where it holds a bad record or is damaged.
+    pub fn read(&self, file: &PlannedFile, threads: usize) -> Result<ReadFile> {
+        read::read(self, file, threads)
+    }
+
+    /// Watches the root for changes.
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.root(), self.place.is_deep() || self.options.recursive)
+    }
+}
+
+#[cfg(test)]
+mod tests;

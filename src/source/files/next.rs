@@ -1,0 +1,288 @@
+//! What a batch takes: a pure function of what is there and what was committed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use super::listing::{Listing, Skipped};
+use crate::{
+    job::FilesOptions,
+    model::{FileRead, InputPath, PlannedFile},
+};
+
+/// What was committed of a source, and what was said about it already.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    committed: HashMap<InputPath, Stamp>,
+    reported: HashSet<InputPath>,
+}
+
+/// Size and modification time: they only tell that a file changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    size_bytes: u64,
+    modified_ns: i64,
+}
+
+impl Stamp {
+    fn of(file: &PlannedFile) -> Stamp {
+        Stamp { size_bytes: file.size_bytes, modified_ns: file.modified_ns }
+    }
+}
+
+impl Seen {
+    /// Notes a file that a batch took; it is never taken again.
+    pub fn insert(&mut self, file: &PlannedFile) {
+        self.committed.insert(file.identity.clone(), Stamp::of(file));
+    }
+
+    /// Notes a file that a batch has read.
+    pub fn insert_read(&mut self, read: &FileRead) {
+        self.insert(&read.file);
+    }
+
+    /// Whether a file of this identity was committed.
+    pub fn contains(&self, identity: &InputPath) -> bool {
+        self.committed.contains_key(identity)
+    }
+
+    /// How many files were committed.
+    pub fn len(&self) -> usize {
+        self.committed.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.committed.is_empty()
+    }
+
+    /// Notes that what `next` tells of changes and skips was reported, so that it is not told again.
+    pub fn note_reported(&mut self, next: &Next) {
+        self.reported.extend(next.changed.iter().map(|changed| changed.identity.clone()));
+        self.reported.extend(next.skipped.iter().map(|skipped| skipped.path.clone()));
+    }
+}
+
+/// How much one batch takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// At most this many files.
+    pub files_max: Option<u64>,
+    /// At most this many bytes on disk, but at least one file.
+    pub bytes_max: Option<u64>,
+    /// Files older than the newest one by more than this are skipped.
+    pub age_max: Option<Duration>,
+}
+
+impl Limits {
+    /// Those of the source's options.
+    pub fn of(options: &FilesOptions) -> Limits {
+        Limits {
+            files_max: options.max_files_per_trigger.map(|files| files.get()),
+            bytes_max: options.max_bytes_per_trigger.map(|bytes| bytes.get()),
+            age_max: options.max_file_age,
+        }
+    }
+
+    /// Everything that is there in one batch (`--once`); age still counts.
+    #[must_use]
+    pub fn without_size(self) -> Limits {
+        Limits { files_max: None, bytes_max: None, ..self }
+    }
+}
+
+/// What the next batch takes, what waits, and what has to be reported.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Next {
+    /// In reading order; empty: nothing new.
+    pub files: Vec<PlannedFile>,
+    /// How many new files are left for later batches ...
+    pub more_files: u64,
+    /// ... and how many bytes they have on disk.
+    pub more_bytes: u64,
+    /// Committed files that are no longer what was read, not reported before.
+    pub changed: Vec<Changed>,
+    /// What is not read, not reported before.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A committed file that is no longer what was read. It is not read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    pub identity: InputPath,
+    pub change: Change,
+}
+
+/// What happened to a committed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was appended to, cut or replaced.
+    Modified { size_bytes_before: u64, size_bytes_now: u64 },
+    /// It is no longer there.
+    Gone,
+}
+
+/// Decides what the next batch takes of `listing`. Takes time proportional to the files listed and committed.
+pub fn next_files(listing: &Listing, seen: &Seen, limits: &Limits) -> Next {
+    let mut next = Next { changed: changes(listing, seen), ..Next::default() };
+    let unreported = listing.skipped.iter().filter(|skipped| !seen.reported.contains(&skipped.path));
+    next.skipped = unreported.cloned().collect();
+    let newest = listing.files.iter().map(|file| file.modified_ns).max();
+    let oldest = match (newest, limits.age_max) {
+        (Some(newest), Some(age)) => newest.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)),
+        _ => i64::MIN,
+    };
+    let mut bytes: u64 = 0;
+    for file in listing.files.iter().filter(|file| !seen.contains(&file.identity)) {
+        if file.modified_ns < oldest {
+            if !seen.reported.contains(&file.path) {
+                let reason = "it is older than the newest file by more than max_file_age".to_owned();
+                next.skipped.push(Skipped { path: file.path.clone(), reason });
+            }
+            continue;
+        }
+        bytes = bytes.saturating_add(file.size_bytes);
+        let fits = limits.files_max.is_none_or(|max| (next.files.len() as u64) < max)
+            && (next.files.is_empty() || limits.bytes_max.is_none_or(|max| bytes <= max));
+        // `bytes` counts what has to wait as well: once one file waits all later ones do, and order is kept.
+        if fits {
+            next.files.push(file.clone());
+        } else {
+            next.more_files += 1;
+            next.more_bytes = next.more_bytes.saturating_add(file.size_bytes);
+        }
+    }
+    next
+}
+
+/// Committed files that differ from what is listed: first the listed ones in reading order, then those that are
+/// gone, by identity.
+fn changes(listing: &Listing, seen: &Seen) -> Vec<Changed> {
+    let mut changed = Vec::new();
+    let mut there = 0;
+    for file in &listing.files {
+        let Some(before) = seen.committed.get(&file.identity) else { continue };
+        there += 1;
+        if *before != Stamp::of(file) && !seen.reported.contains(&file.identity) {
+            let change = Change::Modified { size_bytes_before: before.size_bytes, size_bytes_now: file.size_bytes };
+            changed.push(Changed { identity: file.identity.clone(), change });
+        }
+    }
+    if there < seen.committed.len() {
+        let listed: HashSet<_> = listing.files.iter().map(|file| &file.identity).collect();
+        let gone =
+            seen.committed.keys().filter(|identity| !listed.contains(identity) && !seen.reported.contains(identity));
+        let mut gone: Vec<_> = gone.cloned().collect();
+        gone.sort();
+        changed.extend(gone.into_iter().map(|identity| Changed { identity, change: Change::Gone }));
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, size_bytes: u64, modified_s: i64) -> PlannedFile {
+        let path = InputPath(name.as_bytes().to_vec());
+        PlannedFile { identity: path.clone(), path, size_bytes, modified_ns: modified_s * 1_000_000_000 }
+    }
+
+    fn listing(files: &[PlannedFile]) -> Listing {
+        Listing { files: files.to_vec(), skipped: Vec::new() }
+    }
+
+    fn names(next: &Next) -> Vec<String> {
+        next.files.iter().map(|file| file.path.to_string()).collect()
+    }
+
+    #[test]
+    fn limits_cut_in_order_and_take_at_least_one_file() {
+        let listing = listing(&[file("a", 100, 1), file("b", 0, 2), file("c", 50, 3), file("d", 1, 4)]);
+        for (files_max, bytes_max, taken, more) in [
+            (None, None, "abcd", (0, 0)),
+            (Some(1), None, "a", (3, 51)),
+            (Some(9), None, "abcd", (0, 0)),
+            (None, Some(1), "a", (3, 51)),
+            (None, Some(100), "ab", (2, 51)),
+            (None, Some(149), "ab", (2, 51)),
+            (None, Some(150), "abc", (1, 1)),
+            (None, Some(151), "abcd", (0, 0)),
+        ] {
+            let limits = Limits { files_max, bytes_max, age_max: None };
+            let next = next_files(&listing, &Seen::default(), &limits);
+            assert_eq!(names(&next).concat(), taken, "{limits:?}");
+            assert_eq!((next.more_files, next.more_bytes), more, "{limits:?}");
+            let once = next_files(&listing, &Seen::default(), &limits.without_size());
+            assert_eq!(names(&once).concat(), "abcd");
+        }
+    }
+
+    #[test]
+    fn one_file_per_batch_reads_each_file_once() {
+        let listing = listing(&[file("a", 1, 1), file("b", 1, 1), file("c", 1, 2)]);
+        let limits = Limits { files_max: Some(1), ..Limits::default() };
+        let mut seen = Seen::default();
+        let mut order = Vec::new();
+        loop {
+            let next = next_files(&listing, &seen, &limits);
+            let [file] = &next.files[..] else { break };
+            seen.insert(file);
+            order.extend(names(&next));
+        }
+        assert_eq!(order, ["a", "b", "c"]);
+        assert_eq!(seen.len(), 3);
+    }
+
+    #[test]
+    fn a_committed_file_that_changed_is_reported_once_and_never_read() {
+        let mut seen = Seen::default();
+        for committed in [file("same", 1, 1), file("longer", 1, 1), file("touched", 1, 1), file("gone", 1, 1)] {
+            seen.insert(&committed);
+        }
+        let listing = listing(&[file("same", 1, 1), file("longer", 2, 2), file("new", 5, 2), file("touched", 1, 3)]);
+        let next = next_files(&listing, &seen, &Limits::default());
+        assert_eq!(names(&next), ["new"]);
+        let told: Vec<_> = next.changed.iter().map(|c| (c.identity.to_string(), c.change)).collect();
+        let modified = |before, now| Change::Modified { size_bytes_before: before, size_bytes_now: now };
+        assert_eq!(
+            told,
+            [
+                ("longer".to_owned(), modified(1, 2)),
+                ("touched".to_owned(), modified(1, 1)),
+                ("gone".to_owned(), Change::Gone)
+            ]
+        );
+        seen.note_reported(&next);
+        let again = next_files(&listing, &seen, &Limits::default());
+        assert_eq!((names(&again), again.changed), (vec!["new".to_owned()], Vec::new()));
+    }
+
+    #[test]
+    fn old_files_are_skipped_and_reported_once_only_when_asked() {
+        let files = [file("old", 1, 0), file("edge", 1, 40), file("new", 1, 100)];
+        let age = |seconds| Limits { age_max: Some(Duration::from_secs(seconds)), ..Limits::default() };
+        let mut seen = Seen::default();
+        assert_eq!(names(&next_files(&listing(&files), &seen, &Limits::default())), ["old", "edge", "new"]);
+        let next = next_files(&listing(&files), &seen, &age(60));
+        assert_eq!(names(&next), ["edge", "new"]);
+        assert_eq!(next.skipped.len(), 1);
+        seen.note_reported(&next);
+        seen.insert(&files[2]);
+        let next = next_files(&listing(&files), &seen, &age(59));
+        assert_eq!((names(&next).len(), next.skipped.len()), (0, 1), "the newest counts after it was read");
+        assert_eq!(next.skipped[0].path, files[1].path, "only what is new");
+        assert_eq!(names(&next_files(&listing(&files), &seen, &age(u64::MAX))), ["old", "edge"]);
+    }
+
+    #[test]
+    fn what_a_listing_skips_is_told_once() {
+        let skipped = Skipped { path: InputPath(b"pipe".to_vec()), reason: "a named pipe".to_owned() };
+        let listing = Listing { files: Vec::new(), skipped: vec![skipped.clone()] };
+        let mut seen = Seen::default();
+        let next = next_files(&listing, &seen, &Limits::default());
+        assert_eq!(next.skipped, [skipped]);
+        seen.note_reported(&next);
+        assert_eq!(next_files(&listing, &seen, &Limits::default()), Next::default());
+    }
+}

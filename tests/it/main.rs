@@ -1,0 +1,6 @@
+//! The one integration-test binary: DataFusion links slowly, so all modules share one link.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)] // tests may look at the clock and say what they skip
+
+mod architecture;
+mod published;
+mod stream;
