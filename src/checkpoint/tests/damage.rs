@@ -124,6 +124,7 @@ fn check(dir: &Path, what: &str) {
                 merge(&mut state, delta(batch, 0, length(batch)));
             }
             assert_eq!(state, expected_state(NEWEST), "{what}");
+            checkpoint.mark_published().unwrap();
             drop(checkpoint);
             let checkpoint = open(dir);
             assert_eq!(checkpoint.repaired(), None, "{what}: repaired once and for all");
