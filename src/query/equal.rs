@@ -3,7 +3,7 @@
 //! Equal to the bit for every type but floats, whose sums depend on the order of addition: those are equal to
 //! [`FLOAT_TOLERANCE`], relative. Rows are compared as a multiset, since a float that sorts a result may tip a tie.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use datafusion::arrow::{
     array::{Array, ArrayRef, AsArray},
