@@ -2,5 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)] // tests may look at the clock and say what they skip
 
 mod architecture;
+mod binary;
+mod kills;
 mod published;
 mod stream;
