@@ -2,5 +2,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)] // tests may look at the clock and say what they skip
 
 mod architecture;
+mod crash_points;
+mod oracle;
 mod published;
 mod stream;
+mod trace;
