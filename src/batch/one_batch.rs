@@ -153,7 +153,8 @@ impl Engine {
             && matches!(connector, SinkConnector::Memory | SinkConnector::Console)
     }
 
-    fn keep_snapshot(&mut self) -> Result<()> {
+    /// Keeps the state whole, if that is due.
+    pub(super) fn keep_snapshot(&mut self) -> Result<()> {
         if !self.checkpoint.snapshot_due() {
             return Ok(());
         }

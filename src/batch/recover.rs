@@ -36,7 +36,8 @@ impl Engine {
                 self.retract_after(to)?;
             }
         }
-        Ok(())
+        // One that a crash came before: which batches have a snapshot must not depend on crashes.
+        self.keep_snapshot()
     }
 
     /// Brings the (empty) state to the newest commit; with `wanted`, what that commit gave out is computed again.

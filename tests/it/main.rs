@@ -4,5 +4,8 @@
 mod architecture;
 mod binary;
 mod kills;
+mod crash_points;
+mod oracle;
 mod published;
 mod stream;
+mod trace;
