@@ -28,7 +28,7 @@ pub enum Record {
     /// The intended batch was given up cleanly, with nothing staged.
     Withdraw,
     /// The job goes on from an earlier batch.
-    Rewind(Rewind),
+    Rewind(Box<Rewind>),
     /// The job was changed, and the operator accepted it.
     Accepted(Accepted),
     /// The state as of the newest commit was kept whole.
@@ -36,7 +36,7 @@ pub enum Record {
     /// All that the commits (and rewinds) so far owe the sinks is done.
     Published(Option<BatchId>),
     /// Everything a fold needs to go on, so that older parts need not be read.
-    Base(Base),
+    Base(Box<Base>),
 }
 
 impl Record {
@@ -59,7 +59,8 @@ impl Record {
         let (named, kept, seen): (&[PayloadRef], &[PayloadRef], &[SeenSegment]) = match self {
             Record::Commit(commit) => (&commit.payloads, &[], &[]),
             Record::Snapshot(snapshot) => (&snapshot.payloads, &[], &[]),
-            Record::Base(Base { standing, seen, .. }) => {
+            Record::Base(base) => {
+                let Base { standing, seen, .. } = base.as_ref();
                 let named = standing.newest.as_ref().map_or(&[][..], |newest| &newest.payloads);
                 (named, standing.snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.payloads), seen)
             }
@@ -320,10 +321,7 @@ pub(super) fn state_file_seq(name: &str) -> Option<u64> {
     let (seq, index) = stem.split_once('-')?;
     let index = index.parse::<u32>().ok()?;
     let seq = seq.parse().ok()?;
-    known
-        .iter()
-        .any(|kind| kind.extension() == extension && state_file_name(seq, index, *kind) == name)
-        .then_some(seq)
+    known.iter().any(|kind| kind.extension() == extension && state_file_name(seq, index, *kind) == name).then_some(seq)
 }
 
 /// Paths are bytes, not necessarily UTF-8.
@@ -353,7 +351,15 @@ mod tests {
         for kind in [PayloadKind::Delta, PayloadKind::Rows, PayloadKind::State, PayloadKind::Seen] {
             assert_eq!(state_file_seq(&state_file_name(1_234_567, 12, kind)), Some(1_234_567));
         }
-        for foreign in ["", "x", "1-0.delta", "000000000001-000.txt", "000000000001-000", "a-b.delta", "000000000001-000.delta.tmp"] {
+        for foreign in [
+            "",
+            "x",
+            "1-0.delta",
+            "000000000001-000.txt",
+            "000000000001-000",
+            "a-b.delta",
+            "000000000001-000.delta.tmp",
+        ] {
             assert_eq!(state_file_seq(foreign), None, "{foreign}");
         }
     }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     job::Settings,
-    model::{BatchAddress, BatchId, CrashPoint, Error, Faults, Place, Result},
+    model::{BatchAddress, BatchId, CrashPoint, Error, Faults, Generation, Place, Result},
 };
 
 /// How a checkpoint is to be used.
@@ -58,7 +58,10 @@ pub struct Checkpoint {
 
 impl std::fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checkpoint").field("dir", &self.layout.dir()).field("newest", &self.history.newest_batch()).finish()
+        f.debug_struct("Checkpoint")
+            .field("dir", &self.layout.dir())
+            .field("newest", &self.history.newest_batch())
+            .finish()
     }
 }
 
@@ -189,9 +192,10 @@ impl Checkpoint {
         self.repair.as_ref()
     }
 
-    /// A permit to publish the newest commit again.
+    /// A permit for what the log already says: to publish the newest commit again, or to retract again after a rewind.
     pub fn newest_permit(&self) -> Option<CommitPermit> {
-        self.history.newest().map(|_| CommitPermit(()))
+        let rewound = self.history.generation() > Generation::FIRST;
+        (rewound || self.history.newest().is_some()).then_some(CommitPermit(()))
     }
 
     /// Reads a payload, verified.
@@ -208,7 +212,9 @@ impl Checkpoint {
         let seq = payload.seq;
         match self.thread.handle().read(move |store, _| store.get(seq))? {
             Some(entry) => payloads::read_inline(payload, &entry),
-            None => Err(Error::refused(format!("record {seq} of the log is missing")).at(Place::Path(self.path.clone()))),
+            None => {
+                Err(Error::refused(format!("record {seq} of the log is missing")).at(Place::Path(self.path.clone())))
+            }
         }
     }
 
@@ -330,7 +336,9 @@ fn begin_folder(dir: &Path) -> Result<(Layout, Lock)> {
             disk::remove(&path)?;
         }
     }
-    [building.log(), building.state(), building.bad_records()].iter().try_for_each(|folder| disk::make_folder(folder))?;
+    [building.log(), building.state(), building.bad_records()]
+        .iter()
+        .try_for_each(|folder| disk::make_folder(folder))?;
     Ok((building, lock))
 }
 

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use rand_chacha::{ChaCha8Rng, rand_core::{RngCore, SeedableRng}};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{RngCore, SeedableRng},
+};
 
 use super::*;
 use crate::model::ErrorKind;
@@ -41,7 +44,11 @@ fn copy_tree(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy_tree(&path, &target) } else { drop(std::fs::copy(&path, &target).unwrap()) }
+        if path.is_dir() {
+            copy_tree(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
     }
 }
 
@@ -110,7 +117,10 @@ fn check(dir: &Path, what: &str) {
         }
     };
     let newest = checkpoint.history().newest_batch().map(|batch| batch.0);
-    assert!(newest == Some(NEWEST) || checkpoint.repaired().is_some(), "{what}: went back to {newest:?} without a word");
+    assert!(
+        newest == Some(NEWEST) || checkpoint.repaired().is_some(),
+        "{what}: went back to {newest:?} without a word"
+    );
     // Goes on from there; what was lost is simply done again.
     let restored = newest.map(|newest| state_at(&checkpoint, at(newest)));
     match restored {
@@ -138,8 +148,7 @@ fn damage_is_found_or_harmless() {
     let scratch = tempfile::tempdir().unwrap();
     let original = scratch.path().join("original");
     make(&original);
-    let cases: u64 = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(200);
-    for seed in 0..cases {
+    for seed in 0..u64::from(cases(200).cases) {
         let dir = scratch.path().join("damaged");
         copy_tree(&original, &dir);
         let what = format!("seed {seed}, {}", damage(&dir, &mut ChaCha8Rng::seed_from_u64(seed)));
@@ -227,7 +236,9 @@ fn a_missing_delta_file_costs_its_batch_and_those_after_it_only() {
 #[test]
 fn a_damaged_snapshot_is_replaced_by_older_ones_and_deltas() {
     let (_dir, opened) = after(|dir| {
-        for path in files(&dir.join("state")).into_iter().filter(|path| path.extension().is_some_and(|e| e == "snapshot")) {
+        for path in
+            files(&dir.join("state")).into_iter().filter(|path| path.extension().is_some_and(|e| e == "snapshot"))
+        {
             std::fs::write(path, "nonsense").unwrap();
         }
     });

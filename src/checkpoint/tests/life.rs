@@ -54,6 +54,7 @@ fn what_contradicts_the_log_is_never_written() {
     drop(checkpoint);
     let mut checkpoint = open(dir.path());
     checkpoint.rewind(None, false, 0).unwrap();
+    assert!(checkpoint.newest_permit().is_some(), "a rewind to the start must be told to the sinks, too");
     let mut other = plan(0);
     other.batch_time_us += 1;
     assert!(checkpoint.commit(draft(other, 0, 16)).is_err(), "a retracted plan is replayed as it was");
@@ -137,7 +138,11 @@ fn retention_drops_whole_parts_and_what_they_alone_name() {
             snapshot(&mut checkpoint).unwrap();
         }
     }
-    assert_eq!(checkpoint.horizon().unwrap(), Some(BatchId(14)), "batches 16 to 19 were the newest when it was decided");
+    assert_eq!(
+        checkpoint.horizon().unwrap(),
+        Some(BatchId(14)),
+        "batches 16 to 19 were the newest when it was decided"
+    );
     for batch in 14..24 {
         assert_eq!(state_at(&checkpoint, at(batch)).unwrap().len() as u64, batch + 1);
     }
