@@ -34,6 +34,7 @@ impl Engine {
                 self.publish_again()?;
                 // The crash may have come between this commit and the snapshot that it made due.
                 self.keep_snapshot()?;
+                self.checkpoint.apply_retention()?;
             }
             Recovery::RetractAgain { to } => {
                 self.restore_newest(false)?;

@@ -3,8 +3,8 @@
 
 mod architecture;
 mod binary;
-mod kills;
 mod crash_points;
+mod kills;
 mod oracle;
 mod published;
 mod stream;
