@@ -3,6 +3,7 @@
 
 mod architecture;
 mod binary;
+mod damage;
 mod kills;
 mod published;
 mod stream;
