@@ -5,5 +5,8 @@ mod architecture;
 mod binary;
 mod damage;
 mod kills;
+mod crash_points;
+mod oracle;
 mod published;
 mod stream;
+mod trace;
