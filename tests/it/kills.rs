@@ -14,11 +14,12 @@ use highwater::model::CrashPoint;
 
 use crate::binary::{Chance, Ended, Folder, Running, from_environment, same_lines};
 
-const FILES: usize = 12;
+/// Batches, too: each takes one file.
+pub const FILES: usize = 12;
 const ROWS: usize = 200;
 
 /// Three queries over one pass: one in the checkpoint, one with a file per batch, one with a file that is replaced.
-const JOB: &str = "
+pub const JOB: &str = "
 SET snapshot_batches = '3';
 CREATE TABLE flows (device STRING, port STRING, bytes BIGINT)
   WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
@@ -38,7 +39,7 @@ pub fn fill(folder: &Folder) {
         let mut text = String::new();
         for row in 0..ROWS {
             let device = match file {
-                4 | 8 => format!("{file}-{row}-{}", "long".repeat(450)),
+                4 | 8 => format!("{row}-{}", long_name(&mut chance)),
                 _ => format!("Comp{}", chance.below(40)),
             };
             let port = ["80", "443", "22", "Port7"][chance.below(4)];
@@ -47,6 +48,12 @@ pub fn fill(folder: &Folder) {
         }
         folder.input(file, text.as_bytes());
     }
+}
+
+/// Chance, so that it cannot be compressed away.
+fn long_name(chance: &mut Chance) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    (0..2400).map(|_| char::from(LETTERS[chance.below(LETTERS.len())])).collect()
 }
 
 fn scratch(sql: &str) -> Folder {
@@ -152,15 +159,16 @@ fn killed_at_random_the_end_is_that_of_an_undisturbed_run() {
     eprintln!("{kills} kills at random in {rounds} rounds");
 }
 
-/// Points that no run, resume or rewind of this job reaches; they have a test of their own below.
-const ELSEWHERE: [CrashPoint; 1] = [CrashPoint::Retiring];
+/// Points that no run of this job comes to: retention and rewinds have tests of their own below.
+const ELSEWHERE: [CrashPoint; 4] =
+    [CrashPoint::Retiring, CrashPoint::Rewound, CrashPoint::RetractedFirst, CrashPoint::Retracted];
 
 #[test]
 fn killed_at_every_named_point_of_a_run_and_of_its_recovery() {
     let folder = scratch(JOB);
     let (expected, _) = undisturbed(&folder);
     let mut reached = BTreeSet::new();
-    for point in CrashPoint::ALL {
+    for point in CrashPoint::ALL.iter().filter(|point| !ELSEWHERE.contains(point)) {
         for nth in [1, 3] {
             start_over(&folder);
             // the first crash leaves work behind, so that the start that follows has something to recover
@@ -183,9 +191,8 @@ fn killed_at_every_named_point_of_a_run_and_of_its_recovery() {
             every_batch_is_one_file(&folder);
         }
     }
-    let rewinding = [CrashPoint::Rewound, CrashPoint::RetractedFirst, CrashPoint::Retracted];
     let missed: Vec<_> = CrashPoint::ALL.iter().filter(|point| !reached.contains(point)).copied().collect();
-    assert_eq!(missed, [&ELSEWHERE[..], &rewinding[..]].concat(), "points that nothing reached");
+    assert_eq!(missed, ELSEWHERE, "points that nothing reached");
 }
 
 #[test]

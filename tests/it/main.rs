@@ -3,6 +3,8 @@
 
 mod architecture;
 mod binary;
+mod damage;
+mod kills;
 mod crash_points;
 mod kills;
 mod oracle;
