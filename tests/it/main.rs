@@ -3,9 +3,8 @@
 
 mod architecture;
 mod binary;
-mod damage;
-mod kills;
 mod crash_points;
+mod damage;
 mod kills;
 mod oracle;
 mod published;
