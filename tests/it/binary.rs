@@ -247,7 +247,9 @@ pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = entries.map(|entry| entry.expect("the folder can be listed"));
     entries
         .filter(|entry| entry.path().is_file())
-        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("it is readable")))
+        .map(|entry| {
+            (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("it is readable"))
+        })
         .collect()
 }
 

@@ -26,8 +26,13 @@ WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_tri
 #[derive(Debug, Clone, Copy)]
 enum Step {
     /// So many files are there, and all of them are processed.
-    Run { files: usize },
-    Rewind { to: Option<u64>, replan: bool },
+    Run {
+        files: usize,
+    },
+    Rewind {
+        to: Option<u64>,
+        replan: bool,
+    },
 }
 
 /// A job and what is done with it.
@@ -45,7 +50,12 @@ CREATE TABLE whole WITH (connector = 'files', path = '${OUTPUT}', format = 'json
 CREATE TABLE changes WITH (connector = 'files', path = '${OUTPUT}', format = 'csv', output_mode = 'update');
 INSERT INTO whole SELECT k, count(*) AS c, sum(d) AS s FROM t GROUP BY k ORDER BY c DESC LIMIT 4;
 INSERT INTO changes SELECT k, max(n) AS high, count(DISTINCT n) AS kinds FROM t WHERE n > 0 GROUP BY k;",
-        steps: &[Step::Run { files: 3 }, Step::Run { files: 5 }, Step::Rewind { to: Some(1), replan: false }, Step::Run { files: 6 }],
+        steps: &[
+            Step::Run { files: 3 },
+            Step::Run { files: 5 },
+            Step::Rewind { to: Some(1), replan: false },
+            Step::Run { files: 6 },
+        ],
     },
     Scenario {
         name: "memory only, and payloads that are files",
@@ -65,7 +75,12 @@ CREATE TABLE total WITH (connector = 'memory');
 INSERT INTO rows_out SELECT k, n, d FROM t WHERE n IS NOT NULL;
 INSERT INTO kinds SELECT DISTINCT k FROM t;
 INSERT INTO total SELECT count(*) AS c, sum(n) AS s, avg(d) AS a FROM t;",
-        steps: &[Step::Run { files: 2 }, Step::Run { files: 6 }, Step::Rewind { to: Some(4), replan: false }, Step::Run { files: 7 }],
+        steps: &[
+            Step::Run { files: 2 },
+            Step::Run { files: 6 },
+            Step::Rewind { to: Some(4), replan: false },
+            Step::Run { files: 7 },
+        ],
     },
 ];
 
@@ -204,7 +219,8 @@ impl Scenario {
             perform(scratch, *step, Faults::none()).unwrap_or_else(|error| panic!("{trial:?}, then {step:?}: {error}"));
         }
         Trace::of(scratch).assert_same(&reference.trace, &trial);
-        let mut left: Vec<_> = fs::read_dir(scratch.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut left: Vec<_> =
+            fs::read_dir(scratch.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         left.retain(|name| name != "output");
         assert_eq!(left, ["checkpoint", "input"], "{trial:?} leaves something behind");

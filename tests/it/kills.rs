@@ -236,7 +236,8 @@ fn killed_at_random_during_rewinds() {
     for _ in 0..kills {
         let to = chance.below(FILES).to_string();
         let rewind = folder.start(&["rewind", "checkpoint", "--to", &to]).kill_after(chance.moment(whole / 3)).sober();
-        let run = Running::start(&mut folder.run_command(&["--available-now"])).kill_after(chance.moment(whole)).sober();
+        let run =
+            Running::start(&mut folder.run_command(&["--available-now"])).kill_after(chance.moment(whole)).sober();
         folder.run().expect(0);
         let story = format!("HIGHWATER_SEED={seed}: rewind to {to} {}, run {}", rewind.status, run.status);
         Outcome::of(&folder).must_show(&expected, &story);

@@ -3,9 +3,9 @@
 
 mod architecture;
 mod binary;
+mod crash_points;
 mod damage;
 mod kills;
-mod crash_points;
 mod oracle;
 mod published;
 mod stream;

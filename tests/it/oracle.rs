@@ -115,7 +115,9 @@ impl Type {
             (Type::Integer(bits), Value::Number(number)) => {
                 number.as_i64().is_some_and(|number| number >> (bits - 1) == number >> 63)
             }
-            (Type::Decimal(digits), Value::Number(number)) => number.as_f64().is_some_and(|number| number.abs() < 10_f64.powi(digits)),
+            (Type::Decimal(digits), Value::Number(number)) => {
+                number.as_f64().is_some_and(|number| number.abs() < 10_f64.powi(digits))
+            }
             (Type::Timestamp, Value::Number(number)) => number.as_f64().is_some_and(|seconds| seconds.abs() < 9e12),
             (Type::Timestamp, Value::String(text)) => text.starts_with("20"),
             _ => false,

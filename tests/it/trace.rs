@@ -67,7 +67,11 @@ impl Trace {
             };
             batches.insert(at.batch.0, trace);
         }
-        Trace { batches, output: files(&scratch.output()), bad_records: files(&scratch.checkpoint().join("bad_records")) }
+        Trace {
+            batches,
+            output: files(&scratch.output()),
+            bad_records: files(&scratch.checkpoint().join("bad_records")),
+        }
     }
 
     /// The trace from a batch on.
@@ -98,7 +102,11 @@ impl Trace {
 fn same_files(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>, context: &dyn std::fmt::Debug) {
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "names of files: {context:?}");
     for (name, bytes) in expected {
-        assert_eq!(String::from_utf8_lossy(&found[name]), String::from_utf8_lossy(bytes), "bytes of {name}: {context:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&found[name]),
+            String::from_utf8_lossy(bytes),
+            "bytes of {name}: {context:?}"
+        );
     }
 }
 
