@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{
     clock::{now_us, unique_id},
     input::{Inputs, absolute},
+    open::{Loss, reopen},
     outputs::Outputs,
     view::make_absolute,
 };
@@ -53,16 +54,22 @@ impl Engine {
     ///
     /// # Errors
     /// Of kind `Usage` for the job, `Refused` for the checkpoint or a sink's place.
-    pub fn open(mut job: JobSpec, options: EngineOptions, make_sink: MakeSink<'_>) -> Result<Engine> {
+    pub fn open(job: JobSpec, options: EngineOptions, make_sink: MakeSink<'_>) -> Result<Engine> {
+        Engine::open_with(job, options, Loss::Replay, make_sink)
+    }
+
+    /// As [`Engine::open`]; `loss`: what to do about batches that a damaged log lost.
+    pub(super) fn open_with(
+        mut job: JobSpec,
+        options: EngineOptions,
+        loss: Loss,
+        make_sink: MakeSink<'_>,
+    ) -> Result<Engine> {
         let EngineOptions { checkpoint: dir, threads, accept_change, faults } = options;
         let log_options = OpenOptions { faults: faults.clone(), settings: job.settings.clone() };
         let queries = JobQueries::plan(&job)?;
         let (checkpoint, inputs) = if Checkpoint::exists(&dir) {
-            let mut checkpoint = Checkpoint::open(&dir, log_options)?;
-            super::open::same_job(&mut checkpoint, &job, &queries, accept_change)?;
-            make_absolute(&mut job, &checkpoint.history().genesis().roots.iter().cloned().collect());
-            let inputs = Inputs::open(&job, &queries)?;
-            (checkpoint, inputs)
+            reopen(&mut job, &queries, (&dir, log_options), accept_change, loss)?
         } else {
             let inputs = Inputs::open(&job, &queries)?;
             let genesis = genesis(&job, &queries, unique_id(), now_us())?;

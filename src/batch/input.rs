@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
+    checkpoint::History,
     job::JobSpec,
     model::{Error, PlannedFile, Result, SourceInput},
     query::JobQueries,
@@ -55,6 +56,31 @@ impl Inputs {
             });
         }
         Ok(Inputs { inputs })
+    }
+
+    /// Takes over what the log says was read.
+    pub fn remember(&mut self, history: &History) {
+        for file in history.seen_files() {
+            if let Some(input) = self.inputs.iter_mut().find(|input| input.name == file.source) {
+                input.seen.insert(&file.file);
+            }
+        }
+        for input in &mut self.inputs {
+            input.offset = history.offset(&input.name);
+        }
+    }
+
+    /// How many files are there that no batch has read.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, where a folder cannot be listed.
+    pub fn files_not_committed(&self) -> Result<u64> {
+        let mut count = 0;
+        for input in &self.inputs {
+            let listing = input.source.list()?;
+            count += listing.files.iter().filter(|file| !input.seen.contains(&file.identity)).count() as u64;
+        }
+        Ok(count)
     }
 
     /// Remembers what is there now as all that the job will read.

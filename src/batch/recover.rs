@@ -12,14 +12,6 @@ impl Engine {
     pub(super) fn resume(&mut self) -> Result<()> {
         let checkpoint_id = self.checkpoint.history().genesis().checkpoint_id.clone();
         self.outputs.open(&checkpoint_id)?;
-        for file in self.checkpoint.history().seen_files() {
-            if let Some(input) = self.inputs.inputs.iter_mut().find(|input| input.name == file.source) {
-                input.seen.insert(&file.file);
-            }
-        }
-        for input in &mut self.inputs.inputs {
-            input.offset = self.checkpoint.history().offset(&input.name);
-        }
         match self.checkpoint.recovery() {
             Recovery::PlanAnew => {
                 self.outputs.abort()?;

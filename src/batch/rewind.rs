@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{
     clock::now_us,
     engine::{Engine, EngineOptions, MakeSink},
+    open::Loss,
     restore,
     view::{View, kept_job, published},
 };
@@ -57,7 +58,7 @@ pub fn rewind(dir: &Path, options: &RewindOptions, make_sink: MakeSink<'_>) -> R
         accept_change: false,
         faults: options.faults.clone(),
     };
-    let mut engine = Engine::open(job, engine, make_sink)?;
+    let mut engine = Engine::open_with(job, engine, Loss::Accept, make_sink)?;
     engine.rewind(options.to, options.replan)?;
     engine.close()?;
     Ok(report)

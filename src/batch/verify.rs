@@ -45,8 +45,12 @@ pub struct VerifyReport {
 /// Where the checkpoint cannot be read at all.
 pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(BatchId)) -> Result<VerifyReport> {
     let mut report = VerifyReport::default();
-    report.findings.extend(checkpoint::verify(dir)?.iter().map(ToString::to_string));
+    // what a crash left behind and a later start removes is no damage
+    let (harmless, findings): (Vec<_>, Vec<_>) = checkpoint::verify(dir)?.into_iter().partition(|found| found.harmless);
+    report.findings.extend(findings.iter().map(ToString::to_string));
+    report.notes.extend(harmless.iter().map(ToString::to_string));
     let view = View::open(dir)?;
+    report.notes.extend(view.warnings());
     sinks(&view, &mut report)?;
     let mut walk = Walk::new(&view, options)?;
     let commits = view.reader.history().live().to_vec();

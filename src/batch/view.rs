@@ -65,6 +65,24 @@ impl View {
         Ok(View { reader, job })
     }
 
+    /// What of the log is lost, for whoever looks at what is left of it; empty: nothing, as far as can be seen here.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let dir = self.reader.dir().display();
+        if let Some(damage) = self.reader.damage() {
+            let newest = self.newest().map_or("no batch".to_owned(), |newest| format!("batch {}", newest.batch));
+            warnings.push(format!(
+                "the checkpoint's log is damaged ({damage}), and what can be read ends with {newest}: a run reads what is lost again, `highwater verify {dir}` names the damage"
+            ));
+        }
+        if let (Some(oldest), None) = (self.reader.horizon(), self.job.settings.retain_batches) {
+            warnings.push(format!(
+                "batches before {oldest} are no longer in the log, though the job keeps all: parts of it were dropped or lost"
+            ));
+        }
+        warnings
+    }
+
     /// The job as the checkpoint keeps it, with absolute paths.
     pub fn job(&self) -> &JobSpec {
         &self.job

@@ -14,6 +14,7 @@ use super::{
     record::{Commit, Genesis, PayloadRef, Snapshot},
     timeline::RestoreSteps,
     wire,
+    witness::Witness,
 };
 use crate::model::{BatchAddress, BatchId, Error, Place, Result};
 
@@ -41,7 +42,13 @@ impl Reader {
         retrying(&layout, || {
             let Some((source, _lock)) = Source::find(&layout)? else { return Ok(Attempt::Busy) };
             match Archive::assemble(&layout, source.part, source.entries) {
-                Ok(archive) => Ok(Attempt::Done(Reader { archive, layout: layout.clone(), damage: source.damage })),
+                Ok(archive) => {
+                    let damage = match source.damage {
+                        None if !source.running => rolled_back(&layout, &archive.history)?,
+                        damage => damage,
+                    };
+                    Ok(Attempt::Done(Reader { archive, layout: layout.clone(), damage }))
+                }
                 Err(error) if source.running => Ok(Attempt::Moved(error)),
                 Err(error) => Err(error),
             }
@@ -107,6 +114,16 @@ impl Reader {
     pub fn read_payload(&self, payload: &PayloadRef) -> Result<Vec<u8>> {
         self.archive.read_payload(payload)
     }
+}
+
+/// What the witness of a stopped checkpoint knows of batches that its log does not have: sled rolls back silently where
+/// its file is damaged.
+fn rolled_back(layout: &Layout, history: &History) -> Result<Option<String>> {
+    let mark = Witness::read(layout)?.newest().filter(|mark| mark.seq >= history.next_seq);
+    Ok(mark.map(|mark| {
+        let newest = mark.batch.map_or("the start".to_owned(), |batch| format!("batch {batch}"));
+        format!("it ends before what was acknowledged, {newest}")
+    }))
 }
 
 /// Where the newest part was found, and what it holds.

@@ -13,16 +13,17 @@ use datafusion::arrow::{
 
 use super::{
     args::{DiffArgs, OutputFormat},
+    load,
     output::{with_query, write_rows},
     streams::{Failure, data},
 };
 use crate::{
-    batch::{Diff, Table, View},
+    batch::{Diff, Table},
     model::{BatchAddress, Error, Result, error::printable},
 };
 
 pub fn diff(args: &DiffArgs) -> Result<(), Failure> {
-    let view = View::open(&args.checkpoint)?;
+    let view = load::view(&args.checkpoint)?;
     let (from, to) = (view.resolve(Some(args.from))?, view.resolve(Some(args.to))?);
     let all = view.queries();
     let queries = args.query.as_ref().map_or_else(|| all.clone(), |query| vec![query.clone()]);

@@ -1,9 +1,13 @@
-//! A job file, what `--set` and the environment fill in, and nothing else: a [`JobSpec`].
+//! What a command works on: a job file with what `--set` and the environment fill in, or a checkpoint.
 
 use std::{io, path::Path};
 
-use super::args::{JobArgs, SetArgs};
+use super::{
+    args::{JobArgs, SetArgs},
+    streams::say,
+};
 use crate::{
+    batch::View,
     job::{self, JobSpec, Variables},
     model::{Error, Place, Result},
 };
@@ -16,6 +20,17 @@ pub fn job(args: &JobArgs) -> Result<JobSpec> {
     let template = text(&args.job)?;
     let name = args.job.file_stem().unwrap_or(args.job.as_os_str()).to_string_lossy();
     parse(&args.job.to_string_lossy(), &name, &template, &args.set)
+}
+
+/// Opens a checkpoint to read it. What of it is lost is said on stderr, so that nobody takes an older result for the
+/// newest.
+///
+/// # Errors
+/// As [`View::open`].
+pub fn view(checkpoint: &Path) -> Result<View> {
+    let view = View::open(checkpoint)?;
+    view.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
+    Ok(view)
 }
 
 fn parse(file: &str, name: &str, template: &str, set: &SetArgs) -> Result<JobSpec> {

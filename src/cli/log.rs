@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use super::{
     args::LogArgs,
+    load,
     numbers::grouped,
     output::text_table,
     streams::{Failure, data},
 };
 use crate::{
-    batch::{LogRow, View},
+    batch::LogRow,
     model::{Error, Result},
     progress::{Progress, timestamp},
 };
@@ -20,7 +21,7 @@ use crate::{
 const FILES_NAMED_MAX: usize = 2;
 
 pub fn log(args: &LogArgs) -> Result<(), Failure> {
-    let rows = View::open(&args.checkpoint)?.log()?;
+    let rows = load::view(&args.checkpoint)?.log()?;
     let mut out = data();
     if args.json {
         for row in &rows {

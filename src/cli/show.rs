@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::{
     args::ShowArgs,
+    load,
     output::{write_rows, write_tables},
     streams::{Failure, data, say},
 };
@@ -14,7 +15,7 @@ use crate::{
 };
 
 pub fn show(args: &ShowArgs) -> Result<(), Failure> {
-    let view = View::open(&args.checkpoint)?;
+    let view = load::view(&args.checkpoint)?;
     let at = view.resolve(args.at)?;
     let mut out = data();
     let format = args.format.output;
