@@ -153,7 +153,8 @@ impl Engine {
             && matches!(connector, SinkConnector::Memory | SinkConnector::Console)
     }
 
-    fn keep_snapshot(&mut self) -> Result<()> {
+    /// Keeps the state whole, if that is due.
+    pub(super) fn keep_snapshot(&mut self) -> Result<()> {
         if !self.checkpoint.snapshot_due() {
             return Ok(());
         }
@@ -177,10 +178,10 @@ impl Engine {
             tracing::warn!("staged output of batch {} could not be removed: {second}", plan.batch);
         }
         if origin == Origin::Fresh || error.kind() == ErrorKind::Data {
-            if self.checkpoint.history().intent().is_some() {
-                if let Err(second) = self.checkpoint.withdraw() {
-                    tracing::warn!("the plan of batch {} could not be withdrawn: {second}", plan.batch);
-                }
+            if self.checkpoint.history().intent().is_some()
+                && let Err(second) = self.checkpoint.withdraw()
+            {
+                tracing::warn!("the plan of batch {} could not be withdrawn: {second}", plan.batch);
             }
             return error;
         }

@@ -30,13 +30,19 @@ impl Engine {
                 self.restore_newest(false)?;
                 self.bound = Some(plan);
             }
-            Recovery::PublishAgain { .. } => self.publish_again()?,
+            Recovery::PublishAgain { .. } => {
+                self.publish_again()?;
+                // The crash may have come between this commit and the snapshot that it made due.
+                self.keep_snapshot()?;
+                self.checkpoint.apply_retention()?;
+            }
             Recovery::RetractAgain { to } => {
                 self.restore_newest(false)?;
                 self.retract_after(to)?;
             }
         }
-        Ok(())
+        // One that a crash came before: which batches have a snapshot must not depend on crashes.
+        self.keep_snapshot()
     }
 
     /// Brings the (empty) state to the newest commit; with `wanted`, what that commit gave out is computed again.

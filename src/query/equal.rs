@@ -3,7 +3,7 @@
 //! Equal to the bit for every type but floats, whose sums depend on the order of addition: those are equal to
 //! [`FLOAT_TOLERANCE`], relative. Rows are compared as a multiset, since a float that sorts a result may tip a tie.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use datafusion::arrow::{
     array::{Array, ArrayRef, AsArray},
@@ -145,14 +145,19 @@ pub fn diff_groups(
     to: &[RecordBatch],
 ) -> Result<Vec<GroupChange>> {
     let (from, to) = (by_key(schema, keys, from)?, by_key(schema, keys, to)?);
-    let all: BTreeSet<_> = from.keys().chain(to.keys()).collect();
-    let change = |key| match (from.get(key), to.get(key)) {
-        (Some((_, before)), Some((_, after))) if before == after => None,
-        (before, after) => {
-            Some(GroupChange { from: before.map(|(place, _)| *place), to: after.map(|(place, _)| *place) })
+    let mut changes = BTreeMap::new();
+    for (key, (place, row)) in &to {
+        match from.get(key) {
+            Some((_, before)) if before == row => {}
+            before => {
+                let from = before.map(|(before, _)| *before);
+                changes.insert(key, GroupChange { from, to: Some(*place) });
+            }
         }
-    };
-    Ok(all.into_iter().filter_map(change).collect())
+    }
+    let gone = from.iter().filter(|(key, _)| !to.contains_key(*key));
+    changes.extend(gone.map(|(key, (place, _))| (key, GroupChange { from: Some(*place), to: None })));
+    Ok(changes.into_values().collect())
 }
 
 type Keyed = BTreeMap<(Vec<Option<String>>, usize), ((usize, usize), Vec<Option<String>>)>;

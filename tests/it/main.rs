@@ -2,5 +2,11 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)] // tests may look at the clock and say what they skip
 
 mod architecture;
+mod binary;
+mod crash_points;
+mod damage;
+mod kills;
+mod oracle;
 mod published;
 mod stream;
+mod trace;

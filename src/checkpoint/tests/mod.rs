@@ -5,7 +5,6 @@ mod damage;
 mod life;
 mod model;
 mod readers;
-mod speed;
 
 use std::{num::NonZeroU64, path::Path};
 

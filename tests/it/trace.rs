@@ -1,0 +1,202 @@
+//! What a run leaves behind, without what may differ from run to run: times, durations, run id, memory.
+//!
+//! Two runs over the same input that leave the same trace did the same, whatever was killed when.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use highwater::{
+    batch::{LogRow, View},
+    checkpoint::{PayloadKind, PayloadRef, Reader},
+    model::BatchAddress,
+};
+use serde_json::Value;
+
+use crate::stream::{Scratch, rows};
+
+/// Length and hash of bytes that nobody wants to see in full.
+type Bytes = (usize, String);
+
+/// One live batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchTrace {
+    /// Its progress, canonical.
+    pub progress: Value,
+    pub files: Vec<String>,
+    /// Rows as text, by query.
+    pub results: BTreeMap<String, Vec<String>>,
+    /// Query, kind and bytes of what the commit carries; no bytes where retention dropped them.
+    pub payloads: Vec<(String, PayloadKind, Option<Bytes>)>,
+    /// The snapshot that the state at this batch is restored from: how many batches before, and its bytes.
+    pub snapshot: Option<(usize, Vec<Bytes>)>,
+}
+
+/// All live batches, and every byte that was published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    pub batches: BTreeMap<u64, BatchTrace>,
+    pub output: BTreeMap<String, Vec<u8>>,
+    pub bad_records: BTreeMap<String, Vec<u8>>,
+}
+
+impl Trace {
+    /// Reads all that a stopped job left.
+    pub fn of(scratch: &Scratch) -> Trace {
+        let view = scratch.view();
+        let reader = Reader::open(&scratch.checkpoint()).unwrap_or_else(|error| panic!("{error}"));
+        let bytes = |bytes: Vec<u8>| (bytes.len(), blake3::hash(&bytes).to_hex()[..16].to_owned());
+        let read = |payload: &PayloadRef| bytes(reader.read_payload(payload).unwrap_or_else(|error| panic!("{error}")));
+        let horizon = reader.horizon();
+        let mut batches = BTreeMap::new();
+        for row in view.log().unwrap_or_else(|error| panic!("{error}")) {
+            if row.retracted {
+                continue;
+            }
+            let at = row.address;
+            let commit = reader.find(at).unwrap_or_else(|error| panic!("{error}"));
+            let kept = Some(at.batch) != horizon;
+            let payload = |payload: &PayloadRef| (payload.query.clone(), payload.kind, kept.then(|| read(payload)));
+            let payloads = commit.payloads.iter().map(payload).collect();
+            let steps = reader.restore_steps(at).unwrap_or_else(|error| panic!("{error}"));
+            let snapshot = steps.snapshot.map(|kept| (steps.commits.len(), kept.iter().map(read).collect()));
+            let trace = BatchTrace {
+                progress: canonical(&row, scratch.dir.path()),
+                results: results(&view, at),
+                files: row.files,
+                payloads,
+                snapshot,
+            };
+            batches.insert(at.batch.0, trace);
+        }
+        Trace {
+            batches,
+            output: files(&scratch.output()),
+            bad_records: files(&scratch.checkpoint().join("bad_records")),
+        }
+    }
+
+    /// The trace from a batch on.
+    pub fn from(mut self, first: u64) -> Trace {
+        self.batches.retain(|batch, _| *batch >= first);
+        self
+    }
+
+    /// Panics at the first thing that differs, naming it.
+    #[track_caller]
+    pub fn assert_same(&self, expected: &Trace, context: &dyn std::fmt::Debug) {
+        let numbers = |trace: &Trace| trace.batches.keys().copied().collect::<Vec<_>>();
+        assert_eq!(numbers(self), numbers(expected), "batches of the live timeline: {context:?}");
+        for (batch, expected) in &expected.batches {
+            let found = &self.batches[batch];
+            assert_eq!(found.files, expected.files, "input of batch {batch}: {context:?}");
+            assert_eq!(found.progress, expected.progress, "progress of batch {batch}: {context:?}");
+            assert_eq!(found.results, expected.results, "results at batch {batch}: {context:?}");
+            assert_eq!(found.payloads, expected.payloads, "committed bytes of batch {batch}: {context:?}");
+            assert_eq!(found.snapshot, expected.snapshot, "snapshot for batch {batch}: {context:?}");
+        }
+        same_files(&self.output, &expected.output, context);
+        same_files(&self.bad_records, &expected.bad_records, context);
+    }
+}
+
+#[track_caller]
+fn same_files(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>, context: &dyn std::fmt::Debug) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "names of files: {context:?}");
+    for (name, bytes) in expected {
+        assert_eq!(
+            String::from_utf8_lossy(&found[name]),
+            String::from_utf8_lossy(bytes),
+            "bytes of {name}: {context:?}"
+        );
+    }
+}
+
+/// Every query's rows as of a batch; an error is a result too (a bounded log forgets appended rows).
+fn results(view: &View, at: BatchAddress) -> BTreeMap<String, Vec<String>> {
+    let result = |query: String| {
+        let found = view.result(&query, at).map_or_else(|error| vec![error.to_string()], |table| rows(&table));
+        (query, found)
+    };
+    view.queries().into_iter().map(result).collect()
+}
+
+/// Progress without ids, times, durations, rates, memory and the scratch folder's name.
+fn canonical(row: &LogRow, scratch: &Path) -> Value {
+    let text = serde_json::to_string(&row.progress).expect("plain data");
+    let mut value: Value = serde_json::from_str(&text.replace(&*scratch.to_string_lossy(), "SCRATCH")).expect("JSON");
+    strip(&mut value);
+    value["rows"] = row.rows.into();
+    value["badRows"] = row.bad_rows.into();
+    value["stateRows"] = row.state_rows.into();
+    value
+}
+
+const VOLATILE: [&str; 9] = [
+    "id",
+    "runId",
+    "timestamp",
+    "batchDuration",
+    "durationMs",
+    "inputRowsPerSecond",
+    "processedRowsPerSecond",
+    "memoryUsedBytes",
+    "commitTimeMs",
+];
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !VOLATILE.contains(&name.as_str()));
+            fields.iter_mut().for_each(|(_, field)| strip(field));
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+/// Every file below a folder, by its path in it; the owner's mark by its name alone.
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&next) else { continue };
+        for entry in entries {
+            let path = entry.expect("a folder is listed").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(folder).expect("it lies below").to_string_lossy().into_owned();
+            let owner = name.rsplit('/').next().is_some_and(|name| name.starts_with(".highwater-"));
+            let bytes = if owner { Vec::new() } else { fs::read(&path).expect("a file is read") };
+            found.insert(name, bytes);
+        }
+    }
+    found
+}
+
+/// Copies a folder with all that is in it, times included.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder is made");
+    for entry in fs::read_dir(from).expect("a folder is listed") {
+        let (from, to) = {
+            let entry = entry.expect("a folder is listed");
+            (entry.path(), to.join(entry.file_name()))
+        };
+        if from.is_dir() {
+            copy_folder(&from, &to);
+        } else if from.is_file() {
+            fs::copy(&from, &to).expect("a file is copied");
+            let times = fs::metadata(&from).and_then(|metadata| metadata.modified()).expect("a file has a time");
+            let copy = fs::File::options().write(true).open(&to).expect("the copy opens");
+            copy.set_modified(times).expect("its time can be set");
+        }
+    }
+}
+
+/// Puts a folder back as it was copied.
+pub fn restore_folder(from: &Path, to: &Path) {
+    if to.exists() {
+        fs::remove_dir_all(to).expect("a folder is removed");
+    }
+    copy_folder(from, to);
+}
