@@ -22,18 +22,15 @@ impl Engine {
                 self.restore_newest(false)?;
                 self.bound = Some(plan);
             }
-            Recovery::PublishAgain { .. } => {
-                self.publish_again()?;
-                // The crash may have come between this commit and the snapshot that it made due.
-                self.keep_snapshot()?;
-            }
+            Recovery::PublishAgain { .. } => self.publish_again()?,
             Recovery::RetractAgain { to } => {
                 self.restore_newest(false)?;
                 self.retract_after(to)?;
             }
         }
-        // One that a crash came before: which batches have a snapshot must not depend on crashes.
-        self.keep_snapshot()
+        // Which batches have a snapshot, and which are retained, must not depend on crashes that came before either.
+        self.keep_snapshot()?;
+        self.checkpoint.apply_retention()
     }
 
     /// Brings the (empty) state to the newest commit; with `wanted`, what that commit gave out is computed again.

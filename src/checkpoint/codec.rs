@@ -208,11 +208,11 @@ fn encode_body(record: &Record) -> Result<(Kind, Vec<u8>)> {
         Record::Intent(plan) => (Kind::Intent, to_bytes(plan)?),
         Record::Commit(commit) => (Kind::Commit, to_bytes(commit)?),
         Record::Withdraw => (Kind::Withdraw, Vec::new()),
-        Record::Rewind(rewind) => (Kind::Rewind, to_bytes(rewind)?),
+        Record::Rewind(rewind) => (Kind::Rewind, to_bytes(rewind.as_ref())?),
         Record::Accepted(accepted) => (Kind::Accepted, to_bytes(accepted)?),
         Record::Snapshot(snapshot) => (Kind::Snapshot, to_bytes(snapshot)?),
         Record::Published(batch) => (Kind::Published, to_bytes(batch)?),
-        Record::Base(base) => (Kind::Base, to_bytes(base)?),
+        Record::Base(base) => (Kind::Base, to_bytes(base.as_ref())?),
     })
 }
 
@@ -223,11 +223,11 @@ fn decode_body(kind: Kind, body: &[u8]) -> Result<Record, Damage> {
         Kind::Commit => Record::Commit(from_bytes(body)?),
         Kind::Withdraw if body.is_empty() => Record::Withdraw,
         Kind::Withdraw => return Err(Damage::Body("a withdrawal has no body".to_owned())),
-        Kind::Rewind => Record::Rewind(from_bytes(body)?),
+        Kind::Rewind => Record::Rewind(Box::new(from_bytes(body)?)),
         Kind::Accepted => Record::Accepted(from_bytes(body)?),
         Kind::Snapshot => Record::Snapshot(from_bytes(body)?),
         Kind::Published => Record::Published(from_bytes(body)?),
-        Kind::Base => Record::Base(from_bytes(body)?),
+        Kind::Base => Record::Base(Box::new(from_bytes(body)?)),
     })
 }
 
@@ -378,7 +378,12 @@ mod tests {
             plan().prop_map(Record::Intent),
             commit().prop_map(Record::Commit),
             Just(Record::Withdraw),
-            standing().prop_map(|standing| Record::Rewind(Rewind { to: None, replan: true, at_us: -1, standing })),
+            standing().prop_map(|standing| Record::Rewind(Box::new(Rewind {
+                to: None,
+                replan: true,
+                at_us: -1,
+                standing
+            }))),
             Just(Record::Accepted(accepted())),
             prop::collection::vec(payload(), 0..3).prop_map(|payloads| Record::Snapshot(Snapshot {
                 batch: BatchId(1),
@@ -387,13 +392,17 @@ mod tests {
             })),
             Just(Record::Published(None)),
             (standing(), payload()).prop_map(|(standing, payload)| {
-                Record::Base(Base { genesis: genesis(), standing, seen: vec![SeenSegment { payload, keep: 9 }] })
+                Record::Base(Box::new(Base {
+                    genesis: genesis(),
+                    standing,
+                    seen: vec![SeenSegment { payload, keep: 9 }],
+                }))
             }),
         ]
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(128))]
+        #![proptest_config(crate::checkpoint::tests::cases(128))]
 
         #[test]
         fn records_read_back_and_any_damage_is_found(

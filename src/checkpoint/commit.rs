@@ -143,7 +143,7 @@ impl Checkpoint {
             }
             archive.history.standing_at(to, replan)
         };
-        self.append(Record::Rewind(Rewind { to, replan, at_us, standing }), &[])?;
+        self.append(Record::Rewind(Box::new(Rewind { to, replan, at_us, standing })), &[])?;
         bad_records::retire(&self.layout, &self.history, None)?;
         Ok(CommitPermit(()))
     }
@@ -183,7 +183,7 @@ impl Checkpoint {
         let snapshot = Snapshot { batch: newest.batch(), generation: newest.generation, payloads: refs };
         self.append(Record::Snapshot(snapshot), &[])?;
         self.seal()?;
-        self.retire()
+        self.apply_retention()
     }
 
     /// The live part becomes a sealed one, and a fresh live part begins.
@@ -199,8 +199,12 @@ impl Checkpoint {
         self.moved_to(part, path, first_seq)
     }
 
-    /// Drops the parts that none of the newest batches needs, with their files.
-    fn retire(&mut self) -> Result<()> {
+    /// Drops the parts that none of the newest batches needs, with their files. A snapshot does so by itself; where a
+    /// crash came between, it is done at the next start.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, naming what cannot be removed.
+    pub fn apply_retention(&mut self) -> Result<()> {
         let sealed = self.layout.log_folder()?.sealed;
         let mut parts = Vec::new();
         for sealed in &sealed {

@@ -94,5 +94,5 @@ fn first_base(
     };
     let base =
         Base { genesis, standing, seen: lists.map(|payload| SeenSegment { payload, keep: files as u64 }).collect() };
-    Ready::next(history, Record::Base(base), &placed.inline)
+    Ready::next(history, Record::Base(Box::new(base)), &placed.inline)
 }

@@ -15,6 +15,10 @@ use crate::model::{Error, Place, Result};
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How often a writer asks again while another one has the checkpoint: a process that was killed lets go a little later
+/// than it dies.
+const OWNED_TRIES: u32 = 10;
+
 /// Held as long as the file is open; the operating system lets go of it when the process dies.
 pub(super) struct Lock {
     file: File,
@@ -28,7 +32,7 @@ impl Lock {
     pub fn exclusive(layout: &Layout) -> Result<Lock> {
         let path = layout.lock();
         let fail = |error: &io::Error| Error::io("cannot lock the checkpoint", &path, error);
-        for _ in 0..TRIES {
+        for tried in 0..TRIES {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o644);
             let file = options.open(&path).map_err(|error| fail(&error))?;
@@ -42,6 +46,7 @@ impl Lock {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => match file.try_lock_shared() {
                     Ok(()) => std::thread::sleep(PAUSE),
+                    Err(TryLockError::WouldBlock) if tried < OWNED_TRIES => std::thread::sleep(PAUSE),
                     Err(TryLockError::WouldBlock) => return Err(owned(layout, &file)),
                     Err(TryLockError::Error(error)) => return Err(fail(&error)),
                 },

@@ -1,8 +1,8 @@
 //! The one thread that owns the live log's database.
 //!
 //! sled can panic (disk full) and hang (a lost file of its own): every call runs here, under `catch_unwind`,
-//! and its caller waits only so long. After the first failure the store is given up: it is
-//! dropped without being closed, and then writes nothing more.
+//! and its caller waits only so long. After the first failed write the store is
+//! given up as it is.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -32,7 +32,7 @@ pub(super) struct LogHandle {
     jobs: Sender<Job>,
 }
 
-/// The thread itself; ends when it and all handles are dropped. The database is leaked unless it was closed.
+/// The thread itself; ends when it and all handles are dropped.
 pub(super) struct LogThread {
     handle: LogHandle,
     thread: JoinHandle<()>,
@@ -95,9 +95,16 @@ impl LogHandle {
     ) -> Result<T> {
         self.in_thread(what, ErrorKind::Failed, move |slot| {
             let mut store = slot.store.take().ok_or_else(stopped)?;
-            let value = work(store.as_mut())?;
-            slot.store = Some(store);
-            Ok(value)
+            match work(store.as_mut()) {
+                Ok(value) => {
+                    slot.store = Some(store);
+                    Ok(value)
+                }
+                Err(error) => {
+                    store.abandon();
+                    Err(error)
+                }
+            }
         })
     }
 
@@ -123,7 +130,9 @@ impl LogHandle {
         let (reply, answer) = mpsc::channel();
         let job = move |slot: &mut Slot| {
             let result = catch_unwind(AssertUnwindSafe(|| work(slot))).unwrap_or_else(|panic| {
-                slot.store = None;
+                if let Some(store) = slot.store.take() {
+                    store.abandon();
+                }
                 Err(Error::new(panicked, format!("the log failed while {what}"))
                     .because(panic_text(panic.as_ref()))
                     .help("check that the disk works and has space, then run the job again: nothing committed is lost"))

@@ -8,6 +8,7 @@ mod disk;
 mod fork;
 mod history;
 mod layout;
+mod lineage;
 mod lock;
 mod log_thread;
 mod open;

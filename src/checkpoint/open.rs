@@ -198,7 +198,7 @@ fn adopt(layout: &Layout, part: u32, from: &Path, to: &Path, faults: &Faults) ->
 
 fn open_copy(part: u32, path: &Path) -> Result<(Option<LogThread>, Chain)> {
     let dir = path.to_owned();
-    let opened = LogThread::start(part, move || Ok(Box::new(SledStore::open(&dir)?) as Box<dyn LogStore>))
+    let opened = LogThread::start(part, move || Ok(SledStore::open(&dir)? as Box<dyn LogStore>))
         .and_then(|thread| thread.handle().read(|store, _| store.entries()).map(|entries| (thread, entries)));
     match opened {
         Ok((thread, entries)) => Ok((Some(thread), Chain::verify(entries)?)),

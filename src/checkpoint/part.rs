@@ -126,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(crate::checkpoint::tests::cases(64))]
 
         #[test]
         fn parts_read_back_and_any_damage_is_found(

@@ -1,6 +1,6 @@
 //! When to keep the state whole, and what to drop: pure decisions.
 
-use super::{history::SinceSnapshot, record::Branch};
+use super::{lineage::SinceSnapshot, record::Branch};
 use crate::{
     job::Settings,
     model::{BatchId, Generation},

@@ -17,8 +17,6 @@ use crate::{
 };
 
 /// One fact.
-// A record is made, encoded and dropped, one at a time: boxing its variants would save nothing.
-#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// What the checkpoint was made for; the very first record.
@@ -30,7 +28,7 @@ pub enum Record {
     /// The intended batch was given up cleanly, with nothing staged.
     Withdraw,
     /// The job goes on from an earlier batch.
-    Rewind(Rewind),
+    Rewind(Box<Rewind>),
     /// The job was changed, and the operator accepted it.
     Accepted(Accepted),
     /// The state as of the newest commit was kept whole.
@@ -38,7 +36,7 @@ pub enum Record {
     /// All that the commits (and rewinds) so far owe the sinks is done.
     Published(Option<BatchId>),
     /// Everything a fold needs to go on, so that older parts need not be read.
-    Base(Base),
+    Base(Box<Base>),
 }
 
 impl Record {
@@ -61,7 +59,8 @@ impl Record {
         let (named, kept, seen): (&[PayloadRef], &[PayloadRef], &[SeenSegment]) = match self {
             Record::Commit(commit) => (&commit.payloads, &[], &[]),
             Record::Snapshot(snapshot) => (&snapshot.payloads, &[], &[]),
-            Record::Base(Base { standing, seen, .. }) => {
+            Record::Base(base) => {
+                let Base { standing, seen, .. } = base.as_ref();
                 let named = standing.newest.as_ref().map_or(&[][..], |newest| &newest.payloads);
                 (named, standing.snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.payloads), seen)
             }

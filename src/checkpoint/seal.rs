@@ -53,7 +53,7 @@ pub(super) fn next_base(layout: &Layout, history: &History) -> Result<Ready> {
         seen.extend(placed.refs.into_iter().map(|payload| SeenSegment { payload, keep: fresh.len() as u64 }));
     }
     let base = Base { genesis: (*history.genesis).clone(), standing: history.standing(), seen };
-    Ready::next(history, Record::Base(base), &[])
+    Ready::next(history, Record::Base(Box::new(base)), &[])
 }
 
 /// A list of files that were read, as it is stored.
@@ -89,7 +89,7 @@ fn build(path: PathBuf, entries: &Entries, faults: &Faults, built: Option<CrashP
     disk::make_folder(&temporary)?;
     let mut store = SledStore::open(&temporary)?;
     for (seq, entry) in entries {
-        store::append(&mut store, *seq, entry, &Faults::none())?;
+        store::append(store.as_mut(), *seq, entry, &Faults::none())?;
     }
     disk::sync_tree(&temporary)?;
     if let Some(point) = built {
@@ -98,7 +98,7 @@ fn build(path: PathBuf, entries: &Entries, faults: &Faults, built: Option<CrashP
     // The database stays open: sled keeps no path that it writes to, only the file.
     disk::rename(&temporary, &path)?;
     store.moved(&path);
-    Ok(Box::new(store))
+    Ok(store)
 }
 
 /// Builds a live part and starts the log's thread on it.

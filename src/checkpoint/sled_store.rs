@@ -3,7 +3,7 @@
 //! `flush()` of sled 0.34 does not fsync, whatever its documentation says: [`LogStore::sync`] does, on a
 //! handle of our own. Values beyond a few KiB may end in `blobs/`, which nothing fsyncs: ours are short, and the
 //! folder is watched. A half-written `snap.*.generating` makes every later open fail: it is removed first.
-//! Dropping a database whose writer failed can hang: a store that is not closed is leaked.
+//! Dropping a database whose writer failed can hang: such a store is leaked ([`LogStore::abandon`]).
 
 use std::{
     fs::File,
@@ -45,7 +45,7 @@ impl SledStore {
     ///
     /// # Errors
     /// Where sled cannot open it. sled may also panic or hang: only to be called in the log's thread.
-    pub fn open(dir: &Path) -> Result<SledStore> {
+    pub fn open(dir: &Path) -> Result<Box<SledStore>> {
         for path in disk::list(dir)? {
             if disk::name_of(&path).ends_with(".generating") {
                 disk::remove(&path)?;
@@ -61,9 +61,14 @@ impl SledStore {
         let db = ManuallyDrop::new(db);
         let data = dir.join("db");
         let file = File::open(&data).map_err(|error| Error::io("cannot open the live log", &data, &error))?;
-        let store = SledStore { db, file, dir: dir.to_owned() };
-        store.check_blobs()?;
-        Ok(store)
+        let store = Box::new(SledStore { db, file, dir: dir.to_owned() });
+        match store.check_blobs() {
+            Ok(()) => Ok(store),
+            Err(error) => {
+                store.abandon();
+                Err(error)
+            }
+        }
     }
 
     fn check_blobs(&self) -> Result<()> {
@@ -145,11 +150,24 @@ impl LogStore for SledStore {
     }
 
     fn close(mut self: Box<Self>) -> Result<()> {
-        self.flush()?;
-        self.sync()?;
-        // SAFETY: `self` is consumed, and nothing below uses `db` again; dropping a healthy database returns.
-        unsafe { ManuallyDrop::drop(&mut self.db) };
+        if let Err(error) = self.flush().and_then(|()| self.sync()) {
+            self.abandon();
+            return Err(error);
+        }
         Ok(())
+    }
+
+    fn abandon(self: Box<Self>) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: `db` is never used again: this is the only place that drops it, and `self` is going away.
+            unsafe { ManuallyDrop::drop(&mut self.db) };
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     job::Settings,
-    model::{BatchAddress, BatchId, CrashPoint, Error, Faults, Place, Result},
+    model::{BatchAddress, BatchId, CrashPoint, Error, Faults, Generation, Place, Result},
 };
 
 /// How a checkpoint is to be used.
@@ -192,9 +192,10 @@ impl Checkpoint {
         self.repair.as_ref()
     }
 
-    /// A permit to publish the newest commit again.
+    /// A permit for what the log already says: to publish the newest commit again, or to retract again after a rewind.
     pub fn newest_permit(&self) -> Option<CommitPermit> {
-        self.history.newest().map(|_| CommitPermit(()))
+        let rewound = self.history.generation() > Generation::FIRST;
+        (rewound || self.history.newest().is_some()).then_some(CommitPermit(()))
     }
 
     /// Reads a payload, verified.

@@ -148,8 +148,7 @@ fn damage_is_found_or_harmless() {
     let scratch = tempfile::tempdir().unwrap();
     let original = scratch.path().join("original");
     make(&original);
-    let cases: u64 = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(200);
-    for seed in 0..cases {
+    for seed in 0..u64::from(cases(200).cases) {
         let dir = scratch.path().join("damaged");
         copy_tree(&original, &dir);
         let what = format!("seed {seed}, {}", damage(&dir, &mut ChaCha8Rng::seed_from_u64(seed)));

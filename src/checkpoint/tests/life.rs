@@ -54,6 +54,7 @@ fn what_contradicts_the_log_is_never_written() {
     drop(checkpoint);
     let mut checkpoint = open(dir.path());
     checkpoint.rewind(None, false, 0).unwrap();
+    assert!(checkpoint.newest_permit().is_some(), "a rewind to the start must be told to the sinks, too");
     let mut other = plan(0);
     other.batch_time_us += 1;
     assert!(checkpoint.commit(draft(other, 0, 16)).is_err(), "a retracted plan is replayed as it was");

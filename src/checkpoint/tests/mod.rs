@@ -8,11 +8,19 @@ mod readers;
 
 use std::{num::NonZeroU64, path::Path};
 
+use proptest::test_runner::Config as ProptestConfig;
+
 use super::*;
 use crate::{
     job::Settings,
     model::{BatchAddress, BatchId, BatchPlan, Faults, FileRead, InputPath, PlannedFile, SourceInput, StagedOutput},
 };
+
+/// Few cases unless `PROPTEST_CASES` says otherwise; a found case becomes a named test, not a file.
+pub(super) fn cases(default: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
+    ProptestConfig { cases, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() }
+}
 
 pub(super) fn options(faults: Faults) -> OpenOptions {
     OpenOptions { faults, settings: settings(None) }

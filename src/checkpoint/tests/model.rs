@@ -203,7 +203,7 @@ fn run(steps: Vec<Step>, retain: Option<u64>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(12))]
 
     #[test]
     fn a_checkpoint_is_what_the_model_says(steps in steps(), retain in prop::option::of(1..6u64)) {

@@ -56,7 +56,10 @@ impl File {
             found.extend(paths.filter(|(_, path)| !words(path, name).is_empty()));
         }
         for line in words(&self.code, name) {
-            if !found.iter().any(|(other, _)| *other == line) {
+            // The head of a `use` over several lines: its members were found above, each on its own line.
+            let text = self.code.lines().nth(line - 1).unwrap_or_default().trim();
+            let head = text.starts_with("use ") && text.ends_with('{');
+            if !head && !found.iter().any(|(other, _)| *other == line) {
                 found.push((line, name.to_owned()));
             }
         }
