@@ -104,10 +104,8 @@ impl Running {
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "signal {signal}");
     }
 
-    /// `kill -9`, at once.
-    pub fn kill(mut self) -> Ended {
-        self.child.kill().expect("a child of ours can be killed");
-        self.wait()
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_none()
     }
 
     /// `kill -9`, unless it ends before.

@@ -5,6 +5,7 @@ mod architecture;
 mod binary;
 mod crash_points;
 mod damage;
+mod faults;
 mod kills;
 mod oracle;
 mod published;
