@@ -238,16 +238,16 @@ impl Checkpoint {
         bad_records::retire(&self.layout, &self.history, oldest.base.map(|(batch, _)| batch))
     }
 
-    /// The older files that the base of a part names.
+    /// The older files that the base of a part names: what stood when the part began, not what stands now.
     fn files_of_base(&self, part: u32) -> Result<Vec<String>> {
-        if part == self.part {
-            return Ok(self.history.standing().files(&self.history.segments));
-        }
         let path = self.layout.sealed(part);
-        let damaged = |why: String| {
-            Error::refused("a sealed part of the log is damaged").at(Place::Path(path.clone())).because(why)
+        let damaged =
+            |why: String| Error::refused("a part of the log is damaged").at(Place::Path(path.clone())).because(why);
+        let entries = if part == self.part {
+            self.thread.handle().read(|store, _| store.entries())?
+        } else {
+            super::part::load(&path)?.map_err(|damage| damaged(damage.to_string()))?.1
         };
-        let (_, entries) = super::part::load(&path)?.map_err(|damage| damaged(damage.to_string()))?;
         let first = entries.first().ok_or_else(|| damaged("it is empty".to_owned()))?;
         let (envelope, _) = super::codec::decode(&first.1).map_err(|damage| damaged(damage.to_string()))?;
         match envelope.record {
