@@ -7,14 +7,10 @@ use std::{
     fs,
 };
 
-use highwater::{
-    batch::{self, RewindOptions},
-    model::{BatchId, CrashPoint, ErrorKind, Faults, Result, crash::Crash},
-    sink::{self, ConsoleTarget},
-};
+use highwater::model::{CrashPoint, ErrorKind, Faults, Result, crash::Crash};
 
 use crate::{
-    stream::{Scratch, stamp},
+    stream::{Scratch, stamp, temporary_folder},
     trace::{Trace, restore_folder},
 };
 
@@ -95,14 +91,8 @@ fn perform(scratch: &Scratch, step: Step, faults: Faults) -> Result<()> {
             }
             scratch.run(faults, 1).map(drop)
         }
-        Step::Rewind { to, replan } => rewind(scratch, to, replan, faults),
+        Step::Rewind { to, replan } => scratch.rewind(to, replan, faults).map(drop),
     }
-}
-
-fn rewind(scratch: &Scratch, to: Option<u64>, replan: bool, faults: Faults) -> Result<()> {
-    let options = RewindOptions { to: to.map(BatchId), dry_run: false, replan, threads: 1, faults };
-    let mut make_sink = |spec: &highwater::job::SinkSpec, mode| Ok(sink::make_sink(spec, mode, ConsoleTarget::nowhere));
-    batch::rewind(&scratch.checkpoint(), &options, &mut make_sink).map(drop)
 }
 
 /// What the operator does after a crash: the same again; or, where the rewind is in the log already, go on.
@@ -135,13 +125,14 @@ fn reference(scratch: &Scratch, steps: &[Step]) -> Reference {
 }
 
 fn kept(scratch: &Scratch) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().expect("a temporary folder");
+    let copy = temporary_folder();
     restore_folder(scratch.dir.path(), copy.path());
     copy
 }
 
-/// Where a trial crashes: in which step, at which point, the how manieth time.
+/// Where a trial crashes, for the message of one that fails: in which step, at which point, the how manieth time.
 #[derive(Debug, Clone, Copy)]
+#[allow(dead_code)] // read by Debug alone
 struct Trial {
     scenario: &'static str,
     step: usize,

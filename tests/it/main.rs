@@ -4,6 +4,9 @@
 mod architecture;
 mod crash_points;
 mod oracle;
+mod properties;
 mod published;
+mod restarts;
+mod rewinds;
 mod stream;
 mod trace;
