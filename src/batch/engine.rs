@@ -65,7 +65,9 @@ impl Engine {
             (checkpoint, inputs)
         } else {
             let inputs = Inputs::open(&job, &queries)?;
-            (Checkpoint::create(&dir, genesis(&job, &queries, unique_id(), now_us())?, log_options)?, inputs)
+            let genesis = genesis(&job, &queries, unique_id(), now_us())?;
+            make_absolute(&mut job, &genesis.roots.iter().cloned().collect());
+            (Checkpoint::create(&dir, genesis, log_options)?, inputs)
         };
         let mut sinks = Vec::with_capacity(job.queries.len());
         for (spec, query) in job.queries.iter().zip(&queries.queries) {

@@ -178,10 +178,10 @@ impl Engine {
             tracing::warn!("staged output of batch {} could not be removed: {second}", plan.batch);
         }
         if origin == Origin::Fresh || error.kind() == ErrorKind::Data {
-            if self.checkpoint.history().intent().is_some() {
-                if let Err(second) = self.checkpoint.withdraw() {
-                    tracing::warn!("the plan of batch {} could not be withdrawn: {second}", plan.batch);
-                }
+            if self.checkpoint.history().intent().is_some()
+                && let Err(second) = self.checkpoint.withdraw()
+            {
+                tracing::warn!("the plan of batch {} could not be withdrawn: {second}", plan.batch);
             }
             return error;
         }

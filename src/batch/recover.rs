@@ -30,7 +30,11 @@ impl Engine {
                 self.restore_newest(false)?;
                 self.bound = Some(plan);
             }
-            Recovery::PublishAgain { .. } => self.publish_again()?,
+            Recovery::PublishAgain { .. } => {
+                self.publish_again()?;
+                // The crash may have come between this commit and the snapshot that it made due.
+                self.keep_snapshot()?;
+            }
             Recovery::RetractAgain { to } => {
                 self.restore_newest(false)?;
                 self.retract_after(to)?;

@@ -257,10 +257,10 @@ pub(super) fn make_absolute(job: &mut JobSpec, kept: &BTreeMap<String, std::path
         }
     }
     for sink in &mut job.sinks {
-        if let SinkConnector::Files { path, .. } = &mut sink.connector {
-            if let Some(kept) = keep(&sink.name, &path.to_string_lossy()) {
-                *path = kept;
-            }
+        if let SinkConnector::Files { path, .. } = &mut sink.connector
+            && let Some(kept) = keep(&sink.name, &path.to_string_lossy())
+        {
+            *path = kept;
         }
     }
 }

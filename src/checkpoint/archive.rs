@@ -82,13 +82,17 @@ pub(super) fn read_from_parts(
     payload: &PayloadRef,
     recent: &mut Option<(part::Header, Entries)>,
 ) -> Result<Vec<u8>> {
-    let holds = |header: &part::Header| header.first_seq <= payload.seq && payload.seq - header.first_seq < u64::from(header.count);
+    let holds = |header: &part::Header| {
+        header.first_seq <= payload.seq && payload.seq - header.first_seq < u64::from(header.count)
+    };
     if !recent.as_ref().is_some_and(|(header, _)| holds(header)) {
         *recent = None;
         for sealed in layout.log_folder()?.sealed.iter().rev() {
             if part::load_header(&sealed.path)?.is_ok_and(|header| holds(&header)) {
                 let loaded = part::load(&sealed.path)?.map_err(|damage| {
-                    Error::refused("a sealed part of the log is damaged").at(Place::Path(sealed.path.clone())).because(damage.to_string())
+                    Error::refused("a sealed part of the log is damaged")
+                        .at(Place::Path(sealed.path.clone()))
+                        .because(damage.to_string())
                 })?;
                 *recent = Some(loaded);
                 break;
@@ -101,7 +105,10 @@ pub(super) fn read_from_parts(
     });
     match entry {
         Some(entry) => payloads::read_inline(payload, entry),
-        None => Err(Error::refused(format!("record {} of the log no longer exists", payload.seq)).at(Place::Path(layout.log()))),
+        None => {
+            Err(Error::refused(format!("record {} of the log no longer exists", payload.seq))
+                .at(Place::Path(layout.log())))
+        }
     }
 }
 

@@ -89,7 +89,10 @@ pub enum Damage {
     /// A payload behind the record is not the one that it names.
     Payload,
     /// The record is sound but stands at another place of the log.
-    Misplaced { expected: u64, found: u64 },
+    Misplaced {
+        expected: u64,
+        found: u64,
+    },
     /// The record is sound but follows another one.
     Chain,
     /// There is no record where one must be.
@@ -248,27 +251,44 @@ mod tests {
 
     use super::*;
     use crate::{
-        checkpoint::record::{Accepted, Base, Branch, Commit, Genesis, PayloadKind, Rewind, SeenSegment, Snapshot, Standing},
+        checkpoint::record::{
+            Accepted, Base, Branch, Commit, Genesis, PayloadKind, Rewind, SeenSegment, Snapshot, Standing,
+        },
         job::fingerprint::{Change, Difference},
         model::{BatchPlan, FileRead, Generation, InputPath, PlannedFile, SourceInput, StagedOutput},
     };
 
     fn file() -> impl Strategy<Value = PlannedFile> {
-        (prop::collection::vec(any::<u8>(), 0..20), any::<u64>(), any::<i64>()).prop_map(|(path, size_bytes, modified_ns)| {
-            PlannedFile { identity: InputPath(path.clone()), path: InputPath(path), size_bytes, modified_ns }
-        })
+        (prop::collection::vec(any::<u8>(), 0..20), any::<u64>(), any::<i64>()).prop_map(
+            |(path, size_bytes, modified_ns)| PlannedFile {
+                identity: InputPath(path.clone()),
+                path: InputPath(path),
+                size_bytes,
+                modified_ns,
+            },
+        )
     }
 
     fn plan() -> impl Strategy<Value = BatchPlan> {
         let input = (".{0,8}", any::<Option<u64>>(), any::<Option<u64>>(), prop::collection::vec(file(), 0..3))
             .prop_map(|(source, start, end, files)| SourceInput { source, start, end, files });
         (0..u64::MAX, any::<i64>(), any::<Option<i64>>(), prop::collection::vec(input, 0..3)).prop_map(
-            |(batch, batch_time_us, watermark_us, inputs)| BatchPlan { batch: BatchId(batch), batch_time_us, watermark_us, inputs },
+            |(batch, batch_time_us, watermark_us, inputs)| BatchPlan {
+                batch: BatchId(batch),
+                batch_time_us,
+                watermark_us,
+                inputs,
+            },
         )
     }
 
     fn payload() -> impl Strategy<Value = PayloadRef> {
-        let kind = prop_oneof![Just(PayloadKind::Delta), Just(PayloadKind::Rows), Just(PayloadKind::State), Just(PayloadKind::Seen)];
+        let kind = prop_oneof![
+            Just(PayloadKind::Delta),
+            Just(PayloadKind::Rows),
+            Just(PayloadKind::State),
+            Just(PayloadKind::Seen)
+        ];
         // Of another record, so that the entry needs no bytes behind it.
         (".{0,5}", kind, any::<u32>(), any::<bool>(), any::<u64>(), any::<[u8; 32]>()).prop_map(
             |(query, kind, index, file, length, hash)| {
@@ -303,24 +323,40 @@ mod tests {
     }
 
     fn standing() -> impl Strategy<Value = Standing> {
-        let parts = (prop::option::of(commit()), prop::collection::vec(plan(), 0..3), any::<bool>(), prop::option::of(plan()));
-        (parts, prop::collection::vec(payload(), 0..2)).prop_map(|((newest, pending, settled, intent), payloads)| Standing {
-            generation: Generation(3),
-            snapshot: newest.as_ref().map(|newest| Snapshot { batch: newest.batch(), generation: newest.generation, payloads }),
-            newest,
-            intent,
-            pending,
-            offsets: [("flows".to_owned(), 7)].into(),
-            branches: vec![Branch { generation: Generation(2), to: None }, Branch { generation: Generation(3), to: Some(BatchId(4)) }],
-            accepted: vec![accepted()],
-            settled,
-            retracting: !settled,
+        let parts =
+            (prop::option::of(commit()), prop::collection::vec(plan(), 0..3), any::<bool>(), prop::option::of(plan()));
+        (parts, prop::collection::vec(payload(), 0..2)).prop_map(|((newest, pending, settled, intent), payloads)| {
+            Standing {
+                generation: Generation(3),
+                snapshot: newest.as_ref().map(|newest| Snapshot {
+                    batch: newest.batch(),
+                    generation: newest.generation,
+                    payloads,
+                }),
+                newest,
+                intent,
+                pending,
+                offsets: [("flows".to_owned(), 7)].into(),
+                branches: vec![
+                    Branch { generation: Generation(2), to: None },
+                    Branch { generation: Generation(3), to: Some(BatchId(4)) },
+                ],
+                accepted: vec![accepted()],
+                settled,
+                retracting: !settled,
+            }
         })
     }
 
     fn accepted() -> Accepted {
         let text = |text: &str| text.to_owned();
-        let difference = Difference { query: text("q"), what: text("filter"), was: text("a"), is: text("b"), change: Change::IfAccepted };
+        let difference = Difference {
+            query: text("q"),
+            what: text("filter"),
+            was: text("a"),
+            is: text("b"),
+            change: Change::IfAccepted,
+        };
         Accepted {
             from: BatchId(5),
             differences: vec![difference],
@@ -344,8 +380,11 @@ mod tests {
             Just(Record::Withdraw),
             standing().prop_map(|standing| Record::Rewind(Rewind { to: None, replan: true, at_us: -1, standing })),
             Just(Record::Accepted(accepted())),
-            prop::collection::vec(payload(), 0..3)
-                .prop_map(|payloads| Record::Snapshot(Snapshot { batch: BatchId(1), generation: Generation(1), payloads })),
+            prop::collection::vec(payload(), 0..3).prop_map(|payloads| Record::Snapshot(Snapshot {
+                batch: BatchId(1),
+                generation: Generation(1),
+                payloads
+            })),
             Just(Record::Published(None)),
             (standing(), payload()).prop_map(|(standing, payload)| {
                 Record::Base(Base { genesis: genesis(), standing, seen: vec![SeenSegment { payload, keep: 9 }] })
@@ -382,8 +421,13 @@ mod tests {
     fn inline_payloads_are_verified_with_their_record() {
         let bytes = b"delta".to_vec();
         let payload = PayloadRef {
-            query: "q".to_owned(), kind: PayloadKind::Delta, seq: 4, index: 0,
-            place: PayloadPlace::Inline { offset: 0 }, length: 5, hash: *blake3::hash(&bytes).as_bytes(),
+            query: "q".to_owned(),
+            kind: PayloadKind::Delta,
+            seq: 4,
+            index: 0,
+            place: PayloadPlace::Inline { offset: 0 },
+            length: 5,
+            hash: *blake3::hash(&bytes).as_bytes(),
         };
         let snapshot = Snapshot { batch: BatchId(0), generation: Generation(1), payloads: vec![payload.clone()] };
         let (entry, _) = encode(4, ChainHash::START, &Record::Snapshot(snapshot), &bytes).unwrap();

@@ -45,7 +45,11 @@ impl CommitDraft {
         let same = self.files.len() == self.plan.inputs.len()
             && self.watermarks_us.len() == self.plan.inputs.len()
             && self.plan.inputs.iter().zip(&self.files).all(|(input, read)| planned(input, read));
-        if same { Ok(()) } else { Err(Error::failed("a batch did not read what it planned").at(Place::Batch(self.plan.batch))) }
+        if same {
+            Ok(())
+        } else {
+            Err(Error::failed("a batch did not read what it planned").at(Place::Batch(self.plan.batch)))
+        }
     }
 }
 
@@ -122,7 +126,9 @@ impl Checkpoint {
     pub fn rewind(&mut self, to: Option<BatchId>, replan: bool, at_us: i64) -> Result<CommitPermit> {
         if to > self.history.newest_batch() {
             let to = to.map_or_else(String::new, |to| to.to_string());
-            return Err(Error::refused(format!("there is no batch {to} to go back to")).help(self.history.what_exists()));
+            return Err(
+                Error::refused(format!("there is no batch {to} to go back to")).help(self.history.what_exists())
+            );
         }
         let known = |history: &super::History| history.complete || (to.is_some() && to >= history.horizon());
         let standing = if known(&self.history) {
@@ -170,7 +176,8 @@ impl Checkpoint {
             return Err(Error::failed("there is no state to keep before the first commit"));
         };
         self.begin_writing()?;
-        let payloads: Vec<Payload> = payloads.into_iter().map(|payload| Payload { kind: PayloadKind::State, ..payload }).collect();
+        let payloads: Vec<Payload> =
+            payloads.into_iter().map(|payload| Payload { kind: PayloadKind::State, ..payload }).collect();
         let Placed { refs, .. } = payloads::place(&self.layout, self.history.next_seq, &payloads)?;
         self.faults.reach(CrashPoint::SnapshotWritten)?;
         let snapshot = Snapshot { batch: newest.batch(), generation: newest.generation, payloads: refs };
@@ -206,7 +213,9 @@ impl Checkpoint {
         parts.push((PartStart { part: self.part, base }, self.first_seq));
         let starts: Vec<PartStart> = parts.iter().map(|(start, _)| *start).collect();
         let newest = self.history.newest_batch();
-        let Some(keep) = policy::oldest_part_to_keep(&starts, &self.history.branches, newest, self.settings.retain_batches) else {
+        let Some(keep) =
+            policy::oldest_part_to_keep(&starts, &self.history.branches, newest, self.settings.retain_batches)
+        else {
             return Ok(());
         };
         let Some((oldest, first_seq)) = parts.into_iter().find(|(start, _)| start.part == keep) else { return Ok(()) };
@@ -231,7 +240,9 @@ impl Checkpoint {
             return Ok(self.history.standing().files(&self.history.segments));
         }
         let path = self.layout.sealed(part);
-        let damaged = |why: String| Error::refused("a sealed part of the log is damaged").at(Place::Path(path.clone())).because(why);
+        let damaged = |why: String| {
+            Error::refused("a sealed part of the log is damaged").at(Place::Path(path.clone())).because(why)
+        };
         let (_, entries) = super::part::load(&path)?.map_err(|damage| damaged(damage.to_string()))?;
         let first = entries.first().ok_or_else(|| damaged("it is empty".to_owned()))?;
         let (envelope, _) = super::codec::decode(&first.1).map_err(|damage| damaged(damage.to_string()))?;

@@ -8,7 +8,9 @@ use super::{
     open::load_seen,
     payloads::Placed,
     reader::Reader,
-    record::{Base, Commit, ForkOrigin, Genesis, Payload, PayloadKind, Record, SeenFile, SeenSegment, Snapshot, Standing},
+    record::{
+        Base, Commit, ForkOrigin, Genesis, Payload, PayloadKind, Record, SeenFile, SeenSegment, Snapshot, Standing,
+    },
     seal::{self, Ready},
     writer::{Checkpoint, OpenOptions},
 };
@@ -67,9 +69,16 @@ fn first_base(
         placed.add(layout, seq, &seal::seen_payload(&seen)?)?;
     }
     placed.finish(layout)?;
-    let of_kind = |wanted: fn(PayloadKind) -> bool| placed.refs.iter().filter(|placed| wanted(placed.kind)).cloned().collect::<Vec<_>>();
-    let newest = Commit { generation: Generation::FIRST, payloads: of_kind(|kind| kind == PayloadKind::Rows), ..commit };
-    let snapshot = Snapshot { batch: newest.batch(), generation: Generation::FIRST, payloads: of_kind(|kind| kind == PayloadKind::State) };
+    let of_kind = |wanted: fn(PayloadKind) -> bool| {
+        placed.refs.iter().filter(|placed| wanted(placed.kind)).cloned().collect::<Vec<_>>()
+    };
+    let newest =
+        Commit { generation: Generation::FIRST, payloads: of_kind(|kind| kind == PayloadKind::Rows), ..commit };
+    let snapshot = Snapshot {
+        batch: newest.batch(),
+        generation: Generation::FIRST,
+        payloads: of_kind(|kind| kind == PayloadKind::State),
+    };
     let lists = of_kind(|kind| kind == PayloadKind::Seen).into_iter();
     let standing = Standing {
         generation: Generation::FIRST,
@@ -83,6 +92,7 @@ fn first_base(
         settled: true,
         retracting: false,
     };
-    let base = Base { genesis, standing, seen: lists.map(|payload| SeenSegment { payload, keep: files as u64 }).collect() };
+    let base =
+        Base { genesis, standing, seen: lists.map(|payload| SeenSegment { payload, keep: files as u64 }).collect() };
     Ready::next(history, Record::Base(base), &placed.inline)
 }

@@ -11,8 +11,8 @@ use std::{
 use super::{
     codec::{ChainHash, Envelope},
     record::{
-        Accepted, Base, Branch, Commit, Genesis, PayloadKind, PayloadPlace, PayloadRef, Record, Rewind, SeenFile, SeenSegment,
-        Snapshot, Standing,
+        Accepted, Base, Branch, Commit, Genesis, PayloadKind, PayloadPlace, PayloadRef, Record, Rewind, SeenFile,
+        SeenSegment, Snapshot, Standing,
     },
 };
 use crate::{
@@ -133,9 +133,13 @@ impl History {
     pub(super) fn check(&self, envelope: &Envelope) -> crate::model::Result<()> {
         let newest = self.newest().map(|newest| (newest.batch(), newest.generation));
         let why = match &envelope.record {
-            _ if envelope.seq != self.next_seq || envelope.prev != self.head => "it does not follow the record before it",
+            _ if envelope.seq != self.next_seq || envelope.prev != self.head => {
+                "it does not follow the record before it"
+            }
             Record::Genesis(_) => "a checkpoint begins only once",
-            Record::Intent(plan) if self.intent.is_some() || plan.batch != self.next_batch() => "its plan is not the next batch's",
+            Record::Intent(plan) if self.intent.is_some() || plan.batch != self.next_batch() => {
+                "its plan is not the next batch's"
+            }
             Record::Commit(commit) if commit.batch() != self.next_batch() || commit.generation != self.generation => {
                 "the batch that it commits is not the next one"
             }
@@ -145,7 +149,9 @@ impl History {
             Record::Commit(commit) if self.pending.front().is_some_and(|plan| *plan != commit.plan) => {
                 "a retracted plan must be replayed first"
             }
-            Record::Rewind(rewind) if rewind.standing.generation != self.generation.next() || rewind.to > self.newest_batch() => {
+            Record::Rewind(rewind)
+                if rewind.standing.generation != self.generation.next() || rewind.to > self.newest_batch() =>
+            {
                 "it rewinds to a batch that was never committed"
             }
             Record::Snapshot(snapshot) if newest != Some((snapshot.batch, snapshot.generation)) => {
@@ -279,7 +285,8 @@ impl History {
             return Ok(());
         }
         if base.standing != self.standing() || base.genesis != *self.genesis {
-            self.contradictions.push(format!("the base at record {} differs from what older records say", self.next_seq));
+            self.contradictions
+                .push(format!("the base at record {} differs from what older records say", self.next_seq));
         }
         self.segments = base.seen.clone();
         Ok(())

@@ -44,7 +44,10 @@ impl Repair {
         Error::refused("the checkpoint is damaged: batches that were committed are gone")
             .at(Place::Path(dir.to_owned()))
             .because(format!("{}; the newest sound batch is {newest}", self.why))
-            .help(format!("restore the folder from a backup, or accept the loss with `highwater rewind {} --to {newest}`", dir.display()))
+            .help(format!(
+                "restore the folder from a backup, or accept the loss with `highwater rewind {} --to {newest}`",
+                dir.display()
+            ))
     }
 }
 
@@ -114,7 +117,13 @@ pub(super) fn open(layout: &Layout, faults: &Faults) -> Result<OpenLog> {
 }
 
 /// Works on the best of a part's databases; falls back to the sealed part before it.
-fn open_live(layout: &Layout, folder: &LogFolder, part: u32, witness: Option<Mark>, faults: &Faults) -> Result<OpenLog> {
+fn open_live(
+    layout: &Layout,
+    folder: &LogFolder,
+    part: u32,
+    witness: Option<Mark>,
+    faults: &Faults,
+) -> Result<OpenLog> {
     let lives: Vec<&Live> = folder.live.iter().filter(|live| live.part == part).collect();
     let generation = lives.last().map_or(1, |live| live.generation + 1);
     let stale: Vec<PathBuf> = folder.live.iter().map(|live| live.path.clone()).collect();
@@ -141,7 +150,8 @@ fn open_live(layout: &Layout, folder: &LogFolder, part: u32, witness: Option<Mar
         };
     }
     let (history, hashes) = (fold(layout, part, &best)?, best.hashes());
-    let repair = best.damage.is_some().then(|| Repair { newest: history.newest_batch(), acknowledged: None, why: why(&best) });
+    let repair =
+        best.damage.is_some().then(|| Repair { newest: history.newest_batch(), acknowledged: None, why: why(&best) });
     let path = layout.live(part, generation);
     let thread = seal::start_part(part, path.clone(), best.entries, faults.clone(), CrashPoint::OpenCopied)?;
     faults.reach(CrashPoint::OpenRenamed)?;
@@ -160,7 +170,8 @@ fn open_sealed(layout: &Layout, folder: &LogFolder, faults: &Faults) -> Result<R
         return Ok(Err(damage));
     }
     let mut history = fold(layout, *part, &chain)?;
-    let generation = folder.live.iter().filter(|live| live.part == part + 1).map(|live| live.generation).max().unwrap_or(0) + 1;
+    let generation =
+        folder.live.iter().filter(|live| live.part == part + 1).map(|live| live.generation).max().unwrap_or(0) + 1;
     let path = layout.live(part + 1, generation);
     let base = seal::next_base(layout, &history)?;
     let thread = seal::start_part(part + 1, path.clone(), vec![base.entry], faults.clone(), CrashPoint::OpenCopied)?;
@@ -191,14 +202,17 @@ fn open_copy(part: u32, path: &Path) -> Result<(Option<LogThread>, Chain)> {
         .and_then(|thread| thread.handle().read(|store, _| store.entries()).map(|entries| (thread, entries)));
     match opened {
         Ok((thread, entries)) => Ok((Some(thread), Chain::verify(entries)?)),
-        Err(error) if error.kind() == ErrorKind::Refused => Ok((None, Chain::broken(error.why().unwrap_or(error.what()).to_owned()))),
+        Err(error) if error.kind() == ErrorKind::Refused => {
+            Ok((None, Chain::broken(error.why().unwrap_or(error.what()).to_owned())))
+        }
         Err(error) => Err(error),
     }
 }
 
 /// The longest verified chain that any of the databases yields, with and without sled's own index.
 pub(super) fn best_chain(layout: &Layout, lives: &[&Live]) -> Result<Chain> {
-    let scratch = tempfile::tempdir().map_err(|error| Error::io("cannot make a scratch folder", std::env::temp_dir(), &error))?;
+    let scratch =
+        tempfile::tempdir().map_err(|error| Error::io("cannot make a scratch folder", std::env::temp_dir(), &error))?;
     let mut best = Chain::broken("there is no live log".to_owned());
     for (number, live) in lives.iter().rev().enumerate() {
         for extent in [Extent::Whole, Extent::LogOnly] {
@@ -263,7 +277,8 @@ fn fold(layout: &Layout, part: u32, chain: &Chain) -> Result<History> {
         return Err(damage);
     }
     let mut seen = older.history.seen;
-    let mut history = History::fold(&chain.envelopes, &mut |_| Ok(std::mem::take(&mut seen)))?.ok_or_else(|| no_log(layout))?;
+    let mut history =
+        History::fold(&chain.envelopes, &mut |_| Ok(std::mem::take(&mut seen)))?.ok_or_else(|| no_log(layout))?;
     tracing::warn!("a list of files that were read was rebuilt from older parts of the log: {damage}");
     history.segments.clear();
     Ok(history)

@@ -97,7 +97,8 @@ pub(super) fn snapshot_is_sound(layout: &Layout, snapshot: &Snapshot) -> bool {
 pub(super) fn read_inline(payload: &PayloadRef, entry: &[u8]) -> Result<Vec<u8>> {
     let damaged = |why: String| Error::refused(format!("record {} of the log is damaged", payload.seq)).because(why);
     let (_, inline) = codec::decode(entry).map_err(|damage| damaged(damage.to_string()))?;
-    let bytes = codec::inline_payload(payload, inline).ok_or_else(|| damaged("a payload is not what it names".to_owned()))?;
+    let bytes =
+        codec::inline_payload(payload, inline).ok_or_else(|| damaged("a payload is not what it names".to_owned()))?;
     Ok(bytes.to_vec())
 }
 

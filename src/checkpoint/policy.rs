@@ -56,7 +56,12 @@ mod tests {
     #[test]
     fn a_snapshot_is_due_when_the_deltas_outweigh_it() {
         let settings = Settings { retain_batches: None, snapshot_batches: NonZeroU64::new(10).unwrap() };
-        let kib = |delta: u64, snapshot: u64| SinceSnapshot { batches: 1, delta_bytes: delta << 10, inline_bytes: 0, snapshot_bytes: snapshot << 10 };
+        let kib = |delta: u64, snapshot: u64| SinceSnapshot {
+            batches: 1,
+            delta_bytes: delta << 10,
+            inline_bytes: 0,
+            snapshot_bytes: snapshot << 10,
+        };
         assert!(!snapshot_due(kib(256, 0), &settings));
         assert!(snapshot_due(kib(257, 0), &settings));
         assert!(!snapshot_due(kib(1024, 1024), &settings));

@@ -17,6 +17,8 @@ use crate::{
 };
 
 /// One fact.
+// A record is made, encoded and dropped, one at a time: boxing its variants would save nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// What the checkpoint was made for; the very first record.
@@ -320,10 +322,7 @@ pub(super) fn state_file_seq(name: &str) -> Option<u64> {
     let (seq, index) = stem.split_once('-')?;
     let index = index.parse::<u32>().ok()?;
     let seq = seq.parse().ok()?;
-    known
-        .iter()
-        .any(|kind| kind.extension() == extension && state_file_name(seq, index, *kind) == name)
-        .then_some(seq)
+    known.iter().any(|kind| kind.extension() == extension && state_file_name(seq, index, *kind) == name).then_some(seq)
 }
 
 /// Paths are bytes, not necessarily UTF-8.
@@ -353,7 +352,15 @@ mod tests {
         for kind in [PayloadKind::Delta, PayloadKind::Rows, PayloadKind::State, PayloadKind::Seen] {
             assert_eq!(state_file_seq(&state_file_name(1_234_567, 12, kind)), Some(1_234_567));
         }
-        for foreign in ["", "x", "1-0.delta", "000000000001-000.txt", "000000000001-000", "a-b.delta", "000000000001-000.delta.tmp"] {
+        for foreign in [
+            "",
+            "x",
+            "1-0.delta",
+            "000000000001-000.txt",
+            "000000000001-000",
+            "a-b.delta",
+            "000000000001-000.delta.tmp",
+        ] {
             assert_eq!(state_file_seq(foreign), None, "{foreign}");
         }
     }

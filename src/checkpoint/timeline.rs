@@ -168,7 +168,12 @@ impl History {
                 format!("batches {} to {} exist", first.batch(), last.batch())
             }
             (Some(first), Some(last)) => {
-                format!("batches {} to {} exist, and retracted ones such as {}", first.batch(), last.batch(), self.a_retracted())
+                format!(
+                    "batches {} to {} exist, and retracted ones such as {}",
+                    first.batch(),
+                    last.batch(),
+                    self.a_retracted()
+                )
             }
             _ if self.retracted.is_empty() => "no batch was committed yet".to_owned(),
             _ => format!("only retracted batches exist, such as {}", self.a_retracted()),

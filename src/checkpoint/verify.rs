@@ -107,7 +107,11 @@ impl Inspection<'_> {
             let entries = match part::load(&sealed.path)? {
                 Ok((header, entries)) if header.start.part == sealed.part => entries,
                 Ok((header, _)) => {
-                    self.find(format!("this is part {}, under another's name", header.start.part), Some(sealed.path), None);
+                    self.find(
+                        format!("this is part {}, under another's name", header.start.part),
+                        Some(sealed.path),
+                        None,
+                    );
                     continue;
                 }
                 Err(damage) => {
@@ -117,7 +121,11 @@ impl Inspection<'_> {
             };
             let chain = Chain::verify(entries)?;
             if let Some((seq, damage)) = &chain.damage {
-                self.find(format!("record {seq} of a sealed part is damaged: {damage}"), Some(sealed.path.clone()), None);
+                self.find(
+                    format!("record {seq} of a sealed part is damaged: {damage}"),
+                    Some(sealed.path.clone()),
+                    None,
+                );
             }
             let next = chain.envelopes.first().map(|first| (first.seq, first.prev));
             if !records.is_empty() && !joins(&records, next) {
@@ -126,7 +134,11 @@ impl Inspection<'_> {
             records.extend(chain.envelopes);
         }
         if number.is_some_and(|number| number + 1 != live_part) {
-            self.find(format!("the sealed part before the live part {live_part} is missing"), Some(self.layout.log()), None);
+            self.find(
+                format!("the sealed part before the live part {live_part} is missing"),
+                Some(self.layout.log()),
+                None,
+            );
         }
         Ok(records)
     }

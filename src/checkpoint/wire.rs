@@ -104,7 +104,9 @@ pub(super) fn ask(layout: &Layout) -> Result<Option<(u32, Entries)>> {
     let folder = File::open(layout.dir()).map_err(fail)?;
     let mut stream = match UnixStream::connect(short_path(&folder, super::server::SOCKET)) {
         Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
         Err(error) => return Err(fail(error)),
     };
     stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;

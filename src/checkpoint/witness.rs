@@ -40,7 +40,8 @@ impl Mark {
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Mark> {
-        let sound = bytes.len() == BYTES && bytes[..8] == MAGIC && bytes[56..] == *blake3::hash(&bytes[..56]).as_bytes();
+        let sound =
+            bytes.len() == BYTES && bytes[..8] == MAGIC && bytes[56..] == *blake3::hash(&bytes[..56]).as_bytes();
         if !sound {
             return None;
         }

@@ -58,7 +58,10 @@ pub struct Checkpoint {
 
 impl std::fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checkpoint").field("dir", &self.layout.dir()).field("newest", &self.history.newest_batch()).finish()
+        f.debug_struct("Checkpoint")
+            .field("dir", &self.layout.dir())
+            .field("newest", &self.history.newest_batch())
+            .finish()
     }
 }
 
@@ -208,7 +211,9 @@ impl Checkpoint {
         let seq = payload.seq;
         match self.thread.handle().read(move |store, _| store.get(seq))? {
             Some(entry) => payloads::read_inline(payload, &entry),
-            None => Err(Error::refused(format!("record {seq} of the log is missing")).at(Place::Path(self.path.clone()))),
+            None => {
+                Err(Error::refused(format!("record {seq} of the log is missing")).at(Place::Path(self.path.clone())))
+            }
         }
     }
 
@@ -330,7 +335,9 @@ fn begin_folder(dir: &Path) -> Result<(Layout, Lock)> {
             disk::remove(&path)?;
         }
     }
-    [building.log(), building.state(), building.bad_records()].iter().try_for_each(|folder| disk::make_folder(folder))?;
+    [building.log(), building.state(), building.bad_records()]
+        .iter()
+        .try_for_each(|folder| disk::make_folder(folder))?;
     Ok((building, lock))
 }
 

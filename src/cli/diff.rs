@@ -31,7 +31,7 @@ pub fn diff(args: &DiffArgs) -> Result<(), Failure> {
     let mut out = data();
     for query in queries {
         let diff = view.diff(&query, from, to)?;
-        let (mut schema, mut rows) = changes(&diff, format, from, to)?;
+        let (mut schema, mut rows) = changes(&diff, format, args.from, args.to)?;
         if named && format == OutputFormat::Table {
             writeln!(out, "{}", printable(&query))?;
         } else if named {

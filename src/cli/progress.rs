@@ -62,8 +62,12 @@ impl Reporter {
             Event::Opened { newest, files_waiting } => self.opened(newest, files_waiting),
             Event::Batch { progress, files_left } => self.batch(progress, files_left),
             Event::Notice(text) => {
-                tracing::info!("{text}");
-                self.line(&format!("note: {text}"));
+                // where stderr is for objects or for nothing, only who asks for log lines gets it
+                if self.tells_notices() {
+                    self.line(&format!("note: {text}"));
+                } else {
+                    tracing::info!("{text}");
+                }
             }
         }
     }

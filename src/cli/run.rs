@@ -27,6 +27,8 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
     let console = Console { format: console_format(args.format.output), notices: reporter.tells_notices() };
     let bar = reporter.bar();
     let checkpoint = args.checkpoint.clone().unwrap_or_else(|| PathBuf::from("checkpoints").join(&job.name));
+    let (job_file, queries) = (job.file.as_str(), job.queries.len());
+    tracing::info!(job = job_file, queries, checkpoint = %checkpoint.display(), "running");
     let options = run_options(&args, checkpoint, &stop);
     let ran = batch::run(
         job,

@@ -45,8 +45,8 @@ pub fn demo(args: DemoArgs) -> Result<(), Failure> {
         return Err(Error::failed("the stream's table is NOT the batch's").because(difference).into());
     }
     lines.print(&format!(
-        "\nthe same: {} of {}, {}, one file each, {} with kill -9",
-        count(report.groups, "group"),
+        "\nboth tables are the same: {} from {} of input, in {} of one file each, through {} with kill -9",
+        count(report.groups, "row"),
         count(report.rows, "row"),
         if report.batches == 1 { "1 batch".to_owned() } else { format!("{} batches", grouped(report.batches)) },
         count(u64::from(report.kills), "kill"),

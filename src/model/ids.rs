@@ -62,9 +62,7 @@ impl FromStr for BatchAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || format!("'{text}' is not a batch: write 17, or 17@1 for batch 17 of generation 1");
         let (batch, generation) = match text.split_once('@') {
-            Some((batch, generation)) => {
-                (batch, Some(Generation(generation.parse().map_err(|_| wrong())?)))
-            }
+            Some((batch, generation)) => (batch, Some(Generation(generation.parse().map_err(|_| wrong())?))),
             None => (text, None),
         };
         Ok(BatchAddress { batch: BatchId(batch.parse().map_err(|_| wrong())?), generation })

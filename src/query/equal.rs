@@ -145,17 +145,19 @@ pub fn diff_groups(
     to: &[RecordBatch],
 ) -> Result<Vec<GroupChange>> {
     let (from, to) = (by_key(schema, keys, from)?, by_key(schema, keys, to)?);
-    let mut changes = Vec::new();
+    let mut changes = BTreeMap::new();
     for (key, (place, row)) in &to {
         match from.get(key) {
             Some((_, before)) if before == row => {}
-            Some((before, _)) => changes.push(GroupChange { from: Some(*before), to: Some(*place) }),
-            None => changes.push(GroupChange { from: None, to: Some(*place) }),
+            before => {
+                let from = before.map(|(before, _)| *before);
+                changes.insert(key, GroupChange { from, to: Some(*place) });
+            }
         }
     }
     let gone = from.iter().filter(|(key, _)| !to.contains_key(*key));
-    changes.extend(gone.map(|(_, (place, _))| GroupChange { from: Some(*place), to: None }));
-    Ok(changes)
+    changes.extend(gone.map(|(key, (place, _))| (key, GroupChange { from: Some(*place), to: None })));
+    Ok(changes.into_values().collect())
 }
 
 type Keyed = BTreeMap<(Vec<Option<String>>, usize), ((usize, usize), Vec<Option<String>>)>;

@@ -22,10 +22,10 @@ impl Planning<'_> {
     /// A planning error: of kind `Usage`, pointing at the word that is wrong where there is one.
     pub fn error(&self, error: &DataFusionError) -> Error {
         let root = root(error);
-        if let DataFusionError::SchemaError(schema_error, _) = root {
-            if let Some(error) = self.schema_error(schema_error) {
-                return error;
-            }
+        if let DataFusionError::SchemaError(schema_error, _) = root
+            && let Some(error) = self.schema_error(schema_error)
+        {
+            return error;
         }
         let text = root.strip_backtrace();
         if let Some(name) = between(&text, "Invalid function '", "'") {

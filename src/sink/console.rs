@@ -37,7 +37,11 @@ pub struct ConsoleTarget {
 impl ConsoleTarget {
     /// Prints nowhere: for a sink that is only asked what it would do.
     pub fn nowhere() -> ConsoleTarget {
-        ConsoleTarget { rows: Box::new(std::io::sink()), notices: Box::new(std::io::sink()), format: ConsoleFormat::Json }
+        ConsoleTarget {
+            rows: Box::new(std::io::sink()),
+            notices: Box::new(std::io::sink()),
+            format: ConsoleFormat::Json,
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)] // tests may look at the clock and say what they skip
 
 mod architecture;
+mod binary;
+mod kills;
 mod crash_points;
 mod oracle;
 mod properties;

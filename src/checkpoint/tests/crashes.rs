@@ -106,7 +106,13 @@ fn a_crash_at_any_point_loses_nothing_and_leaves_nothing() {
 #[test]
 fn a_crash_while_recovering_from_a_crash_loses_nothing() {
     for second in [CrashPoint::OpenCopied, CrashPoint::OpenRenamed, CrashPoint::Applied, CrashPoint::Flushed] {
-        for first in [CrashPoint::Applied, CrashPoint::Flushed, CrashPoint::Sealed, CrashPoint::LiveReplaced, CrashPoint::SnapshotWritten] {
+        for first in [
+            CrashPoint::Applied,
+            CrashPoint::Flushed,
+            CrashPoint::Sealed,
+            CrashPoint::LiveReplaced,
+            CrashPoint::SnapshotWritten,
+        ] {
             let dir = tempfile::tempdir().unwrap();
             let dir = dir.path().join("c");
             let mut acknowledged = None;

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use rand_chacha::{ChaCha8Rng, rand_core::{RngCore, SeedableRng}};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{RngCore, SeedableRng},
+};
 
 use super::*;
 use crate::model::ErrorKind;
@@ -41,7 +44,11 @@ fn copy_tree(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy_tree(&path, &target) } else { drop(std::fs::copy(&path, &target).unwrap()) }
+        if path.is_dir() {
+            copy_tree(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
     }
 }
 
@@ -110,7 +117,10 @@ fn check(dir: &Path, what: &str) {
         }
     };
     let newest = checkpoint.history().newest_batch().map(|batch| batch.0);
-    assert!(newest == Some(NEWEST) || checkpoint.repaired().is_some(), "{what}: went back to {newest:?} without a word");
+    assert!(
+        newest == Some(NEWEST) || checkpoint.repaired().is_some(),
+        "{what}: went back to {newest:?} without a word"
+    );
     // Goes on from there; what was lost is simply done again.
     let restored = newest.map(|newest| state_at(&checkpoint, at(newest)));
     match restored {
@@ -124,6 +134,7 @@ fn check(dir: &Path, what: &str) {
                 merge(&mut state, delta(batch, 0, length(batch)));
             }
             assert_eq!(state, expected_state(NEWEST), "{what}");
+            checkpoint.mark_published().unwrap();
             drop(checkpoint);
             let checkpoint = open(dir);
             assert_eq!(checkpoint.repaired(), None, "{what}: repaired once and for all");
@@ -226,7 +237,9 @@ fn a_missing_delta_file_costs_its_batch_and_those_after_it_only() {
 #[test]
 fn a_damaged_snapshot_is_replaced_by_older_ones_and_deltas() {
     let (_dir, opened) = after(|dir| {
-        for path in files(&dir.join("state")).into_iter().filter(|path| path.extension().is_some_and(|e| e == "snapshot")) {
+        for path in
+            files(&dir.join("state")).into_iter().filter(|path| path.extension().is_some_and(|e| e == "snapshot"))
+        {
             std::fs::write(path, "nonsense").unwrap();
         }
     });

@@ -137,7 +137,11 @@ fn retention_drops_whole_parts_and_what_they_alone_name() {
             snapshot(&mut checkpoint).unwrap();
         }
     }
-    assert_eq!(checkpoint.horizon().unwrap(), Some(BatchId(14)), "batches 16 to 19 were the newest when it was decided");
+    assert_eq!(
+        checkpoint.horizon().unwrap(),
+        Some(BatchId(14)),
+        "batches 16 to 19 were the newest when it was decided"
+    );
     for batch in 14..24 {
         assert_eq!(state_at(&checkpoint, at(batch)).unwrap().len() as u64, batch + 1);
     }

@@ -5,7 +5,6 @@ mod damage;
 mod life;
 mod model;
 mod readers;
-mod speed;
 
 use std::{num::NonZeroU64, path::Path};
 
@@ -55,7 +54,8 @@ pub(super) fn plan(batch: u64) -> BatchPlan {
     };
     let end = if takes { Some(end) } else { end.checked_sub(1) };
     let start = if takes { end.and_then(|end| end.checked_sub(1)) } else { end };
-    let input = SourceInput { source: "flows".to_owned(), start, end, files: takes.then_some(file).into_iter().collect() };
+    let input =
+        SourceInput { source: "flows".to_owned(), start, end, files: takes.then_some(file).into_iter().collect() };
     BatchPlan { batch: BatchId(batch), batch_time_us: 10 * batch as i64, watermark_us: None, inputs: vec![input] }
 }
 
@@ -68,15 +68,26 @@ pub(super) fn delta(batch: u64, attempt: u64, length: usize) -> Vec<u8> {
 
 pub(super) fn draft(plan: BatchPlan, attempt: u64, length: usize) -> CommitDraft {
     let batch = plan.batch.0;
-    let read = |file: &PlannedFile| FileRead { file: file.clone(), content_hash: u128::from(batch), rows: 10, bad_rows: 0 };
+    let read =
+        |file: &PlannedFile| FileRead { file: file.clone(), content_hash: u128::from(batch), rows: 10, bad_rows: 0 };
     CommitDraft {
         files: plan.inputs.iter().map(|input| input.files.iter().map(read).collect()).collect(),
         watermarks_us: plan.inputs.iter().map(|_| Some(batch as i64)).collect(),
         plan,
         run_id: "run".to_owned(),
         committed_at_us: batch as i64,
-        payloads: vec![Payload { query: "counts".to_owned(), kind: PayloadKind::Delta, bytes: delta(batch, attempt, length) }],
-        outputs: vec![StagedOutput { sink: "counts".to_owned(), name: format!("{batch}.json"), rows: 1, size_bytes: 2, hash: [3; 32] }],
+        payloads: vec![Payload {
+            query: "counts".to_owned(),
+            kind: PayloadKind::Delta,
+            bytes: delta(batch, attempt, length),
+        }],
+        outputs: vec![StagedOutput {
+            sink: "counts".to_owned(),
+            name: format!("{batch}.json"),
+            rows: 1,
+            size_bytes: 2,
+            hash: [3; 32],
+        }],
         rows: 10,
         bad_rows: 0,
         state_rows: batch,
@@ -121,7 +132,10 @@ pub(super) fn decode_state(mut bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Follows restore steps, as the query does with real state.
-pub(super) fn restore(steps: &RestoreSteps, read: impl Fn(&PayloadRef) -> crate::model::Result<Vec<u8>>) -> crate::model::Result<Vec<Vec<u8>>> {
+pub(super) fn restore(
+    steps: &RestoreSteps,
+    read: impl Fn(&PayloadRef) -> crate::model::Result<Vec<u8>>,
+) -> crate::model::Result<Vec<Vec<u8>>> {
     let mut state = Vec::new();
     for payload in steps.snapshot.iter().flatten() {
         state = decode_state(&read(payload)?);

@@ -7,12 +7,17 @@ use crate::model::Generation;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Commit { large: bool },
+    Commit {
+        large: bool,
+    },
     Intend,
     Withdraw,
     Snapshot,
     /// How many batches back, and whether retracted plans are dropped.
-    Rewind { back: u64, replan: bool },
+    Rewind {
+        back: u64,
+        replan: bool,
+    },
     Published,
     Close,
     Drop,
@@ -107,11 +112,20 @@ fn check(checkpoint: &Checkpoint, model: &Model, retain: Option<u64>) {
     for past in &model.past {
         match reader.restore_steps(past.address) {
             Ok(steps) => {
-                assert_eq!(restore(&steps, |payload| reader.read_payload(payload)).unwrap(), past.state, "{}", past.address);
+                assert_eq!(
+                    restore(&steps, |payload| reader.read_payload(payload)).unwrap(),
+                    past.state,
+                    "{}",
+                    past.address
+                );
                 let commit = reader.find(past.address).unwrap();
                 assert_eq!((&commit.plan, reader.history().is_live(commit)), (&past.plan, past.live));
             }
-            Err(error) => assert!(Some(past.plan.batch) < horizon || (!past.live && retain.is_some()), "{}: {error}", past.address),
+            Err(error) => assert!(
+                Some(past.plan.batch) < horizon || (!past.live && retain.is_some()),
+                "{}: {error}",
+                past.address
+            ),
         }
     }
     if let Some(newest) = live.last() {

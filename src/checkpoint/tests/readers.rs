@@ -18,7 +18,10 @@ fn check(dir: &Path, newest: u64) {
         assert_eq!(reader.find(at(batch)).unwrap().progress, format!("{{\"batchId\":{batch}}}"));
     }
     let error = reader.find(at(newest + 1)).unwrap_err();
-    assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(&format!("batches 0 to {newest}")), "{error}");
+    assert!(
+        error.kind() == ErrorKind::Usage && error.to_string().contains(&format!("batches 0 to {newest}")),
+        "{error}"
+    );
     assert_eq!(verify(dir).unwrap(), []);
 }
 
@@ -153,11 +156,17 @@ fn a_fork_begins_with_the_state_and_position_of_its_batch() {
     let mut forked = Checkpoint::fork(&origin, address, &new, fork, payloads, options(Faults::none())).unwrap();
     for _ in 0..2 {
         let history = forked.history();
-        assert_eq!((history.next_batch(), history.generation(), history.offset("flows")), (BatchId(7), Generation(1), Some(5)));
+        assert_eq!(
+            (history.next_batch(), history.generation(), history.offset("flows")),
+            (BatchId(7), Generation(1), Some(5))
+        );
         assert_eq!((history.seen_files().len(), history.horizon()), (6, Some(BatchId(6))));
         assert_eq!(forked.recovery(), Recovery::PlanAnew);
         let origin = history.genesis().forked_from.clone().unwrap();
-        assert_eq!((origin.checkpoint_id.as_str(), origin.batch, origin.generation), ("c0ffee", BatchId(6), Generation(1)));
+        assert_eq!(
+            (origin.checkpoint_id.as_str(), origin.batch, origin.generation),
+            ("c0ffee", BatchId(6), Generation(1))
+        );
         let rows = forked.find(at(6)).unwrap().payloads[0].clone();
         assert_eq!(forked.read_payload(&rows).unwrap(), b"rows so far");
         assert_eq!(state_at(&forked, at(6)).unwrap(), expected(6, 3000));
