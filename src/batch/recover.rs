@@ -30,11 +30,7 @@ impl Engine {
                 self.restore_newest(false)?;
                 self.bound = Some(plan);
             }
-            Recovery::PublishAgain { .. } => {
-                self.publish_again()?;
-                // The crash may have come between this commit and the snapshot that it made due.
-                self.keep_snapshot()?;
-            }
+            Recovery::PublishAgain { .. } => self.publish_again()?,
             Recovery::RetractAgain { to } => {
                 self.restore_newest(false)?;
                 self.retract_after(to)?;
@@ -69,7 +65,7 @@ impl Engine {
     fn publish_again(&mut self) -> Result<()> {
         let rows = self.restore_newest(true)?;
         let (Some(permit), Some(newest)) =
-            (self.checkpoint.newest_permit(), self.checkpoint.history().newest().cloned())
+            (self.checkpoint.permit(), self.checkpoint.history().newest().cloned())
         else {
             return Ok(());
         };
@@ -80,7 +76,7 @@ impl Engine {
 
     /// Takes back at the sinks what batches after `to` published; idempotent.
     pub(super) fn retract_after(&mut self, to: Option<BatchId>) -> Result<()> {
-        let Some(permit) = self.checkpoint.newest_permit() else { return Ok(()) };
+        let Some(permit) = self.checkpoint.permit() else { return Ok(()) };
         let executor = self.queries.executor();
         let mut latest = Vec::with_capacity(self.queries.queries.len());
         for (index, query) in self.queries.queries.iter().enumerate() {

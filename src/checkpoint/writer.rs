@@ -192,9 +192,10 @@ impl Checkpoint {
         self.repair.as_ref()
     }
 
-    /// A permit to publish the newest commit again.
-    pub fn newest_permit(&self) -> Option<CommitPermit> {
-        self.history.newest().map(|_| CommitPermit(()))
+    /// A permit to do again what the log owes the sinks: publish the newest commit, or retract what a rewind took back
+    /// (a rewind to the start leaves no commit).
+    pub fn permit(&self) -> Option<CommitPermit> {
+        (self.history.newest().is_some() || self.history.retracting).then_some(CommitPermit(()))
     }
 
     /// Reads a payload, verified.

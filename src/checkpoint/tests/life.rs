@@ -21,7 +21,7 @@ fn batches_survive_a_clean_stop_and_a_drop() {
     drop(checkpoint);
     let mut checkpoint = open(&dir);
     assert_eq!(checkpoint.recovery(), Recovery::PublishAgain { batch: BatchId(3) });
-    assert!(checkpoint.newest_permit().is_some());
+    assert!(checkpoint.permit().is_some());
     let state = state_at(&checkpoint, at(3)).unwrap();
     assert_eq!(state[..3], expected(2, 100));
     assert_eq!(state[3], delta(3, 0, 300 << 10));
