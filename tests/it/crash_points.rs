@@ -33,6 +33,9 @@ struct Scenario {
     steps: &'static [Step],
 }
 
+/// In the second scenario this file holds more than fits into the log.
+const LARGE: usize = 3;
+
 const SCENARIOS: [Scenario; 3] = [
     Scenario {
         name: "two file sinks and snapshots",
@@ -44,11 +47,11 @@ INSERT INTO changes SELECT k, max(n) AS high, count(DISTINCT n) AS kinds FROM t 
         steps: &[Step::Run { files: 3 }, Step::Run { files: 5 }, Step::Rewind { to: Some(1), replan: false }, Step::Run { files: 6 }],
     },
     Scenario {
-        name: "memory only, and payloads that are files",
+        name: "to the start, and payloads that are files",
         tables: "SET snapshot_batches = '3';
-CREATE TABLE longest WITH (connector = 'memory');
+CREATE TABLE longest WITH (connector = 'files', path = '${OUTPUT}', format = 'json', output_mode = 'update');
 CREATE TABLE plain WITH (connector = 'memory', output_mode = 'append');
-INSERT INTO longest SELECT repeat(k, 9000) AS long, count(*) AS c FROM t GROUP BY 1;
+INSERT INTO longest SELECT k, count(*) AS c FROM t GROUP BY k;
 INSERT INTO plain SELECT k, n * 2 AS twice FROM t WHERE n % 2 = 0;",
         steps: &[Step::Run { files: 4 }, Step::Rewind { to: None, replan: true }, Step::Run { files: 4 }],
     },
@@ -65,6 +68,21 @@ INSERT INTO total SELECT count(*) AS c, sum(n) AS s, avg(d) AS a FROM t;",
     },
 ];
 
+/// Rows whose keys compress badly.
+fn large_file() -> String {
+    let mut x: u64 = 1;
+    let mut random = || {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        x >> 16
+    };
+    let mut text = String::new();
+    for row in 0..80 {
+        let key: String = (0..1000).map(|_| format!("{:012x}", random())).collect();
+        writeln!(text, r#"{{"k": "{key}", "n": {row}}}"#).expect("text grows");
+    }
+    text
+}
+
 /// The bytes of a file: a function of its number. One is empty, one has lines that are no records.
 fn file(number: usize) -> String {
     let mut text = String::new();
@@ -79,16 +97,21 @@ fn file(number: usize) -> String {
     text
 }
 
+fn add(scratch: &Scratch, files: usize) {
+    for number in 0..files {
+        let path = scratch.input().join(format!("{number:04}.json"));
+        if !path.exists() {
+            let large = number == LARGE && scratch.sql.contains("longest");
+            fs::write(&path, if large { large_file() } else { file(number) }).expect("input is written");
+            stamp(&path, number);
+        }
+    }
+}
+
 fn perform(scratch: &Scratch, step: Step, faults: Faults) -> Result<()> {
     match step {
         Step::Run { files } => {
-            for number in 0..files {
-                let path = scratch.input().join(format!("{number:04}.json"));
-                if !path.exists() {
-                    fs::write(&path, file(number)).expect("input is written");
-                    stamp(&path, number);
-                }
-            }
+            add(scratch, files);
             scratch.run(faults, 1).map(drop)
         }
         Step::Rewind { to, replan } => scratch.rewind(to, replan, faults).map(drop),
@@ -218,11 +241,7 @@ fn one_thread_and_two_leave_the_same() {
         let traces: Vec<Trace> = [1, 2]
             .map(|threads| {
                 let scratch = Scratch::new(&format!("{SOURCE}{}", scenario.tables));
-                for number in 0..5 {
-                    let path = scratch.input().join(format!("{number:04}.json"));
-                    fs::write(&path, file(number)).expect("input is written");
-                    stamp(&path, number);
-                }
+                add(&scratch, 5);
                 scratch.run(Faults::none(), threads).unwrap_or_else(|error| panic!("{error}"));
                 Trace::of(&scratch)
             })

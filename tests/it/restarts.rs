@@ -176,3 +176,48 @@ fn a_result_from_before_its_query_is_empty() {
     assert_eq!(rows(&scratch.view().result("listed", before).unwrap()), Vec::<String>::new());
     assert_eq!(newest(&scratch, "listed"), [r#"{"k":"b"}"#]);
 }
+
+/// Appended rows that retention let go cannot be compared with anything: a note, no failure of verify.
+#[test]
+fn verify_of_an_append_query_with_retention_says_what_is_gone() {
+    let job = "SET retain_batches = '1'; SET snapshot_batches = '1';
+CREATE TABLE t (k STRING, n BIGINT) WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = 1);
+CREATE TABLE kept WITH (connector = 'memory');
+INSERT INTO kept SELECT k FROM t WHERE n > 0;";
+    let scratch = started(job);
+    run(&scratch, false).unwrap();
+    let report = verify(&scratch.checkpoint(), &VerifyOptions { batch: true, every: true, threads: 1 }, &mut |_| {}).unwrap();
+    assert_eq!(report.findings, Vec::<String>::new());
+    assert!(matches!(report.notes.as_slice(), [note] if note.contains("retain_batches")), "{:?}", report.notes);
+}
+
+/// The oldest batch that is kept has its rows in a part of the log that is gone.
+#[test]
+fn appended_rows_behind_the_horizon_are_refused_even_where_it_is_the_first_batch() {
+    let job = "SET retain_batches = '1'; SET snapshot_batches = '1';
+CREATE TABLE t (k STRING) WITH (connector = 'files', path = '${INPUT}', format = 'json');
+CREATE TABLE kept WITH (connector = 'memory');
+INSERT INTO kept SELECT k FROM t;";
+    let mut scratch = Scratch::new(job);
+    scratch.add(row("a", 1).as_bytes());
+    run(&scratch, false).unwrap();
+    let error = scratch.view().result("kept", scratch.view().newest().unwrap()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+}
+
+/// A fork's folder does not hold what was appended before it.
+#[test]
+fn a_fork_does_not_pass_its_part_of_appended_files_off_as_all() {
+    let job = "CREATE TABLE t (k STRING) WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = 1);
+CREATE TABLE kept WITH (connector = 'files', path = '${OUTPUT}', format = 'json');
+INSERT INTO kept SELECT k FROM t;";
+    let scratch = started(job);
+    let (dir, output) = (scratch.dir.path().join("fork"), scratch.dir.path().join("other"));
+    let set = [("OUTPUT".to_owned(), output.to_string_lossy().into_owned())].into();
+    highwater::batch::fork(&scratch.checkpoint(), BatchAddress { batch: BatchId(0), generation: None }, &dir, set).unwrap();
+    let view = highwater::batch::View::open(&dir).unwrap();
+    let error = view.result("kept", view.newest().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("fork"), "{error}");
+    let report = verify(&dir, &VerifyOptions { batch: true, every: true, threads: 1 }, &mut |_| {}).unwrap();
+    assert_eq!((report.findings, report.notes.len()), (vec![], 1));
+}

@@ -88,9 +88,9 @@ fn retracted_after(scratch: &Scratch, all: &BTreeMap<String, Vec<u8>>, to: Optio
     let stays = |name: &&String| number(name).is_none_or(|batch| Some(batch) <= to);
     let found = files(&scratch.output());
     let mut names: Vec<&String> = all.keys().filter(stays).collect();
-    names.retain(|name| to.is_some() || !name.ends_with("top.json"));
+    names.retain(|name| to.is_some() || *name != "top/top.json");
     assert_eq!(found.keys().collect::<Vec<_>>(), names, "after a rewind to {to:?}");
-    assert!(found.iter().all(|(name, bytes)| name.ends_with("top.json") || all[name] == *bytes));
+    assert!(found.iter().all(|(name, bytes)| name == "top/top.json" || all[name] == *bytes));
     if let (Some(to), Some(top)) = (to, found.get("top/top.json")) {
         let at = BatchAddress { batch: BatchId(to), generation: None };
         let table = scratch.view().result("top", at).unwrap();
@@ -206,17 +206,17 @@ fn a_fork_writes_the_same_suffix() {
     run(&scratch, None);
     let expected = Trace::of(&scratch);
     for k in [0, 3, 17, 48, 49_u64] {
+        let scratch_sql = scratch.sql.clone();
         let (dir, output) = (scratch.dir.path().join(format!("fork-{k}")), scratch.dir.path().join(format!("out-{k}")));
         let at = BatchAddress { batch: BatchId(k), generation: None };
         let set = |folder: &std::path::Path| BTreeMap::from([("OUTPUT".to_owned(), folder.to_string_lossy().into_owned())]);
         let refused = batch::fork(&scratch.checkpoint(), at, &dir, set(&scratch.output())).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Refused);
         batch::fork(&scratch.checkpoint(), at, &dir, set(&output)).unwrap_or_else(|error| panic!("{error}"));
-        let sql = scratch.sql.clone();
-        scratch.sql = sql.replace("${OUTPUT}", &output.to_string_lossy());
+        scratch.sql = scratch_sql.replace("${OUTPUT}", &output.to_string_lossy());
         let engine = batch::EngineOptions { checkpoint: dir.clone(), threads: 1, accept_change: false, faults: Faults::none() };
         let summary = scratch.run_with(engine, None).unwrap_or_else(|error| panic!("{error}"));
-        scratch.sql = sql;
+        scratch.sql = scratch_sql;
         assert_eq!(summary.batches, FILES as u64 - 1 - k);
         if k < 49 {
             for (name, bytes) in files(&output) {
@@ -252,4 +252,19 @@ fn every_batch_of_the_real_data_can_be_gone_back_to() {
         assert_eq!(files(&scratch.output()), expected.output, "after a rewind to {k:?}");
     }
     Trace::of(&scratch).assert_same(&expected, &"lanl");
+}
+
+/// The second rewind did not know the snapshot, which lies in an older part of the log, and a new one was taken.
+#[test]
+fn two_rewinds_in_a_row_keep_the_snapshot() {
+    let scratch = flows(JOB);
+    run(&scratch, Some(12));
+    let expected = Trace::of(&scratch);
+    rewind(&scratch, Some(5), false);
+    rewind(&scratch, Some(5), false);
+    run(&scratch, None);
+    let found = Trace::of(&scratch);
+    for batch in 0..12 {
+        assert_eq!(found.batches[&batch].snapshot, expected.batches[&batch].snapshot, "batch {batch}");
+    }
 }
