@@ -199,12 +199,28 @@ impl Checkpoint {
         self.moved_to(part, path, first_seq)
     }
 
-    /// Drops the parts that none of the newest batches needs, with their files. A snapshot does so by itself; where a
-    /// crash came between, it is done at the next start.
+    /// Seals and drops what the newest snapshot allows. [`Checkpoint::snapshot`] does so by itself; where a crash came
+    /// between, it is made up for at the next start, so that no part depends on crashes.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, naming what cannot be written or removed.
+    pub fn finish_snapshot(&mut self) -> Result<()> {
+        let entries = self.thread.handle().read(|store, _| store.entries())?;
+        let is_snapshot = |entry: &[u8]| {
+            super::codec::decode(entry).is_ok_and(|(envelope, _)| matches!(envelope.record, Record::Snapshot(_)))
+        };
+        if entries.iter().any(|(_, entry)| is_snapshot(entry)) {
+            self.begin_writing()?;
+            self.seal()?;
+        }
+        self.apply_retention()
+    }
+
+    /// Drops the parts that none of the newest batches needs, with their files.
     ///
     /// # Errors
     /// Of kind `Failed`, naming what cannot be removed.
-    pub fn apply_retention(&mut self) -> Result<()> {
+    fn apply_retention(&mut self) -> Result<()> {
         let sealed = self.layout.log_folder()?.sealed;
         let mut parts = Vec::new();
         for sealed in &sealed {

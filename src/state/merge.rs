@@ -5,6 +5,7 @@ use std::{ops::Range, sync::Arc};
 use datafusion::{
     arrow::{
         array::ArrayRef,
+        compute::concat,
         datatypes::SchemaRef,
         record_batch::{RecordBatch, RecordBatchOptions},
     },
@@ -82,14 +83,22 @@ impl Merger {
         let mut columns = keys;
         for (aggregate, range) in self.aggregates.iter().zip(&self.columns) {
             let mut accumulator = self.accumulator(aggregate)?;
-            if let Some((old, old_groups)) = old {
-                accumulator
-                    .merge_batch(&old.columns()[range.clone()], old_groups, group_count)
-                    .map_err(|error| failed(&error))?;
+            let mut merge = |columns: &[ArrayRef], groups: &[usize]| {
+                accumulator.merge_batch(columns, groups, group_count).map_err(|error| failed(&error))
+            };
+            let fresh = &delta.columns()[range.clone()];
+            match old {
+                None => merge(fresh, delta_groups)?,
+                Some((old, old_groups)) if old_groups.len() == group_count => {
+                    merge(&old.columns()[range.clone()], old_groups)?;
+                    merge(fresh, delta_groups)?;
+                }
+                // An accumulator takes every group that it is told of as met: old rows alone, which say nothing of the
+                // new groups, would make the null of a new group a number.
+                Some((old, old_groups)) => {
+                    merge(&joined(&old.columns()[range.clone()], fresh)?, &[old_groups, delta_groups].concat())?;
+                }
             }
-            accumulator
-                .merge_batch(&delta.columns()[range.clone()], delta_groups, group_count)
-                .map_err(|error| failed(&error))?;
             columns.extend(accumulator.state(EmitTo::All).map_err(|error| failed(&error))?);
         }
         with_rows(&self.state_schema, columns, group_count)
@@ -124,6 +133,14 @@ impl Merger {
         let aggregate = Arc::clone(aggregate);
         Ok(Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())))
     }
+}
+
+/// Rows of `first`, then those of `second`.
+fn joined(first: &[ArrayRef], second: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+    let pairs = first.iter().zip(second);
+    let columns: std::result::Result<Vec<ArrayRef>, _> =
+        pairs.map(|(a, b)| concat(&[a.as_ref(), b.as_ref()])).collect();
+    columns.map_err(|error| Error::failed("partial aggregates could not be merged").because(error.to_string()))
 }
 
 /// A batch that may have no column at all.
