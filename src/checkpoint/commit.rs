@@ -232,7 +232,8 @@ impl Checkpoint {
         let base = self.history.live().first().map(|commit| (commit.batch(), commit.generation));
         parts.push((PartStart { part: self.part, base }, self.first_seq));
         let starts: Vec<PartStart> = parts.iter().map(|(start, _)| *start).collect();
-        let newest = self.history.newest_batch();
+        // As of the snapshot that the live part begins with, so that the moment of a restart makes no difference.
+        let newest = base.map(|(batch, _)| batch);
         let Some(keep) =
             policy::oldest_part_to_keep(&starts, &self.history.branches, newest, self.settings.retain_batches)
         else {
