@@ -5,6 +5,7 @@ use std::{ops::Range, sync::Arc};
 use datafusion::{
     arrow::{
         array::ArrayRef,
+        compute::concat,
         datatypes::SchemaRef,
         record_batch::{RecordBatch, RecordBatchOptions},
     },
@@ -79,17 +80,14 @@ impl Merger {
             // An accumulator that never saw a group does not know its own columns.
             return Ok(RecordBatch::new_empty(Arc::clone(&self.state_schema)));
         }
+        // In one call: an accumulator may take every group below the count for one that it was given values of, so a
+        // call with the old rows alone would turn the nulls of new groups into zeros.
+        let groups = [old.map_or(&[][..], |(_, groups)| groups), delta_groups].concat();
         let mut columns = keys;
         for (aggregate, range) in self.aggregates.iter().zip(&self.columns) {
             let mut accumulator = self.accumulator(aggregate)?;
-            if let Some((old, old_groups)) = old {
-                accumulator
-                    .merge_batch(&old.columns()[range.clone()], old_groups, group_count)
-                    .map_err(|error| failed(&error))?;
-            }
-            accumulator
-                .merge_batch(&delta.columns()[range.clone()], delta_groups, group_count)
-                .map_err(|error| failed(&error))?;
+            let values = joined(old.map(|(old, _)| old), delta, range.clone())?;
+            accumulator.merge_batch(&values, &groups, group_count).map_err(|error| failed(&error))?;
             columns.extend(accumulator.state(EmitTo::All).map_err(|error| failed(&error))?);
         }
         with_rows(&self.state_schema, columns, group_count)
@@ -124,6 +122,14 @@ impl Merger {
         let aggregate = Arc::clone(aggregate);
         Ok(Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())))
     }
+}
+
+/// These columns of `old`, then of `delta`.
+fn joined(old: Option<&RecordBatch>, delta: &RecordBatch, columns: Range<usize>) -> Result<Vec<ArrayRef>> {
+    let Some(old) = old else { return Ok(delta.columns()[columns].to_vec()) };
+    let join = |column: usize| concat(&[old.column(column).as_ref(), delta.column(column).as_ref()]);
+    let joined: std::result::Result<Vec<ArrayRef>, _> = columns.map(join).collect();
+    joined.map_err(|error| Error::failed("state rows could not be joined").because(error.to_string()))
 }
 
 /// A batch that may have no column at all.

@@ -3,11 +3,14 @@
 
 mod architecture;
 mod binary;
+mod cli;
 mod crash_points;
 mod damage;
 mod faults;
+mod json_suite;
 mod kills;
 mod oracle;
 mod published;
+mod readme;
 mod stream;
 mod trace;
