@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{disk, store::LogStore};
-use crate::model::{Error, Place, Result};
+use crate::model::{Error, ErrorKind, Place, Result};
 
 /// Never changed: sled refuses a database of another segment size. A leaf of sled's tree holds at most 26 values
 /// before it is written anew, which must stay below a quarter of a segment to keep out of `blobs/`.
@@ -57,7 +57,7 @@ impl SledStore {
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None)
             .open()
-            .map_err(|error| sled_error("cannot open the live log", dir, &error))?;
+            .map_err(|error| sled_error("cannot open the live log", dir, &error, ErrorKind::Refused))?;
         let db = ManuallyDrop::new(db);
         let data = dir.join("db");
         let file = File::open(&data).map_err(|error| Error::io("cannot open the live log", &data, &error))?;
@@ -88,8 +88,12 @@ impl SledStore {
         }
     }
 
-    fn fail(&self, what: &str, error: &sled::Error) -> Error {
-        sled_error(what, &self.dir, error)
+    fn not_written(&self, error: &sled::Error) -> Error {
+        sled_error("cannot write the live log", &self.dir, error, ErrorKind::Failed)
+    }
+
+    fn not_read(&self, error: &sled::Error) -> Error {
+        sled_error("cannot read the live log", &self.dir, error, ErrorKind::Refused)
     }
 }
 
@@ -100,11 +104,11 @@ impl LogStore for SledStore {
             let number = u16::try_from(number).expect("the caller keeps to 65,536 pieces");
             batch.insert(&key(seq, number)[..], *piece);
         }
-        self.db.apply_batch(batch).map_err(|error| self.fail("cannot write to the live log", &error))
+        self.db.apply_batch(batch).map_err(|error| self.not_written(&error))
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.db.flush().map_err(|error| self.fail("cannot write the live log", &error))?;
+        self.db.flush().map_err(|error| self.not_written(&error))?;
         self.check_blobs()
     }
 
@@ -119,14 +123,14 @@ impl LogStore for SledStore {
     fn get(&self, seq: u64) -> Result<Option<Vec<u8>>> {
         let mut entry = None::<Vec<u8>>;
         for pair in self.db.scan_prefix(seq.to_be_bytes()) {
-            let (_, piece) = pair.map_err(|error| self.fail("cannot read the live log", &error))?;
+            let (_, piece) = pair.map_err(|error| self.not_read(&error))?;
             entry.get_or_insert_default().extend_from_slice(&piece);
         }
         Ok(entry)
     }
 
     fn first_seq(&self) -> Result<Option<u64>> {
-        match self.db.first().map_err(|error| self.fail("cannot read the live log", &error))? {
+        match self.db.first().map_err(|error| self.not_read(&error))? {
             Some((key, _)) => self.seq_of(&key).map(Some),
             None => Ok(None),
         }
@@ -135,7 +139,7 @@ impl LogStore for SledStore {
     fn entries(&self) -> Result<Vec<(u64, Vec<u8>)>> {
         let mut entries = Vec::<(u64, Vec<u8>)>::new();
         for pair in self.db.iter() {
-            let (key, piece) = pair.map_err(|error| self.fail("cannot read the live log", &error))?;
+            let (key, piece) = pair.map_err(|error| self.not_read(&error))?;
             let seq = self.seq_of(&key)?;
             match entries.last_mut() {
                 Some((last, entry)) if *last == seq => entry.extend_from_slice(&piece),
@@ -191,10 +195,41 @@ fn key(seq: u64, piece: u16) -> [u8; KEY_BYTES] {
     key
 }
 
-fn sled_error(what: &str, dir: &Path, error: &sled::Error) -> Error {
+/// `otherwise`: the kind of what is no refusal of the operating system.
+fn sled_error(what: &str, dir: &Path, error: &sled::Error, otherwise: ErrorKind) -> Error {
+    let path = dir.join("db");
     match error {
-        // The operating system refused; anything else means that the bytes make no sense.
-        sled::Error::Io(error) if error.raw_os_error().is_some() => Error::io(what, dir.join("db"), error),
-        other => Error::refused(what).at(Place::Path(dir.join("db"))).because(other.to_string()),
+        sled::Error::Io(error) => match os_error(error) {
+            Some(error) => Error::io(what, path, &error),
+            None => Error::new(otherwise, what).at(Place::Path(path)).because("its file makes no sense"),
+        },
+        other => Error::new(otherwise, what).at(Place::Path(path)).because(other.to_string()),
+    }
+}
+
+/// The operating system's error in one of sled's, which keeps only its debug text: `Os { code: 28, ... }`.
+fn os_error(error: &std::io::Error) -> Option<std::io::Error> {
+    let text = error.to_string();
+    let code = || text.split_once("Os { code: ")?.1.split_once(',')?.0.parse().ok();
+    error.raw_os_error().or_else(code).map(std::io::Error::from_raw_os_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_operating_system_says_is_told_from_damage() {
+        let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let cloned = std::io::Error::new(full.kind(), format!("{full:?}"));
+        for error in [full, cloned] {
+            let error = sled_error("cannot write", Path::new("/c"), &sled::Error::Io(error), ErrorKind::Refused);
+            assert_eq!(error.kind(), ErrorKind::Failed);
+            let text = error.to_string();
+            assert!(text.contains("No space left") && text.contains("free some space"), "{text}");
+        }
+        let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let error = sled_error("cannot open", Path::new("/c"), &sled::Error::Io(cut), ErrorKind::Refused);
+        assert_eq!(error.kind(), ErrorKind::Refused);
     }
 }
