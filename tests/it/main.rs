@@ -3,13 +3,16 @@
 
 mod architecture;
 mod binary;
+mod cli;
 mod crash_points;
 mod damage;
 mod faults;
+mod json_suite;
 mod kills;
 mod oracle;
 mod properties;
 mod published;
+mod readme;
 mod restarts;
 mod rewinds;
 mod stream;
