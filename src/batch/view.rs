@@ -132,13 +132,21 @@ impl View {
     /// As [`View::result`].
     pub fn diff(&self, query: &str, from: BatchAddress, to: BatchAddress) -> Result<Diff> {
         let (table_from, table_to) = (self.result(query, from)?, self.result(query, to)?);
-        let all: Vec<usize> = (0..table_to.schema.fields().len()).collect();
-        let keys = if table_to.keys.is_empty() && table_from.rows.iter().map(RecordBatch::num_rows).sum::<usize>() > 1 {
-            &all
+        let count = |table: &Table| table.rows.iter().map(RecordBatch::num_rows).sum::<usize>();
+        let index = self.query_index(query)?;
+        let changes = if JobQueries::plan(&self.job)?.queries[index].gives_out_for_good()
+            && count(&table_from) <= count(&table_to)
+        {
+            // Rows are only ever added: what is new is what comes after the earlier ones, in the order given out.
+            let places = table_to
+                .rows
+                .iter()
+                .enumerate()
+                .flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)));
+            places.skip(count(&table_from)).map(|place| GroupChange { from: None, to: Some(place) }).collect()
         } else {
-            &table_to.keys
+            query::diff_groups(&table_to.schema, &table_to.keys, &table_from.rows, &table_to.rows)?
         };
-        let changes = query::diff_groups(&table_to.schema, keys, &table_from.rows, &table_to.rows)?;
         Ok(Diff { table_from, table_to, changes })
     }
 
