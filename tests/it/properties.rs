@@ -86,14 +86,16 @@ const AGGREGATES: [&str; 47] = [
 ];
 
 /// Aggregates whose result depends on where batches end: equal from run to run only.
-const APPROXIMATE: [&str; 2] = ["approx_median(d)", "approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY i)"];
+const APPROXIMATE: [&str; 3] =
+    ["approx_median(d)", "approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY i)", "array_agg(DISTINCT p)"];
 
 const KEYS: [&str; 8] =
     ["k", "p", "b", "upper(k)", "n % 3", "coalesce(p, 'none')", "date_bin(INTERVAL '1 hour', t)", "character_length(k)"];
 const FILTERS: [&str; 7] =
     ["p IN (80, 443)", "n > 0", "b", "k IS NOT NULL AND k <> ''", "p = 80 OR p BETWEEN 10 AND 90", "x * 2 > 1", "k LIKE '%a%'"];
 const HAVINGS: [&str; 3] = ["count(*) > 1", "max(n) IS NOT NULL", "count(*) % 2 = 1"];
-const PLAIN: [&str; 8] = ["k", "p", "n", "i + 1", "x", "b", "upper(p)", "CASE WHEN b THEN 'yes' ELSE p END"];
+const PLAIN: [&str; 11] =
+    ["k", "p", "n", "i + 1", "x", "b", "upper(p)", "CASE WHEN b THEN 'yes' ELSE p END", "t", "m * 2", "d / i"];
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum SinkKind {
@@ -274,8 +276,12 @@ impl Query {
                 let mut keys = keys.clone();
                 keys.dedup();
                 let shown = if *hide_keys { vec![] } else { columns(&keys, &KEYS) };
-                let approximate = self.approximate.map(|which| APPROXIMATE[which].to_owned());
-                let numbered = (0..).zip(aggregates.iter().map(|which| AGGREGATES[*which].to_owned()).chain(approximate));
+                let chosen = || aggregates.iter().map(|which| AGGREGATES[*which]);
+                // An order inside one aggregate and none inside another is refused.
+                let ordered = chosen().any(|aggregate| aggregate.contains("ORDER BY seq"));
+                let chosen = chosen().map(|aggregate| if ordered && aggregate == "array_agg(i)" { "max(i)" } else { aggregate }.to_owned());
+                let approximate = self.approximate.map(|which| APPROXIMATE[which]).filter(|which| !ordered || !which.contains("array_agg"));
+                let numbered = (0..).zip(chosen.chain(approximate.map(str::to_owned)));
                 let shown: Vec<String> = shown.into_iter().chain(numbered.map(|(place, aggregate)| format!("{aggregate} AS a{place}"))).collect();
                 let mut sql = format!("SELECT {} FROM {from}{filter}", shown.join(", "));
                 let list = keys.iter().map(|key| KEYS[*key]).collect::<Vec<_>>().join(", ");
@@ -297,7 +303,7 @@ impl Query {
 
     /// CSV has no lists.
     fn sink(&self) -> SinkKind {
-        let lists = matches!(&self.body, Body::Group { aggregates, .. } if aggregates.iter().any(|which| AGGREGATES[*which].starts_with("array_agg")));
+        let lists = matches!(&self.body, Body::Group { aggregates, .. } if aggregates.iter().any(|which| AGGREGATES[*which].starts_with("array_agg")) || self.approximate == Some(2));
         if lists && self.sink == SinkKind::Csv { SinkKind::Json } else { self.sink }
     }
 }
@@ -375,7 +381,9 @@ impl Case {
         assert_eq!((report.findings, report.notes), (vec![], vec![]), "{}", self.sql());
         let view = scratch.view();
         for (number, batch) in batch::baseline(&scratch.job(), 1, 0, &mut |_| {}).unwrap().iter().enumerate() {
-            let exact = number == 0 || self.queries[number - 1].exact();
+            // CSV cannot tell an empty string from a null; verify knows that.
+            let csv = number > 0 && self.queries[number - 1].sink() == SinkKind::Csv && self.queries[number - 1].mode() != "complete";
+            let exact = number == 0 || (self.queries[number - 1].exact() && !csv);
             let Ok(ours) = view.result(&batch.query, view.newest().expect("there is a batch")) else {
                 assert!(self.retain.is_some());
                 continue;
@@ -514,5 +522,41 @@ proptest! {
     #[test]
     fn any_job_equals_its_batch_result_whatever_is_killed(case in case()) {
         case.check();
+    }
+}
+
+/// What proptest found once, as small as it became.
+mod found {
+    use super::*;
+
+    fn one(sql: &str, files: &[&str]) -> Scratch {
+        let table = "CREATE TABLE t (k STRING, n BIGINT, d DOUBLE) WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = 1);\n";
+        let mut scratch = Scratch::new(&format!("{table}{sql}"));
+        files.iter().for_each(|file| scratch.add(file.as_bytes()));
+        scratch.run(Faults::none(), 1).unwrap_or_else(|error| panic!("{error}"));
+        let report = batch::verify(&scratch.checkpoint(), &VerifyOptions { batch: true, every: true, threads: 1 }, &mut |_| {}).unwrap();
+        assert_eq!((report.findings, report.notes), (vec![], vec![]), "{sql}");
+        scratch
+    }
+
+    /// The rows of a query without state in update mode were in no state, and so nowhere.
+    #[test]
+    fn rows_without_state_are_kept_in_update_mode_too() {
+        let sql = "CREATE TABLE q WITH (connector = 'memory', output_mode = 'update');\nINSERT INTO q SELECT k FROM t;";
+        let scratch = one(sql, &["{\"k\": \"a\"}\n", "{\"k\": \"b\"}\n"]);
+        let table = scratch.view().result("q", scratch.view().newest().unwrap()).unwrap();
+        assert_eq!(rows(&table), [r#"{"k":"a"}"#, r#"{"k":"b"}"#]);
+    }
+
+    #[test]
+    fn csv_with_empty_strings_and_nulls_is_no_finding() {
+        let sql = "CREATE TABLE q WITH (connector = 'files', path = '${OUTPUT}', format = 'csv');\nINSERT INTO q SELECT k, n FROM t;";
+        one(sql, &["{\"k\": \"\", \"n\": 1}\n{\"n\": 2}\n", "{\"k\": \"a,\\r\\n\\\"b\"}\n"]);
+    }
+
+    /// Spark's name.
+    #[test]
+    fn variance_is_known() {
+        one("CREATE TABLE q WITH (connector = 'memory');\nINSERT INTO q SELECT variance(d) AS v FROM t;", &["{\"d\": 1}\n{\"d\": 3}\n", "{\"d\": 8}\n"]);
     }
 }
