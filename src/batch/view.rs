@@ -259,6 +259,20 @@ pub(super) fn table(queries: &JobQueries, index: usize, rows: Vec<RecordBatch>) 
     }
 }
 
+/// Rows as a sink's own text gives them back: CSV, for one, cannot tell an empty string from a null.
+pub(super) fn as_read_back(
+    schema: &SchemaRef,
+    rows: Vec<RecordBatch>,
+    connector: &SinkConnector,
+) -> Result<Vec<RecordBatch>> {
+    match connector {
+        SinkConnector::Files { format, .. } => {
+            parsed(schema, &sink::rows::to_bytes(*format, schema, &rows)?, *format)
+        }
+        SinkConnector::Console | SinkConnector::Memory => Ok(rows),
+    }
+}
+
 fn parsed(schema: &SchemaRef, bytes: &[u8], format: RowFormat) -> Result<Vec<RecordBatch>> {
     let wrong = |error: datafusion::arrow::error::ArrowError| {
         Error::failed("published rows could not be read back").because(error.to_string())

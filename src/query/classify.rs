@@ -121,6 +121,7 @@ pub(super) fn classify(plan: &LogicalPlan) -> Result<Shape, Refusal> {
             }
             LogicalPlan::Aggregate(aggregate) => {
                 one_aggregate(&mut shape)?;
+                one_order(&aggregate.aggr_expr)?;
                 &aggregate.input
             }
             LogicalPlan::Distinct(Distinct::All(input)) => {
@@ -154,6 +155,36 @@ fn one_aggregate(shape: &mut Shape) -> Result<(), Refusal> {
     }
     shape.stateful = true;
     Ok(())
+}
+
+/// Aggregates whose result is a matter of the order of rows.
+const ORDER_SENSITIVE: [&str; 5] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
+
+/// An aggregate without an order takes rows in input order; beside one that has an order DataFusion sorts the rows of
+/// all of them, batch by batch, so that its result would depend on where batches end.
+fn one_order(aggregates: &[Expr]) -> Result<(), Refusal> {
+    let calls = || {
+        aggregates.iter().filter_map(|expr| match expr {
+            Expr::AggregateFunction(call) if ORDER_SENSITIVE.contains(&call.func.name()) => Some(call),
+            Expr::Alias(alias) => match alias.expr.as_ref() {
+                Expr::AggregateFunction(call) if ORDER_SENSITIVE.contains(&call.func.name()) => Some(call),
+                _ => None,
+            },
+            _ => None,
+        })
+    };
+    let ordered = calls().any(|call| !call.params.order_by.is_empty());
+    match calls().find(|call| call.params.order_by.is_empty()) {
+        Some(call) if ordered => {
+            let name = call.func.name();
+            Err(Refusal::new(
+                format!("{name}() without ORDER BY takes rows in input order, which an aggregate with ORDER BY beside it changes"),
+                format!("give {name}() an order, too: {name}(... ORDER BY ...)"),
+            )
+            .at(name))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refused_node(node: &LogicalPlan) -> Refusal {

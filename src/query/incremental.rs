@@ -124,7 +124,8 @@ impl Query {
 
     /// Append mode: a row once, never changed; its rows are in no state.
     pub fn gives_out_for_good(&self) -> bool {
-        self.mode == OutputMode::Append
+        // Rows of a query without state never change: update mode is append mode to it, as in Spark.
+        self.mode == OutputMode::Append || self.stateful().is_none()
     }
 
     pub fn shape(&self) -> &Shape {

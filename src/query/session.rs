@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use datafusion::{
     execution::session_state::{SessionState, SessionStateBuilder},
-    logical_expr::planner::ExprPlanner,
+    functions_aggregate::variance::var_samp_udaf,
+    logical_expr::{AggregateUDF, planner::ExprPlanner},
     optimizer::{Analyzer, AnalyzerRule, Optimizer},
     prelude::{SessionConfig, SessionContext},
 };
@@ -49,5 +50,7 @@ pub(super) fn context(time: &BatchTime) -> SessionContext {
     for function in time.functions() {
         context.register_udf(function);
     }
+    // Spark's name for what DataFusion calls var().
+    context.register_udaf(AggregateUDF::clone(&var_samp_udaf()).with_aliases(["variance"]));
     context
 }

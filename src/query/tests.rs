@@ -251,6 +251,7 @@ fn what_cannot_be_incremental_is_refused_with_a_way_out() {
         ("SELECT k FROM t", Some(OutputMode::Complete), "keeps no result"),
         ("SELECT k FROM t UNION ALL SELECT y FROM t", None, "several inputs"),
         ("SELECT 1", None, "reads no source table"),
+        ("SELECT array_agg(x), array_agg(y ORDER BY ts) FROM t", None, "takes rows in input order"),
         ("SELECT nosuch FROM t", None, "unknown column 'nosuch'"),
         ("SELECT nosuch(k) FROM t", None, "unknown function 'nosuch'"),
         ("SELECT k FROM nosuch", None, "unknown table 'nosuch'"),
