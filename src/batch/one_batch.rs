@@ -187,8 +187,8 @@ impl Engine {
         }
         let dir = self.checkpoint.dir().display().to_string();
         let newest = self.checkpoint.history().newest().map_or("start".to_owned(), |commit| commit.batch().to_string());
-        error.help_if_none(format!(
-            "batch {} must be run as it was planned: bring its input back, or drop the plan with `highwater rewind {dir} --to {newest} --replan`",
+        error.or_help(format!(
+            "batch {} must be run as it was planned: where its input cannot be brought back, drop the plan with `highwater rewind {dir} --to {newest} --replan`",
             plan.batch
         ))
     }

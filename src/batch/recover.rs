@@ -30,7 +30,7 @@ impl Engine {
         }
         // Which batches have a snapshot, and which are retained, must not depend on crashes that came before either.
         self.keep_snapshot()?;
-        self.checkpoint.apply_retention()
+        self.checkpoint.finish_snapshot()
     }
 
     /// Brings the (empty) state to the newest commit; with `wanted`, what that commit gave out is computed again.
@@ -57,8 +57,7 @@ impl Engine {
 
     fn publish_again(&mut self) -> Result<()> {
         let rows = self.restore_newest(true)?;
-        let (Some(permit), Some(newest)) =
-            (self.checkpoint.newest_permit(), self.checkpoint.history().newest().cloned())
+        let (Some(permit), Some(newest)) = (self.checkpoint.permit(), self.checkpoint.history().newest().cloned())
         else {
             return Ok(());
         };
@@ -69,7 +68,7 @@ impl Engine {
 
     /// Takes back at the sinks what batches after `to` published; idempotent.
     pub(super) fn retract_after(&mut self, to: Option<BatchId>) -> Result<()> {
-        let Some(permit) = self.checkpoint.newest_permit() else { return Ok(()) };
+        let Some(permit) = self.checkpoint.permit() else { return Ok(()) };
         let executor = self.queries.executor();
         let mut latest = Vec::with_capacity(self.queries.queries.len());
         for (index, query) in self.queries.queries.iter().enumerate() {

@@ -186,20 +186,33 @@ impl View {
         })
     }
 
+    /// Why rows that an append query gave out are no longer to be had, if so.
+    fn rows_gone(&self, connector: &SinkConnector) -> Option<String> {
+        let horizon = self.reader.horizon()?;
+        let in_files = matches!(connector, SinkConnector::Files { .. });
+        match &self.reader.genesis().forked_from {
+            Some(fork) if in_files => {
+                Some(format!("those up to batch {} are in the files of the job that this is a fork of", fork.batch))
+            }
+            // A fork's first record has them all.
+            Some(fork) if fork.batch == horizon => None,
+            None if in_files && horizon == BatchId::FIRST => None,
+            _ => {
+                Some(format!("retain_batches let the log up to batch {horizon} go, and an append query's rows with it"))
+            }
+        }
+    }
+
     /// All rows that an append query gave out up to a batch.
     fn appended(&self, queries: &JobQueries, index: usize, at: BatchAddress) -> Result<Table> {
         let query = &queries.queries[index];
         let commits = self.reader.timeline(at)?;
-        let horizon = commits.first().map(|commit| commit.batch());
-        if self.reader.genesis().forked_from.is_none() && horizon.is_some_and(|first| first > BatchId::FIRST) {
+        let connector = &self.job.sink_of(&self.job.queries[index]).connector;
+        if let Some(why) = self.rows_gone(connector) {
             return Err(Error::usage(format!("not all rows of query '{}' can be had again", query.name()))
-                .because(format!(
-                    "retain_batches lets batches before {} go, and an append query's rows with them",
-                    commits[0].batch()
-                ))
+                .because(why)
                 .help("keep all batches, or read the sink's own files"));
         }
-        let connector = &self.job.sink_of(&self.job.queries[index]).connector;
         let mut rows = Vec::new();
         if let SinkConnector::Files { format, .. } = connector {
             let outputs = published(&commits, query.name());

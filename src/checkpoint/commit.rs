@@ -199,12 +199,28 @@ impl Checkpoint {
         self.moved_to(part, path, first_seq)
     }
 
-    /// Drops the parts that none of the newest batches needs, with their files. A snapshot does so by itself; where a
-    /// crash came between, it is done at the next start.
+    /// Seals and drops what the newest snapshot allows. [`Checkpoint::snapshot`] does so by itself; where a crash came
+    /// between, it is made up for at the next start, so that no part depends on crashes.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, naming what cannot be written or removed.
+    pub fn finish_snapshot(&mut self) -> Result<()> {
+        let entries = self.thread.handle().read(|store, _| store.entries())?;
+        let is_snapshot = |entry: &[u8]| {
+            super::codec::decode(entry).is_ok_and(|(envelope, _)| matches!(envelope.record, Record::Snapshot(_)))
+        };
+        if entries.iter().any(|(_, entry)| is_snapshot(entry)) {
+            self.begin_writing()?;
+            self.seal()?;
+        }
+        self.apply_retention()
+    }
+
+    /// Drops the parts that none of the newest batches needs, with their files.
     ///
     /// # Errors
     /// Of kind `Failed`, naming what cannot be removed.
-    pub fn apply_retention(&mut self) -> Result<()> {
+    fn apply_retention(&mut self) -> Result<()> {
         let sealed = self.layout.log_folder()?.sealed;
         let mut parts = Vec::new();
         for sealed in &sealed {
@@ -216,7 +232,8 @@ impl Checkpoint {
         let base = self.history.live().first().map(|commit| (commit.batch(), commit.generation));
         parts.push((PartStart { part: self.part, base }, self.first_seq));
         let starts: Vec<PartStart> = parts.iter().map(|(start, _)| *start).collect();
-        let newest = self.history.newest_batch();
+        // As of the snapshot that the live part begins with, so that the moment of a restart makes no difference.
+        let newest = base.map(|(batch, _)| batch);
         let Some(keep) =
             policy::oldest_part_to_keep(&starts, &self.history.branches, newest, self.settings.retain_batches)
         else {
@@ -238,16 +255,16 @@ impl Checkpoint {
         bad_records::retire(&self.layout, &self.history, oldest.base.map(|(batch, _)| batch))
     }
 
-    /// The older files that the base of a part names.
+    /// The older files that the base of a part names: what stood when the part began, not what stands now.
     fn files_of_base(&self, part: u32) -> Result<Vec<String>> {
-        if part == self.part {
-            return Ok(self.history.standing().files(&self.history.segments));
-        }
         let path = self.layout.sealed(part);
-        let damaged = |why: String| {
-            Error::refused("a sealed part of the log is damaged").at(Place::Path(path.clone())).because(why)
+        let damaged =
+            |why: String| Error::refused("a part of the log is damaged").at(Place::Path(path.clone())).because(why);
+        let entries = if part == self.part {
+            self.thread.handle().read(|store, _| store.entries())?
+        } else {
+            super::part::load(&path)?.map_err(|damage| damaged(damage.to_string()))?.1
         };
-        let (_, entries) = super::part::load(&path)?.map_err(|damage| damaged(damage.to_string()))?;
         let first = entries.first().ok_or_else(|| damaged("it is empty".to_owned()))?;
         let (envelope, _) = super::codec::decode(&first.1).map_err(|damage| damaged(damage.to_string()))?;
         match envelope.record {

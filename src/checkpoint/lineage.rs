@@ -27,14 +27,18 @@ impl History {
             pending,
             offsets,
             branches,
-            accepted: self.accepted.clone(),
+            accepted: self.accepted.iter().map(|accepted| accepted.as_of(to)).collect(),
             settled: false,
             retracting: true,
         }
     }
 
     fn snapshot_before(&self, commit: &Arc<Commit>) -> Option<Arc<Snapshot>> {
-        self.lineage(commit).find_map(|commit| self.snapshots.get(&(commit.batch(), commit.generation)).cloned())
+        // The newest on the live timeline may be older than this history, which then does not know its commit.
+        let newest = self.snapshot.as_ref().filter(|snapshot| snapshot.batch <= commit.batch()).cloned();
+        newest.or_else(|| {
+            self.lineage(commit).find_map(|commit| self.snapshots.get(&(commit.batch(), commit.generation)).cloned())
+        })
     }
 
     /// Offsets as they were after a commit of any timeline.
@@ -71,10 +75,12 @@ impl History {
     /// Bytes and batches since the newest snapshot, for the decision whether another is due.
     pub(super) fn since_snapshot(&self) -> SinceSnapshot {
         let after = self.snapshot.as_ref().map(|snapshot| snapshot.batch);
+        // Counted by ids: after a rewind to before this history begins, it does not know all of these commits.
+        let number = |batch: Option<BatchId>| batch.map_or(0, |batch| batch.0 + 1);
+        let batches = number(self.newest_batch()).saturating_sub(number(after));
         let fresh = self.live.iter().rev().take_while(|commit| Some(commit.batch()) > after);
-        let mut since = SinceSnapshot::default();
+        let mut since = SinceSnapshot { batches, ..SinceSnapshot::default() };
         for commit in fresh {
-            since.batches += 1;
             since.delta_bytes += sum(&commit.payloads, |payload| payload.kind == PayloadKind::Delta);
             since.inline_bytes += sum(&commit.payloads, |payload| payload.place != PayloadPlace::File);
         }

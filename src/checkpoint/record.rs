@@ -164,6 +164,14 @@ pub struct Accepted {
     pub variables: BTreeMap<String, String>,
 }
 
+impl Accepted {
+    /// The same change where the job goes on from `to`: the replayed batches run with it, too.
+    pub(super) fn as_of(&self, to: Option<BatchId>) -> Accepted {
+        let next = to.map_or(BatchId::FIRST, BatchId::next);
+        Accepted { from: self.from.min(next), ..self.clone() }
+    }
+}
+
 /// The state as of a commit, whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {

@@ -193,7 +193,7 @@ impl Checkpoint {
     }
 
     /// A permit for what the log already says: to publish the newest commit again, or to retract again after a rewind.
-    pub fn newest_permit(&self) -> Option<CommitPermit> {
+    pub fn permit(&self) -> Option<CommitPermit> {
         let rewound = self.history.generation() > Generation::FIRST;
         (rewound || self.history.newest().is_some()).then_some(CommitPermit(()))
     }

@@ -129,6 +129,14 @@ impl Error {
         self
     }
 
+    /// Adds another way out behind the advice that there is.
+    #[must_use]
+    pub fn or_help(mut self, help: impl Into<String>) -> Error {
+        let help = help.into();
+        self.0.help = Some(self.0.help.take().map_or_else(|| help.clone(), |first| format!("{first}; {help}")));
+        self
+    }
+
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }

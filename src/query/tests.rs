@@ -183,6 +183,41 @@ fn every_shape_streams_to_the_batch_result() {
     }
 }
 
+/// A new group without any value, in a batch that also touches a known one: its sum was 0, its minimum the largest
+/// number there is.
+#[test]
+fn a_new_group_beside_a_known_one_keeps_its_nulls() {
+    let job = job(
+        "SELECT k, sum(x) AS s, min(x) AS low, max(f) AS high, avg(f) AS mean, bool_and(b) AS yes FROM t GROUP BY k",
+        None,
+    );
+    let one = rows(&job, 1, 1);
+    let with = |key: &str, empty: bool| {
+        use datafusion::arrow::array::{ArrayRef, new_null_array};
+        let mut columns: Vec<ArrayRef> = one.columns().to_vec();
+        columns[0] = Arc::new(StringArray::from(vec![key]));
+        columns[2] = Arc::new(Int64Array::from(vec![3]));
+        if empty {
+            columns[2..5].iter_mut().for_each(|column| *column = new_null_array(column.data_type(), 1));
+        }
+        RecordBatch::try_new(one.schema(), columns).unwrap()
+    };
+    let input = [
+        vec![with("a", false)],
+        vec![with("a", false), with("b", true)],
+        vec![with("a", true), with("c", true), with("b", true)],
+    ];
+    let mut queries = JobQueries::plan(&job).unwrap();
+    for batches in &input {
+        queries.feed(0, Rows::Batches(Arc::new(batches.clone())));
+        queries.step(0, true).unwrap();
+    }
+    let baseline = Baseline::new(&job).unwrap();
+    baseline.feed(0, Rows::Batches(Arc::new(input.concat())));
+    let ours = queries.queries[0].result(&queries.executor()).unwrap();
+    assert_eq!(difference(&ours, &baseline.run(&job, 0).unwrap().rows).unwrap(), None);
+}
+
 #[test]
 fn an_odd_value_is_compared_as_text_and_never_fails() {
     let job = job("SELECT count(*) AS n FROM t WHERE y IN (3, 6)", None);

@@ -80,14 +80,25 @@ impl Merger {
             // An accumulator that never saw a group does not know its own columns.
             return Ok(RecordBatch::new_empty(Arc::clone(&self.state_schema)));
         }
-        // In one call: an accumulator may take every group below the count for one that it was given values of, so a
-        // call with the old rows alone would turn the nulls of new groups into zeros.
-        let groups = [old.map_or(&[][..], |(_, groups)| groups), delta_groups].concat();
         let mut columns = keys;
         for (aggregate, range) in self.aggregates.iter().zip(&self.columns) {
             let mut accumulator = self.accumulator(aggregate)?;
-            let values = joined(old.map(|(old, _)| old), delta, range.clone())?;
-            accumulator.merge_batch(&values, &groups, group_count).map_err(|error| failed(&error))?;
+            let mut merge = |columns: &[ArrayRef], groups: &[usize]| {
+                accumulator.merge_batch(columns, groups, group_count).map_err(|error| failed(&error))
+            };
+            let fresh = &delta.columns()[range.clone()];
+            match old {
+                None => merge(fresh, delta_groups)?,
+                Some((old, old_groups)) if old_groups.len() == group_count => {
+                    merge(&old.columns()[range.clone()], old_groups)?;
+                    merge(fresh, delta_groups)?;
+                }
+                // An accumulator takes every group that it is told of as met: old rows alone, which say nothing of the
+                // new groups, would make the null of a new group a number.
+                Some((old, old_groups)) => {
+                    merge(&joined(&old.columns()[range.clone()], fresh)?, &[old_groups, delta_groups].concat())?;
+                }
+            }
             columns.extend(accumulator.state(EmitTo::All).map_err(|error| failed(&error))?);
         }
         with_rows(&self.state_schema, columns, group_count)
@@ -124,12 +135,12 @@ impl Merger {
     }
 }
 
-/// These columns of `old`, then of `delta`.
-fn joined(old: Option<&RecordBatch>, delta: &RecordBatch, columns: Range<usize>) -> Result<Vec<ArrayRef>> {
-    let Some(old) = old else { return Ok(delta.columns()[columns].to_vec()) };
-    let join = |column: usize| concat(&[old.column(column).as_ref(), delta.column(column).as_ref()]);
-    let joined: std::result::Result<Vec<ArrayRef>, _> = columns.map(join).collect();
-    joined.map_err(|error| Error::failed("state rows could not be joined").because(error.to_string()))
+/// Rows of `first`, then those of `second`.
+fn joined(first: &[ArrayRef], second: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+    let pairs = first.iter().zip(second);
+    let columns: std::result::Result<Vec<ArrayRef>, _> =
+        pairs.map(|(a, b)| concat(&[a.as_ref(), b.as_ref()])).collect();
+    columns.map_err(|error| Error::failed("partial aggregates could not be merged").because(error.to_string()))
 }
 
 /// A batch that may have no column at all.

@@ -7,14 +7,10 @@ use std::{
     fs,
 };
 
-use highwater::{
-    batch::{self, RewindOptions},
-    model::{BatchId, CrashPoint, ErrorKind, Faults, Result, crash::Crash},
-    sink::{self, ConsoleTarget},
-};
+use highwater::model::{CrashPoint, ErrorKind, Faults, Result, crash::Crash};
 
 use crate::{
-    stream::{Scratch, stamp},
+    stream::{Scratch, stamp, temporary_folder},
     trace::{Trace, restore_folder},
 };
 
@@ -42,6 +38,9 @@ struct Scenario {
     steps: &'static [Step],
 }
 
+/// In the second scenario this file holds more than fits into the log.
+const LARGE: usize = 3;
+
 const SCENARIOS: [Scenario; 3] = [
     Scenario {
         name: "two file sinks and snapshots",
@@ -58,11 +57,11 @@ INSERT INTO changes SELECT k, max(n) AS high, count(DISTINCT n) AS kinds FROM t 
         ],
     },
     Scenario {
-        name: "memory only, and payloads that are files",
+        name: "to the start, and payloads that are files",
         tables: "SET snapshot_batches = '3';
-CREATE TABLE longest WITH (connector = 'memory');
+CREATE TABLE longest WITH (connector = 'files', path = '${OUTPUT}', format = 'json', output_mode = 'update');
 CREATE TABLE plain WITH (connector = 'memory', output_mode = 'append');
-INSERT INTO longest SELECT repeat(k, 9000) AS long, count(*) AS c FROM t GROUP BY 1;
+INSERT INTO longest SELECT k, count(*) AS c FROM t GROUP BY k;
 INSERT INTO plain SELECT k, n * 2 AS twice FROM t WHERE n % 2 = 0;",
         steps: &[Step::Run { files: 4 }, Step::Rewind { to: None, replan: true }, Step::Run { files: 4 }],
     },
@@ -84,6 +83,21 @@ INSERT INTO total SELECT count(*) AS c, sum(n) AS s, avg(d) AS a FROM t;",
     },
 ];
 
+/// Rows whose keys compress badly.
+fn large_file() -> String {
+    let mut x: u64 = 1;
+    let mut random = || {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        x >> 16
+    };
+    let mut text = String::new();
+    for row in 0..80 {
+        let key: String = (0..1000).map(|_| format!("{:012x}", random())).collect();
+        writeln!(text, r#"{{"k": "{key}", "n": {row}}}"#).expect("text grows");
+    }
+    text
+}
+
 /// The bytes of a file: a function of its number. One is empty, one has lines that are no records.
 fn file(number: usize) -> String {
     let mut text = String::new();
@@ -98,26 +112,25 @@ fn file(number: usize) -> String {
     text
 }
 
-fn perform(scratch: &Scratch, step: Step, faults: Faults) -> Result<()> {
-    match step {
-        Step::Run { files } => {
-            for number in 0..files {
-                let path = scratch.input().join(format!("{number:04}.json"));
-                if !path.exists() {
-                    fs::write(&path, file(number)).expect("input is written");
-                    stamp(&path, number);
-                }
-            }
-            scratch.run(faults, 1).map(drop)
+fn add(scratch: &Scratch, files: usize) {
+    for number in 0..files {
+        let path = scratch.input().join(format!("{number:04}.json"));
+        if !path.exists() {
+            let large = number == LARGE && scratch.sql.contains("longest");
+            fs::write(&path, if large { large_file() } else { file(number) }).expect("input is written");
+            stamp(&path, number);
         }
-        Step::Rewind { to, replan } => rewind(scratch, to, replan, faults),
     }
 }
 
-fn rewind(scratch: &Scratch, to: Option<u64>, replan: bool, faults: Faults) -> Result<()> {
-    let options = RewindOptions { to: to.map(BatchId), dry_run: false, replan, threads: 1, faults };
-    let mut make_sink = |spec: &highwater::job::SinkSpec, mode| Ok(sink::make_sink(spec, mode, ConsoleTarget::nowhere));
-    batch::rewind(&scratch.checkpoint(), &options, &mut make_sink).map(drop)
+fn perform(scratch: &Scratch, step: Step, faults: Faults) -> Result<()> {
+    match step {
+        Step::Run { files } => {
+            add(scratch, files);
+            scratch.run(faults, 1).map(drop)
+        }
+        Step::Rewind { to, replan } => scratch.rewind(to, replan, faults).map(drop),
+    }
 }
 
 /// What the operator does after a crash: the same again; or, where the rewind is in the log already, go on.
@@ -150,13 +163,14 @@ fn reference(scratch: &Scratch, steps: &[Step]) -> Reference {
 }
 
 fn kept(scratch: &Scratch) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().expect("a temporary folder");
+    let copy = temporary_folder();
     restore_folder(scratch.dir.path(), copy.path());
     copy
 }
 
-/// Where a trial crashes: in which step, at which point, the how manieth time.
+/// Where a trial crashes, for the message of one that fails: in which step, at which point, the how manieth time.
 #[derive(Debug, Clone, Copy)]
+#[allow(dead_code)] // read by Debug alone
 struct Trial {
     scenario: &'static str,
     step: usize,
@@ -243,11 +257,7 @@ fn one_thread_and_two_leave_the_same() {
         let traces: Vec<Trace> = [1, 2]
             .map(|threads| {
                 let scratch = Scratch::new(&format!("{SOURCE}{}", scenario.tables));
-                for number in 0..5 {
-                    let path = scratch.input().join(format!("{number:04}.json"));
-                    fs::write(&path, file(number)).expect("input is written");
-                    stamp(&path, number);
-                }
+                add(&scratch, 5);
                 scratch.run(Faults::none(), threads).unwrap_or_else(|error| panic!("{error}"));
                 Trace::of(&scratch)
             })

@@ -8,9 +8,9 @@ use std::{
 };
 
 use highwater::{
-    batch::{self, EngineOptions, Event, RunOptions, Summary, Trigger, View},
+    batch::{self, EngineOptions, Event, RewindOptions, RewindReport, RunOptions, Summary, Trigger, View},
     job::{self, JobSpec, Variables},
-    model::{Faults, Result},
+    model::{BatchId, Faults, Result},
     sink::{self, ConsoleTarget},
 };
 
@@ -24,7 +24,7 @@ pub struct Scratch {
 impl Scratch {
     /// `sql` may use `${INPUT}` and `${OUTPUT}`.
     pub fn new(sql: &str) -> Scratch {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = temporary_folder();
         fs::create_dir(dir.path().join("input")).expect("a folder for the input");
         Scratch { dir, sql: sql.to_owned(), files: 0 }
     }
@@ -65,16 +65,40 @@ impl Scratch {
     }
 
     pub fn run_batches(&self, faults: Faults, threads: usize, batches_max: Option<u64>) -> Result<Summary> {
-        let engine = EngineOptions { checkpoint: self.checkpoint(), threads, accept_change: false, faults };
+        self.run_with(
+            EngineOptions { checkpoint: self.checkpoint(), threads, accept_change: false, faults },
+            batches_max,
+        )
+    }
+
+    pub fn run_with(&self, engine: EngineOptions, batches_max: Option<u64>) -> Result<Summary> {
         let stop = AtomicBool::new(false);
         let options = RunOptions { engine, trigger: Trigger::AvailableNow, batches_max, stop: &stop };
         let mut make_sink = |spec: &job::SinkSpec, mode| Ok(sink::make_sink(spec, mode, ConsoleTarget::nowhere));
         batch::run(self.job(), options, &mut make_sink, &mut |_: Event<'_>| {})
     }
 
+    /// Goes back to a batch; `None`: before the first.
+    pub fn rewind(&self, to: Option<u64>, replan: bool, faults: Faults) -> Result<RewindReport> {
+        let options = RewindOptions { to: to.map(BatchId), dry_run: false, replan, threads: 1, faults };
+        self.rewind_with(&options)
+    }
+
+    pub fn rewind_with(&self, options: &RewindOptions) -> Result<RewindReport> {
+        let mut make_sink = |spec: &job::SinkSpec, mode| Ok(sink::make_sink(spec, mode, ConsoleTarget::nowhere));
+        batch::rewind(&self.checkpoint(), options, &mut make_sink)
+    }
+
     pub fn view(&self) -> View {
         View::open(&self.checkpoint()).unwrap_or_else(|error| panic!("{error}"))
     }
+}
+
+/// Crashes are simulated inside this process, so nothing here needs a disk that fsyncs.
+pub fn temporary_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("a temporary folder")
 }
 
 /// Sets a file's modification time by its number, so that the order of reading does not depend on the clock.

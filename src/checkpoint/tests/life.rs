@@ -21,7 +21,7 @@ fn batches_survive_a_clean_stop_and_a_drop() {
     drop(checkpoint);
     let mut checkpoint = open(&dir);
     assert_eq!(checkpoint.recovery(), Recovery::PublishAgain { batch: BatchId(3) });
-    assert!(checkpoint.newest_permit().is_some());
+    assert!(checkpoint.permit().is_some());
     let state = state_at(&checkpoint, at(3)).unwrap();
     assert_eq!(state[..3], expected(2, 100));
     assert_eq!(state[3], delta(3, 0, 300 << 10));
@@ -54,7 +54,7 @@ fn what_contradicts_the_log_is_never_written() {
     drop(checkpoint);
     let mut checkpoint = open(dir.path());
     checkpoint.rewind(None, false, 0).unwrap();
-    assert!(checkpoint.newest_permit().is_some(), "a rewind to the start must be told to the sinks, too");
+    assert!(checkpoint.permit().is_some(), "a rewind to the start must be told to the sinks, too");
     let mut other = plan(0);
     other.batch_time_us += 1;
     assert!(checkpoint.commit(draft(other, 0, 16)).is_err(), "a retracted plan is replayed as it was");
