@@ -266,9 +266,7 @@ pub(super) fn as_read_back(
     connector: &SinkConnector,
 ) -> Result<Vec<RecordBatch>> {
     match connector {
-        SinkConnector::Files { format, .. } => {
-            parsed(schema, &sink::rows::to_bytes(*format, schema, &rows)?, *format)
-        }
+        SinkConnector::Files { format, .. } => parsed(schema, &sink::rows::to_bytes(*format, schema, &rows)?, *format),
         SinkConnector::Console | SinkConnector::Memory => Ok(rows),
     }
 }

@@ -8,8 +8,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs};
 use highwater::{
     batch::{self, VerifyOptions},
     model::{CrashPoint, ErrorKind, Faults, crash::Crash},
-    query,
-    sink,
+    query, sink,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -89,10 +88,25 @@ const AGGREGATES: [&str; 47] = [
 const APPROXIMATE: [&str; 3] =
     ["approx_median(d)", "approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY i)", "array_agg(DISTINCT p)"];
 
-const KEYS: [&str; 8] =
-    ["k", "p", "b", "upper(k)", "n % 3", "coalesce(p, 'none')", "date_bin(INTERVAL '1 hour', t)", "character_length(k)"];
-const FILTERS: [&str; 7] =
-    ["p IN (80, 443)", "n > 0", "b", "k IS NOT NULL AND k <> ''", "p = 80 OR p BETWEEN 10 AND 90", "x * 2 > 1", "k LIKE '%a%'"];
+const KEYS: [&str; 8] = [
+    "k",
+    "p",
+    "b",
+    "upper(k)",
+    "n % 3",
+    "coalesce(p, 'none')",
+    "date_bin(INTERVAL '1 hour', t)",
+    "character_length(k)",
+];
+const FILTERS: [&str; 7] = [
+    "p IN (80, 443)",
+    "n > 0",
+    "b",
+    "k IS NOT NULL AND k <> ''",
+    "p = 80 OR p BETWEEN 10 AND 90",
+    "x * 2 > 1",
+    "k LIKE '%a%'",
+];
 const HAVINGS: [&str; 3] = ["count(*) > 1", "max(n) IS NOT NULL", "count(*) % 2 = 1"];
 const PLAIN: [&str; 11] =
     ["k", "p", "n", "i + 1", "x", "b", "upper(p)", "CASE WHEN b THEN 'yes' ELSE p END", "t", "m * 2", "d / i"];
@@ -107,9 +121,20 @@ enum SinkKind {
 #[derive(Debug, Clone)]
 enum Body {
     /// Keys, aggregates, HAVING, and for complete mode ORDER BY the first column with LIMIT.
-    Group { keys: Vec<usize>, aggregates: Vec<usize>, having: Option<usize>, limit: Option<(u8, bool)>, rollup: bool, hide_keys: bool },
-    Distinct { columns: Vec<usize> },
-    Plain { columns: Vec<usize> },
+    Group {
+        keys: Vec<usize>,
+        aggregates: Vec<usize>,
+        having: Option<usize>,
+        limit: Option<(u8, bool)>,
+        rollup: bool,
+        hide_keys: bool,
+    },
+    Distinct {
+        columns: Vec<usize>,
+    },
+    Plain {
+        columns: Vec<usize>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -145,7 +170,16 @@ fn key() -> impl Strategy<Value = Value> {
 }
 
 fn odd() -> impl Strategy<Value = Value> {
-    prop::sample::select(vec![json!(""), json!("6"), json!([]), json!({}), json!("NaN"), json!("yesterday"), json!(1.5e3), Value::Null])
+    prop::sample::select(vec![
+        json!(""),
+        json!("6"),
+        json!([]),
+        json!({}),
+        json!("NaN"),
+        json!("yesterday"),
+        json!(1.5e3),
+        Value::Null,
+    ])
 }
 
 fn field(usual: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value = Option<Value>> {
@@ -174,12 +208,21 @@ fn flow() -> impl Strategy<Value = Value> {
         1 => prop::sample::select(vec![json!("2020-09-13T12:26:40Z"), json!(-1), json!(0.5), json!("2020-09-13")]),
     ];
     let m = prop_oneof![6 => (-500_i64..500).prop_map(|cents| json!(cents as f64 / 4.0)), 1 => Just(json!(1e30)), 1 => Just(json!(9_999_999_999_i64))];
-    (field(key()), field(port), field(n), field(i), field(d), field(x), field(any::<bool>().prop_map(Value::from)), field(t), field(m)).prop_map(
-        |(k, p, n, i, d, x, b, t, m)| {
+    (
+        field(key()),
+        field(port),
+        field(n),
+        field(i),
+        field(d),
+        field(x),
+        field(any::<bool>().prop_map(Value::from)),
+        field(t),
+        field(m),
+    )
+        .prop_map(|(k, p, n, i, d, x, b, t, m)| {
             let fields = [("k", k), ("p", p), ("n", n), ("i", i), ("d", d), ("x", x), ("b", b), ("t", t), ("m", m)];
             Value::Object(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
-        },
-    )
+        })
 }
 
 /// A line of input; `SEQ` in it becomes the row's number.
@@ -207,7 +250,14 @@ fn several(upto: usize, count: std::ops::RangeInclusive<usize>) -> impl Strategy
 fn query() -> impl Strategy<Value = Query> {
     let limit = prop::option::weighted(0.3, (1_u8..5, any::<bool>()));
     let having = prop::option::weighted(0.2, 0..HAVINGS.len());
-    let group = (several(KEYS.len(), 0..=2), several(AGGREGATES.len(), 1..=5), having, limit, prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+    let group = (
+        several(KEYS.len(), 0..=2),
+        several(AGGREGATES.len(), 1..=5),
+        having,
+        limit,
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
+    );
     let body = prop_oneof![
         6 => group.prop_map(|(keys, aggregates, having, limit, rollup, hide_keys)| Body::Group { keys, aggregates, having, limit, rollup, hide_keys }),
         1 => several(PLAIN.len(), 1..=2).prop_map(|columns| Body::Distinct { columns }),
@@ -217,7 +267,14 @@ fn query() -> impl Strategy<Value = Query> {
     let filter = prop::option::weighted(0.4, 0..FILTERS.len());
     let approximate = prop::option::weighted(0.1, 0..APPROXIMATE.len());
     (body, filter, sink, any::<bool>(), prop::bool::weighted(0.2), approximate).prop_map(
-        |(body, filter, sink, update, through_view, approximate)| Query { body, filter, sink, update, through_view, approximate },
+        |(body, filter, sink, update, through_view, approximate)| Query {
+            body,
+            filter,
+            sink,
+            update,
+            through_view,
+            approximate,
+        },
     )
 }
 
@@ -270,8 +327,12 @@ impl Query {
             (0..).zip(columns).map(|(place, column)| format!("{} AS c{place}", of[*column])).collect::<Vec<_>>()
         };
         match &self.body {
-            Body::Plain { columns: chosen } => format!("SELECT {} FROM {from}{filter}", columns(chosen, &PLAIN).join(", ")),
-            Body::Distinct { columns: chosen } => format!("SELECT DISTINCT {} FROM {from}{filter}", columns(chosen, &PLAIN).join(", ")),
+            Body::Plain { columns: chosen } => {
+                format!("SELECT {} FROM {from}{filter}", columns(chosen, &PLAIN).join(", "))
+            }
+            Body::Distinct { columns: chosen } => {
+                format!("SELECT DISTINCT {} FROM {from}{filter}", columns(chosen, &PLAIN).join(", "))
+            }
             Body::Group { keys, aggregates, having, limit, rollup, hide_keys } => {
                 let mut keys = keys.clone();
                 keys.dedup();
@@ -279,10 +340,18 @@ impl Query {
                 let chosen = || aggregates.iter().map(|which| AGGREGATES[*which]);
                 // An order inside one aggregate and none inside another is refused.
                 let ordered = chosen().any(|aggregate| aggregate.contains("ORDER BY seq"));
-                let chosen = chosen().map(|aggregate| if ordered && aggregate == "array_agg(i)" { "max(i)" } else { aggregate }.to_owned());
-                let approximate = self.approximate.map(|which| APPROXIMATE[which]).filter(|which| !ordered || !which.contains("array_agg"));
+                let chosen = chosen().map(|aggregate| {
+                    if ordered && aggregate == "array_agg(i)" { "max(i)" } else { aggregate }.to_owned()
+                });
+                let approximate = self
+                    .approximate
+                    .map(|which| APPROXIMATE[which])
+                    .filter(|which| !ordered || !which.contains("array_agg"));
                 let numbered = (0..).zip(chosen.chain(approximate.map(str::to_owned)));
-                let shown: Vec<String> = shown.into_iter().chain(numbered.map(|(place, aggregate)| format!("{aggregate} AS a{place}"))).collect();
+                let shown: Vec<String> = shown
+                    .into_iter()
+                    .chain(numbered.map(|(place, aggregate)| format!("{aggregate} AS a{place}")))
+                    .collect();
                 let mut sql = format!("SELECT {} FROM {from}{filter}", shown.join(", "));
                 let list = keys.iter().map(|key| KEYS[*key]).collect::<Vec<_>>().join(", ");
                 match (keys.is_empty(), rollup) {
@@ -294,7 +363,8 @@ impl Query {
                     write!(sql, " HAVING {}", HAVINGS[*having]).expect("text grows");
                 }
                 if let (Some((limit, down)), "complete") = (limit, self.mode()) {
-                    write!(sql, " ORDER BY count(*) {} LIMIT {limit}", if *down { "DESC" } else { "ASC" }).expect("text grows");
+                    write!(sql, " ORDER BY count(*) {} LIMIT {limit}", if *down { "DESC" } else { "ASC" })
+                        .expect("text grows");
                 }
                 sql
             }
@@ -329,8 +399,12 @@ impl Case {
                 SinkKind::Csv => "connector = 'files', path = '${OUTPUT}', format = 'csv'",
             };
             let select = query.select(if query.through_view { "v" } else { "t" });
-            writeln!(sql, "CREATE TABLE q{number} WITH ({connector}, output_mode = '{}');\nINSERT INTO q{number} {select};", query.mode())
-                .expect("text grows");
+            writeln!(
+                sql,
+                "CREATE TABLE q{number} WITH ({connector}, output_mode = '{}');\nINSERT INTO q{number} {select};",
+                query.mode()
+            )
+            .expect("text grows");
         }
         sql
     }
@@ -374,15 +448,22 @@ impl Case {
 
     fn equals_batch(&self, scratch: &Scratch) {
         let options = VerifyOptions { batch: true, every: true, threads: 1 };
-        let mut report = batch::verify(&scratch.checkpoint(), &options, &mut |_| {}).unwrap_or_else(|error| panic!("{error}\n{}", self.sql()));
-        let inexact = |finding: &String| (0..).zip(&self.queries).any(|(number, query)| !query.exact() && finding.starts_with(&format!("query 'q{number}'")));
+        let mut report = batch::verify(&scratch.checkpoint(), &options, &mut |_| {})
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.sql()));
+        let inexact = |finding: &String| {
+            (0..)
+                .zip(&self.queries)
+                .any(|(number, query)| !query.exact() && finding.starts_with(&format!("query 'q{number}'")))
+        };
         report.findings.retain(|finding| !inexact(finding));
         report.notes.retain(|note| self.retain.is_none() || !note.contains("retain_batches"));
         assert_eq!((report.findings, report.notes), (vec![], vec![]), "{}", self.sql());
         let view = scratch.view();
         for (number, batch) in batch::baseline(&scratch.job(), 1, 0, &mut |_| {}).unwrap().iter().enumerate() {
             // CSV cannot tell an empty string from a null; verify knows that.
-            let csv = number > 0 && self.queries[number - 1].sink() == SinkKind::Csv && self.queries[number - 1].mode() != "complete";
+            let csv = number > 0
+                && self.queries[number - 1].sink() == SinkKind::Csv
+                && self.queries[number - 1].mode() != "complete";
             let exact = number == 0 || (self.queries[number - 1].exact() && !csv);
             let Ok(ours) = view.result(&batch.query, view.newest().expect("there is a batch")) else {
                 assert!(self.retain.is_some());
@@ -406,17 +487,30 @@ impl Case {
             let (records, bad) = (oracle.records, oracle.bad);
             let whole = read + batch.files.len() == last;
             for file in read..last {
-                oracle.add(&columns, self.drop_malformed, &fs::read(scratch.input().join(format!("{file:04}.json"))).unwrap());
+                oracle.add(
+                    &columns,
+                    self.drop_malformed,
+                    &fs::read(scratch.input().join(format!("{file:04}.json"))).unwrap(),
+                );
             }
             read = last;
             if whole {
                 let counted = (&batch.progress["rows"], &batch.progress["badRows"]);
-                assert_eq!(counted, (&json!(oracle.records - records), &json!(oracle.bad - bad)), "records and bad ones: {}", self.sql());
+                assert_eq!(
+                    counted,
+                    (&json!(oracle.records - records), &json!(oracle.bad - bad)),
+                    "records and bad ones: {}",
+                    self.sql()
+                );
             }
-            let ours: BTreeMap<Option<String>, Value> = batch.results["naive"].iter().flatten().map(|row| {
-                let row: Value = serde_json::from_str(row).unwrap();
-                (row["k"].as_str().map(str::to_owned), row)
-            }).collect();
+            let ours: BTreeMap<Option<String>, Value> = batch.results["naive"]
+                .iter()
+                .flatten()
+                .map(|row| {
+                    let row: Value = serde_json::from_str(row).unwrap();
+                    (row["k"].as_str().map(str::to_owned), row)
+                })
+                .collect();
             let naive: BTreeMap<Option<String>, Value> = oracle.groups.iter().map(|(key, group)| {
                 let row = json!({"k": key, "rows": group.rows, "count": group.count, "sum": group.sum, "min": group.min, "max": group.max});
                 (key.clone(), row)
@@ -439,7 +533,11 @@ impl Case {
             let Ok(newest) = view.result(&name, view.newest().expect("there is a batch")) else { continue };
             match (query.mode(), query.sink()) {
                 ("complete", sink_kind) => {
-                    let format = if sink_kind == SinkKind::Json { highwater::job::RowFormat::Json } else { highwater::job::RowFormat::Csv };
+                    let format = if sink_kind == SinkKind::Json {
+                        highwater::job::RowFormat::Json
+                    } else {
+                        highwater::job::RowFormat::Csv
+                    };
                     let expected = sink::rows::to_bytes(format, &newest.schema, &newest.rows).unwrap();
                     let found = &output[&format!("{name}.{extension}")];
                     assert_eq!(String::from_utf8_lossy(found), String::from_utf8_lossy(&expected), "{}", self.sql());
@@ -452,14 +550,19 @@ impl Case {
                     assert_eq!(published, expected, "{}", self.sql());
                 }
                 ("update", SinkKind::Json) if query.stateful() && !newest.keys.is_empty() => {
-                    let Body::Group { having: None, rollup: false, hide_keys: false, .. } = &query.body else { continue };
-                    let keys: Vec<String> = newest.keys.iter().map(|key| newest.schema.field(*key).name().clone()).collect();
+                    let Body::Group { having: None, rollup: false, hide_keys: false, .. } = &query.body else {
+                        continue;
+                    };
+                    let keys: Vec<String> =
+                        newest.keys.iter().map(|key| newest.schema.field(*key).name().clone()).collect();
                     let key_of = |line: &String| {
                         let row: Value = serde_json::from_str(line).unwrap();
                         keys.iter().map(|key| row[key].to_string()).collect::<Vec<_>>()
                     };
-                    let folded: BTreeMap<_, _> = of_batches().flat_map(|(_, bytes)| lines(bytes)).map(|line| (key_of(&line), line)).collect();
-                    let expected: BTreeMap<_, _> = rows(&newest).into_iter().map(|line| (key_of(&line), line)).collect();
+                    let folded: BTreeMap<_, _> =
+                        of_batches().flat_map(|(_, bytes)| lines(bytes)).map(|line| (key_of(&line), line)).collect();
+                    let expected: BTreeMap<_, _> =
+                        rows(&newest).into_iter().map(|line| (key_of(&line), line)).collect();
                     assert_eq!(folded, expected, "{}", self.sql());
                 }
                 _ => {}
@@ -500,7 +603,15 @@ impl Case {
         }
         assert_eq!(scratch.view().newest().map(|newest| newest.batch.0), to);
         self.run_with_kills(scratch);
-        let first = scratch.view().log().unwrap().iter().filter(|row| !row.retracted).map(|row| row.address.batch.0).min().unwrap_or(0);
+        let first = scratch
+            .view()
+            .log()
+            .unwrap()
+            .iter()
+            .filter(|row| !row.retracted)
+            .map(|row| row.address.batch.0)
+            .min()
+            .unwrap_or(0);
         Trace::of(scratch).assert_same(&trace.clone().from(first), &(to, replan, self.sql()));
     }
 }
@@ -534,7 +645,9 @@ mod found {
         let mut scratch = Scratch::new(&format!("{table}{sql}"));
         files.iter().for_each(|file| scratch.add(file.as_bytes()));
         scratch.run(Faults::none(), 1).unwrap_or_else(|error| panic!("{error}"));
-        let report = batch::verify(&scratch.checkpoint(), &VerifyOptions { batch: true, every: true, threads: 1 }, &mut |_| {}).unwrap();
+        let report =
+            batch::verify(&scratch.checkpoint(), &VerifyOptions { batch: true, every: true, threads: 1 }, &mut |_| {})
+                .unwrap();
         assert_eq!((report.findings, report.notes), (vec![], vec![]), "{sql}");
         scratch
     }
@@ -557,6 +670,9 @@ mod found {
     /// Spark's name.
     #[test]
     fn variance_is_known() {
-        one("CREATE TABLE q WITH (connector = 'memory');\nINSERT INTO q SELECT variance(d) AS v FROM t;", &["{\"d\": 1}\n{\"d\": 3}\n", "{\"d\": 8}\n"]);
+        one(
+            "CREATE TABLE q WITH (connector = 'memory');\nINSERT INTO q SELECT variance(d) AS v FROM t;",
+            &["{\"d\": 1}\n{\"d\": 3}\n", "{\"d\": 8}\n"],
+        );
     }
 }
