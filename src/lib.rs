@@ -25,9 +25,6 @@
 //! [`job`] (a job file becomes plain data), [`source`], [`format`](mod@format), [`query`], [`state`], [`checkpoint`], [`sink`],
 //! [`batch`], [`progress`]; [`model`] at the bottom, [`cli`] and [`trial`] at the top.
 
-// Unit tests may say what they skip.
-#![cfg_attr(test, allow(clippy::disallowed_macros))]
-
 pub mod batch;
 pub mod checkpoint;
 pub mod cli;
