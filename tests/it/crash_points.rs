@@ -232,7 +232,10 @@ impl Scenario {
         for step in &self.steps[trial.step + 1..] {
             perform(scratch, *step, Faults::none()).unwrap_or_else(|error| panic!("{trial:?}, then {step:?}: {error}"));
         }
-        Trace::of(scratch).assert_same(&reference.trace, &trial);
+        let trace = Trace::of(scratch);
+        let horizon = |trace: &Trace| trace.batches.keys().next().copied();
+        assert_eq!(horizon(&trace), horizon(&reference.trace), "{trial:?}");
+        trace.assert_same(&reference.trace, &trial);
         let mut left: Vec<_> =
             fs::read_dir(scratch.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();

@@ -8,10 +8,16 @@ use std::{collections::BTreeMap, fmt::Write as _, fs};
 use highwater::{
     batch::{self, VerifyOptions},
     model::{CrashPoint, ErrorKind, Faults, crash::Crash},
-    query, sink,
+    query::difference,
+    sink,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use self::{
+    flows::{COLUMNS, line},
+    queries::{Body, Query, SinkKind, query},
+};
 
 use crate::{
     oracle::{Oracle, Type},
@@ -19,133 +25,8 @@ use crate::{
     trace::{Trace, files},
 };
 
-/// The columns of every job's source. `x` alone gets floats of any size, `d` those that a sum does not overflow with;
-/// `seq` numbers the rows, so that an `ORDER BY` inside an aggregate leaves no tie.
-const COLUMNS: [(&str, Type, &str); 9] = [
-    ("k", Type::Text, "STRING"),
-    ("p", Type::Text, "STRING"),
-    ("n", Type::Integer(64), "BIGINT"),
-    ("i", Type::Integer(32), "INT"),
-    ("d", Type::Double, "DOUBLE"),
-    ("x", Type::Double, "DOUBLE"),
-    ("b", Type::Boolean, "BOOLEAN"),
-    ("t", Type::Timestamp, "TIMESTAMP"),
-    ("m", Type::Decimal(10), "DECIMAL(12, 2)"),
-];
-
-/// Aggregates that equal the batch result.
-const AGGREGATES: [&str; 47] = [
-    "count(*)",
-    "count(n)",
-    "sum(n)",
-    "min(n)",
-    "max(n)",
-    "sum(i)",
-    "avg(i)",
-    "sum(m)",
-    "avg(m)",
-    "min(m)",
-    "min(k)",
-    "max(p)",
-    "min(t)",
-    "max(t)",
-    "min(x)",
-    "max(x)",
-    "count(x)",
-    "sum(d)",
-    "avg(d)",
-    "stddev(d)",
-    "stddev_pop(d)",
-    "variance(d)",
-    "var_pop(d)",
-    "corr(d, i)",
-    "covar_samp(d, i)",
-    "regr_slope(d, i)",
-    "regr_count(d, i)",
-    "count(DISTINCT p)",
-    "count(DISTINCT n)",
-    "sum(DISTINCT i)",
-    "approx_distinct(p)",
-    "approx_distinct(n)",
-    "bool_and(b)",
-    "bool_or(b)",
-    "bit_and(n)",
-    "bit_or(i)",
-    "bit_xor(n)",
-    "median(i)",
-    "percentile_cont(0.25) WITHIN GROUP (ORDER BY i)",
-    "array_agg(p ORDER BY seq)",
-    "array_agg(i)",
-    "string_agg(p, '|' ORDER BY seq)",
-    "first_value(n ORDER BY seq)",
-    "last_value(p ORDER BY seq DESC)",
-    "nth_value(n, 2 ORDER BY seq)",
-    "sum(n) FILTER (WHERE b)",
-    "count(*) FILTER (WHERE p IN (80, 443))",
-];
-
-/// Aggregates whose result depends on where batches end: equal from run to run only.
-const APPROXIMATE: [&str; 3] =
-    ["approx_median(d)", "approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY i)", "array_agg(DISTINCT p)"];
-
-const KEYS: [&str; 8] = [
-    "k",
-    "p",
-    "b",
-    "upper(k)",
-    "n % 3",
-    "coalesce(p, 'none')",
-    "date_bin(INTERVAL '1 hour', t)",
-    "character_length(k)",
-];
-const FILTERS: [&str; 7] = [
-    "p IN (80, 443)",
-    "n > 0",
-    "b",
-    "k IS NOT NULL AND k <> ''",
-    "p = 80 OR p BETWEEN 10 AND 90",
-    "x * 2 > 1",
-    "k LIKE '%a%'",
-];
-const HAVINGS: [&str; 3] = ["count(*) > 1", "max(n) IS NOT NULL", "count(*) % 2 = 1"];
-const PLAIN: [&str; 11] =
-    ["k", "p", "n", "i + 1", "x", "b", "upper(p)", "CASE WHEN b THEN 'yes' ELSE p END", "t", "m * 2", "d / i"];
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum SinkKind {
-    Memory,
-    Json,
-    Csv,
-}
-
-#[derive(Debug, Clone)]
-enum Body {
-    /// Keys, aggregates, HAVING, and for complete mode ORDER BY the first column with LIMIT.
-    Group {
-        keys: Vec<usize>,
-        aggregates: Vec<usize>,
-        having: Option<usize>,
-        limit: Option<(u8, bool)>,
-        rollup: bool,
-        hide_keys: bool,
-    },
-    Distinct {
-        columns: Vec<usize>,
-    },
-    Plain {
-        columns: Vec<usize>,
-    },
-}
-
-#[derive(Debug, Clone)]
-struct Query {
-    body: Body,
-    filter: Option<usize>,
-    sink: SinkKind,
-    update: bool,
-    through_view: bool,
-    approximate: Option<usize>,
-}
+mod flows;
+mod queries;
 
 #[derive(Debug, Clone)]
 struct Case {
@@ -157,125 +38,6 @@ struct Case {
     queries: Vec<Query>,
     kills: Vec<(usize, u64)>,
     rewind: (u8, bool),
-}
-
-fn key() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        6 => prop::sample::select(vec!["a", "b", "A", "ab", " a", "", "null", "ключ", "日本", "e\u{301}", "é", "😀"]).prop_map(Value::from),
-        3 => prop::sample::select(vec!["\u{0}", "\u{7f}\u{1b}[2J", "a\"b\\c", "x,\ny", "\u{2028}", "\r", "\u{feff}a", "'"]).prop_map(Value::from),
-        1 => any::<String>().prop_map(|text| text.chars().take(5).collect::<String>().into()),
-        1 => prop::sample::select(vec![json!(80), json!(true), json!({"a": [1]}), json!(["a"]), json!(-5)]),
-        1 => Just(Value::Null),
-    ]
-}
-
-fn odd() -> impl Strategy<Value = Value> {
-    prop::sample::select(vec![
-        json!(""),
-        json!("6"),
-        json!([]),
-        json!({}),
-        json!("NaN"),
-        json!("yesterday"),
-        json!(1.5e3),
-        Value::Null,
-    ])
-}
-
-fn field(usual: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value = Option<Value>> {
-    prop_oneof![12 => usual.prop_map(Some), 1 => odd().prop_map(Some), 1 => Just(None)]
-}
-
-fn flow() -> impl Strategy<Value = Value> {
-    let port = prop_oneof![
-        4 => prop::sample::select(vec!["80", "443", "53", "Port46272", "80.0", "", "9"]).prop_map(Value::from),
-        1 => Just(json!(80)),
-        1 => key(),
-    ];
-    let n = prop_oneof![
-        6 => (-20_i64..20).prop_map(Value::from),
-        1 => prop::sample::select(vec![i64::MAX, i64::MIN, i64::MAX - 1, 1 << 53]).prop_map(Value::from),
-        1 => Just(json!(u64::MAX)),
-    ];
-    let i = prop_oneof![8 => (-9_i64..9).prop_map(Value::from), 1 => prop::sample::select(vec![json!(i32::MAX), json!(i32::MIN), json!(1_i64 << 31)])];
-    let d = prop_oneof![6 => (-70_000_i32..70_000).prop_map(|v| json!(f64::from(v) / 7.0)), 1 => Just(json!(3))];
-    let x = prop_oneof![
-        3 => any::<f64>().prop_filter("JSON has finite numbers only", |x| x.is_finite()).prop_map(Value::from),
-        2 => prop::sample::select(vec![json!(0), json!(f64::MAX), json!(f64::MIN), json!(5e-324), json!(1e300)]),
-    ];
-    let t = prop_oneof![
-        4 => (1_600_000_000_i64..1_600_020_000).prop_map(Value::from),
-        1 => prop::sample::select(vec![json!("2020-09-13T12:26:40Z"), json!(-1), json!(0.5), json!("2020-09-13")]),
-    ];
-    let m = prop_oneof![6 => (-500_i64..500).prop_map(|cents| json!(cents as f64 / 4.0)), 1 => Just(json!(1e30)), 1 => Just(json!(9_999_999_999_i64))];
-    (
-        field(key()),
-        field(port),
-        field(n),
-        field(i),
-        field(d),
-        field(x),
-        field(any::<bool>().prop_map(Value::from)),
-        field(t),
-        field(m),
-    )
-        .prop_map(|(k, p, n, i, d, x, b, t, m)| {
-            let fields = [("k", k), ("p", p), ("n", n), ("i", i), ("d", d), ("x", x), ("b", b), ("t", t), ("m", m)];
-            Value::Object(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
-        })
-}
-
-/// A line of input; `SEQ` in it becomes the row's number.
-fn line() -> impl Strategy<Value = String> {
-    let numbered = || {
-        flow().prop_map(|mut flow| {
-            flow["seq"] = json!("SEQ");
-            flow.to_string().replace("\"SEQ\"", "SEQ")
-        })
-    };
-    prop_oneof![
-        20 => numbered(),
-        1 => numbered().prop_map(|line| line.replacen("\"n\":", "\"N\":", 1) + "\r"),
-        1 => numbered().prop_map(|line| format!(" [{line} , {{\"seq\": SEQ, \"k\": \"second\"}}]")),
-        1 => numbered().prop_map(|line| format!("[{line}, 5]")),
-        1 => numbered().prop_map(|line| { let cut = line.floor_char_boundary(line.len() / 2); line[..cut].to_owned() }),
-        1 => prop::sample::select(vec!["", "   ", "not json", "null", "{}", "[]", "\u{0}", "{\"d\": 1e999, \"seq\": SEQ}", "\"text\"", "{\"k\": \"a\"} x"]).prop_map(str::to_owned),
-    ]
-}
-
-fn several(upto: usize, count: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<usize>> {
-    prop::collection::vec(0..upto, count)
-}
-
-fn query() -> impl Strategy<Value = Query> {
-    let limit = prop::option::weighted(0.3, (1_u8..5, any::<bool>()));
-    let having = prop::option::weighted(0.2, 0..HAVINGS.len());
-    let group = (
-        several(KEYS.len(), 0..=2),
-        several(AGGREGATES.len(), 1..=5),
-        having,
-        limit,
-        prop::bool::weighted(0.1),
-        prop::bool::weighted(0.1),
-    );
-    let body = prop_oneof![
-        6 => group.prop_map(|(keys, aggregates, having, limit, rollup, hide_keys)| Body::Group { keys, aggregates, having, limit, rollup, hide_keys }),
-        1 => several(PLAIN.len(), 1..=2).prop_map(|columns| Body::Distinct { columns }),
-        1 => several(PLAIN.len(), 1..=4).prop_map(|columns| Body::Plain { columns }),
-    ];
-    let sink = prop::sample::select(vec![SinkKind::Memory, SinkKind::Json, SinkKind::Csv]);
-    let filter = prop::option::weighted(0.4, 0..FILTERS.len());
-    let approximate = prop::option::weighted(0.1, 0..APPROXIMATE.len());
-    (body, filter, sink, any::<bool>(), prop::bool::weighted(0.2), approximate).prop_map(
-        |(body, filter, sink, update, through_view, approximate)| Query {
-            body,
-            filter,
-            sink,
-            update,
-            through_view,
-            approximate,
-        },
-    )
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -301,81 +63,6 @@ fn case() -> impl Strategy<Value = Case> {
             kills,
             rewind,
         })
-}
-
-impl Query {
-    fn stateful(&self) -> bool {
-        !matches!(self.body, Body::Plain { .. })
-    }
-
-    /// Its result equals the batch result.
-    fn exact(&self) -> bool {
-        self.approximate.is_none() || !matches!(self.body, Body::Group { .. })
-    }
-
-    fn mode(&self) -> &'static str {
-        match (&self.body, self.update) {
-            (Body::Plain { .. }, false) | (Body::Distinct { .. }, true) => "append",
-            (Body::Plain { .. }, true) | (Body::Group { .. }, true) => "update",
-            (Body::Group { .. } | Body::Distinct { .. }, false) => "complete",
-        }
-    }
-
-    fn select(&self, from: &str) -> String {
-        let filter = self.filter.map_or(String::new(), |filter| format!(" WHERE {}", FILTERS[filter]));
-        let columns = |columns: &[usize], of: &[&str]| {
-            (0..).zip(columns).map(|(place, column)| format!("{} AS c{place}", of[*column])).collect::<Vec<_>>()
-        };
-        match &self.body {
-            Body::Plain { columns: chosen } => {
-                format!("SELECT {} FROM {from}{filter}", columns(chosen, &PLAIN).join(", "))
-            }
-            Body::Distinct { columns: chosen } => {
-                format!("SELECT DISTINCT {} FROM {from}{filter}", columns(chosen, &PLAIN).join(", "))
-            }
-            Body::Group { keys, aggregates, having, limit, rollup, hide_keys } => {
-                let mut keys = keys.clone();
-                keys.dedup();
-                let shown = if *hide_keys { vec![] } else { columns(&keys, &KEYS) };
-                let chosen = || aggregates.iter().map(|which| AGGREGATES[*which]);
-                // An order inside one aggregate and none inside another is refused.
-                let ordered = chosen().any(|aggregate| aggregate.contains("ORDER BY seq"));
-                let chosen = chosen().map(|aggregate| {
-                    if ordered && aggregate == "array_agg(i)" { "max(i)" } else { aggregate }.to_owned()
-                });
-                let approximate = self
-                    .approximate
-                    .map(|which| APPROXIMATE[which])
-                    .filter(|which| !ordered || !which.contains("array_agg"));
-                let numbered = (0..).zip(chosen.chain(approximate.map(str::to_owned)));
-                let shown: Vec<String> = shown
-                    .into_iter()
-                    .chain(numbered.map(|(place, aggregate)| format!("{aggregate} AS a{place}")))
-                    .collect();
-                let mut sql = format!("SELECT {} FROM {from}{filter}", shown.join(", "));
-                let list = keys.iter().map(|key| KEYS[*key]).collect::<Vec<_>>().join(", ");
-                match (keys.is_empty(), rollup) {
-                    (true, _) => {}
-                    (false, false) => write!(sql, " GROUP BY {list}").expect("text grows"),
-                    (false, true) => write!(sql, " GROUP BY ROLLUP ({list})").expect("text grows"),
-                }
-                if let Some(having) = having {
-                    write!(sql, " HAVING {}", HAVINGS[*having]).expect("text grows");
-                }
-                if let (Some((limit, down)), "complete") = (limit, self.mode()) {
-                    write!(sql, " ORDER BY count(*) {} LIMIT {limit}", if *down { "DESC" } else { "ASC" })
-                        .expect("text grows");
-                }
-                sql
-            }
-        }
-    }
-
-    /// CSV has no lists.
-    fn sink(&self) -> SinkKind {
-        let lists = matches!(&self.body, Body::Group { aggregates, .. } if aggregates.iter().any(|which| AGGREGATES[*which].starts_with("array_agg")) || self.approximate == Some(2));
-        if lists && self.sink == SinkKind::Csv { SinkKind::Json } else { self.sink }
-    }
 }
 
 impl Case {
@@ -470,7 +157,7 @@ impl Case {
                 continue;
             };
             if exact {
-                let difference = query::difference(&ours.rows, &batch.rows).unwrap();
+                let difference = difference(&ours.rows, &batch.rows).unwrap();
                 assert_eq!(difference, None, "{} over all input: {}", batch.query, self.sql());
             }
         }

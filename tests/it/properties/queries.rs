@@ -1,0 +1,229 @@
+//! A grammar of queries that covers every aggregate, what stands above it, and every sink and mode.
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+/// Aggregates that equal the batch result.
+pub const AGGREGATES: [&str; 47] = [
+    "count(*)",
+    "count(n)",
+    "sum(n)",
+    "min(n)",
+    "max(n)",
+    "sum(i)",
+    "avg(i)",
+    "sum(m)",
+    "avg(m)",
+    "min(m)",
+    "min(k)",
+    "max(p)",
+    "min(t)",
+    "max(t)",
+    "min(x)",
+    "max(x)",
+    "count(x)",
+    "sum(d)",
+    "avg(d)",
+    "stddev(d)",
+    "stddev_pop(d)",
+    "variance(d)",
+    "var_pop(d)",
+    "corr(d, i)",
+    "covar_samp(d, i)",
+    "regr_slope(d, i)",
+    "regr_count(d, i)",
+    "count(DISTINCT p)",
+    "count(DISTINCT n)",
+    "sum(DISTINCT i)",
+    "approx_distinct(p)",
+    "approx_distinct(n)",
+    "bool_and(b)",
+    "bool_or(b)",
+    "bit_and(n)",
+    "bit_or(i)",
+    "bit_xor(n)",
+    "median(i)",
+    "percentile_cont(0.25) WITHIN GROUP (ORDER BY i)",
+    "array_agg(p ORDER BY seq)",
+    "array_agg(i)",
+    "string_agg(p, '|' ORDER BY seq)",
+    "first_value(n ORDER BY seq)",
+    "last_value(p ORDER BY seq DESC)",
+    "nth_value(n, 2 ORDER BY seq)",
+    "sum(n) FILTER (WHERE b)",
+    "count(*) FILTER (WHERE p IN (80, 443))",
+];
+
+/// Aggregates whose result depends on where batches end: equal from run to run only.
+pub const APPROXIMATE: [&str; 3] =
+    ["approx_median(d)", "approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY i)", "array_agg(DISTINCT p)"];
+
+pub const KEYS: [&str; 8] = [
+    "k",
+    "p",
+    "b",
+    "upper(k)",
+    "n % 3",
+    "coalesce(p, 'none')",
+    "date_bin(INTERVAL '1 hour', t)",
+    "character_length(k)",
+];
+pub const FILTERS: [&str; 7] = [
+    "p IN (80, 443)",
+    "n > 0",
+    "b",
+    "k IS NOT NULL AND k <> ''",
+    "p = 80 OR p BETWEEN 10 AND 90",
+    "x * 2 > 1",
+    "k LIKE '%a%'",
+];
+pub const HAVINGS: [&str; 3] = ["count(*) > 1", "max(n) IS NOT NULL", "count(*) % 2 = 1"];
+pub const PLAIN: [&str; 11] =
+    ["k", "p", "n", "i + 1", "x", "b", "upper(p)", "CASE WHEN b THEN 'yes' ELSE p END", "t", "m * 2", "d / i"];
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SinkKind {
+    Memory,
+    Json,
+    Csv,
+}
+
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Keys, aggregates, HAVING, and for complete mode ORDER BY the first column with LIMIT.
+    Group {
+        keys: Vec<usize>,
+        aggregates: Vec<usize>,
+        having: Option<usize>,
+        limit: Option<(u8, bool)>,
+        rollup: bool,
+        hide_keys: bool,
+    },
+    Distinct {
+        columns: Vec<usize>,
+    },
+    Plain {
+        columns: Vec<usize>,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct Query {
+    pub body: Body,
+    pub filter: Option<usize>,
+    pub sink: SinkKind,
+    pub update: bool,
+    pub through_view: bool,
+    pub approximate: Option<usize>,
+}
+
+pub fn several(upto: usize, count: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(0..upto, count)
+}
+
+pub fn query() -> impl Strategy<Value = Query> {
+    let limit = prop::option::weighted(0.3, (1_u8..5, any::<bool>()));
+    let having = prop::option::weighted(0.2, 0..HAVINGS.len());
+    let group = (
+        several(KEYS.len(), 0..=2),
+        several(AGGREGATES.len(), 1..=5),
+        having,
+        limit,
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
+    );
+    let body = prop_oneof![
+        6 => group.prop_map(|(keys, aggregates, having, limit, rollup, hide_keys)| Body::Group { keys, aggregates, having, limit, rollup, hide_keys }),
+        1 => several(PLAIN.len(), 1..=2).prop_map(|columns| Body::Distinct { columns }),
+        1 => several(PLAIN.len(), 1..=4).prop_map(|columns| Body::Plain { columns }),
+    ];
+    let sink = prop::sample::select(vec![SinkKind::Memory, SinkKind::Json, SinkKind::Csv]);
+    let filter = prop::option::weighted(0.4, 0..FILTERS.len());
+    let approximate = prop::option::weighted(0.1, 0..APPROXIMATE.len());
+    (body, filter, sink, any::<bool>(), prop::bool::weighted(0.2), approximate).prop_map(
+        |(body, filter, sink, update, through_view, approximate)| Query {
+            body,
+            filter,
+            sink,
+            update,
+            through_view,
+            approximate,
+        },
+    )
+}
+
+impl Query {
+    pub fn stateful(&self) -> bool {
+        !matches!(self.body, Body::Plain { .. })
+    }
+
+    /// Its result equals the batch result.
+    pub fn exact(&self) -> bool {
+        self.approximate.is_none() || !matches!(self.body, Body::Group { .. })
+    }
+
+    pub fn mode(&self) -> &'static str {
+        match (&self.body, self.update) {
+            (Body::Plain { .. }, false) | (Body::Distinct { .. }, true) => "append",
+            (Body::Plain { .. }, true) | (Body::Group { .. }, true) => "update",
+            (Body::Group { .. } | Body::Distinct { .. }, false) => "complete",
+        }
+    }
+
+    pub fn select(&self, from: &str) -> String {
+        let filter = self.filter.map_or(String::new(), |filter| format!(" WHERE {}", FILTERS[filter]));
+        let columns = |columns: &[usize], of: &[&str]| {
+            (0..).zip(columns).map(|(place, column)| format!("{} AS c{place}", of[*column])).collect::<Vec<_>>()
+        };
+        match &self.body {
+            Body::Plain { columns: chosen } => {
+                format!("SELECT {} FROM {from}{filter}", columns(chosen, &PLAIN).join(", "))
+            }
+            Body::Distinct { columns: chosen } => {
+                format!("SELECT DISTINCT {} FROM {from}{filter}", columns(chosen, &PLAIN).join(", "))
+            }
+            Body::Group { keys, aggregates, having, limit, rollup, hide_keys } => {
+                let mut keys = keys.clone();
+                keys.dedup();
+                let shown = if *hide_keys { vec![] } else { columns(&keys, &KEYS) };
+                let chosen = || aggregates.iter().map(|which| AGGREGATES[*which]);
+                // An order inside one aggregate and none inside another is refused.
+                let ordered = chosen().any(|aggregate| aggregate.contains("ORDER BY seq"));
+                let chosen = chosen().map(|aggregate| {
+                    if ordered && aggregate == "array_agg(i)" { "max(i)" } else { aggregate }.to_owned()
+                });
+                let approximate = self
+                    .approximate
+                    .map(|which| APPROXIMATE[which])
+                    .filter(|which| !ordered || !which.contains("array_agg"));
+                let numbered = (0..).zip(chosen.chain(approximate.map(str::to_owned)));
+                let shown: Vec<String> = shown
+                    .into_iter()
+                    .chain(numbered.map(|(place, aggregate)| format!("{aggregate} AS a{place}")))
+                    .collect();
+                let mut sql = format!("SELECT {} FROM {from}{filter}", shown.join(", "));
+                let list = keys.iter().map(|key| KEYS[*key]).collect::<Vec<_>>().join(", ");
+                match (keys.is_empty(), rollup) {
+                    (true, _) => {}
+                    (false, false) => write!(sql, " GROUP BY {list}").expect("text grows"),
+                    (false, true) => write!(sql, " GROUP BY ROLLUP ({list})").expect("text grows"),
+                }
+                if let Some(having) = having {
+                    write!(sql, " HAVING {}", HAVINGS[*having]).expect("text grows");
+                }
+                if let (Some((limit, down)), "complete") = (limit, self.mode()) {
+                    write!(sql, " ORDER BY count(*) {} LIMIT {limit}", if *down { "DESC" } else { "ASC" })
+                        .expect("text grows");
+                }
+                sql
+            }
+        }
+    }
+
+    /// CSV has no lists.
+    pub fn sink(&self) -> SinkKind {
+        let lists = matches!(&self.body, Body::Group { aggregates, .. } if aggregates.iter().any(|which| AGGREGATES[*which].starts_with("array_agg")) || self.approximate == Some(2));
+        if lists && self.sink == SinkKind::Csv { SinkKind::Json } else { self.sink }
+    }
+}
