@@ -75,7 +75,9 @@ impl View {
                 "the checkpoint's log is damaged ({damage}), and what can be read ends with {newest}: a run reads what is lost again, `highwater verify {dir}` names the damage"
             ));
         }
-        if let (Some(oldest), None) = (self.reader.horizon(), self.job.settings.retain_batches) {
+        // a fork begins with a later batch, and has nothing before it to lose
+        let whole = self.reader.genesis().forked_from.is_none() && self.job.settings.retain_batches.is_none();
+        if let (Some(oldest), true) = (self.reader.horizon(), whole) {
             warnings.push(format!(
                 "batches before {oldest} are no longer in the log, though the job keeps all: parts of it were dropped or lost"
             ));
