@@ -75,7 +75,9 @@ impl View {
                 "the checkpoint's log is damaged ({damage}), and what can be read ends with {newest}: a run reads what is lost again, `highwater verify {dir}` names the damage"
             ));
         }
-        if let (Some(oldest), None) = (self.reader.horizon(), self.job.settings.retain_batches) {
+        // A fork's log begins with the batch that it was forked at.
+        let all_are_kept = self.job.settings.retain_batches.is_none() && self.reader.genesis().forked_from.is_none();
+        if let Some(oldest) = self.reader.horizon().filter(|_| all_are_kept) {
             warnings.push(format!(
                 "batches before {oldest} are no longer in the log, though the job keeps all: parts of it were dropped or lost"
             ));

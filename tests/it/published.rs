@@ -17,7 +17,7 @@ pub fn shared(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("skipped: {} is not here", path.display());
+    crate::binary::skip(name, "../shared/data is not here");
     None
 }
 

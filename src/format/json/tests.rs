@@ -234,7 +234,9 @@ fn large_files_are_the_same_at_any_thread_count() {
 fn the_json_test_suite_is_judged_as_its_authors_judge_it() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/json-test-suite/test_parsing");
     let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("skipped: {} is missing", folder.display());
+        // Past the capture of the test runner, so that a run can be asked what it skipped.
+        let said = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: ../shared/data is not here\n");
+        said.expect("standard error takes a line");
         return;
     };
     let reader = JsonReader::new(schema(&[("v", DataType::Utf8)]), vec![0], JsonOptions::default());

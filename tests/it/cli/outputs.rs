@@ -104,8 +104,8 @@ fn diff_prints_the_groups_that_changed_with_both_values() {
     );
     assert_eq!(
         diff(&["--from", "2", "--to", "3", "--query", "query1", "--output", "json"]),
-        r#"{"key":{},"from":null,"to":{"device":"a","bytes":8}}
-{"key":{},"from":null,"to":{"device":"c","bytes":7}}
+        r#"{"key":{},"from":null,"to":{"device":"c","bytes":7}}
+{"key":{},"from":null,"to":{"device":"a","bytes":8}}
 "#
     );
     assert_eq!(diff(&["--from", "0", "--to", "1", "--output", "json"]), "", "an empty file changes nothing");

@@ -72,6 +72,9 @@ fn a_fork_needs_an_output_folder_of_its_own_and_leaves_the_first_alone() {
     let words = ["run", "job.sql", "--checkpoint", "fork", "--set", "INPUT=input", "--set", "OUTPUT=elsewhere"];
     let ran = folder.call(&[&words[..], &["--available-now"]].concat()).expect(0);
     assert!(ran.stderr.contains("resuming after batch 1"), "{}", ran.stderr);
+    let theirs = folder.call(&["show", "fork", "--query", "counts", "--output", "json"]).expect(0);
+    let ours = folder.call(&["show", "checkpoint", "--query", "counts", "--output", "json"]).expect(0);
+    assert_eq!((theirs.stdout, theirs.stderr.as_str()), (ours.stdout, ""), "nothing is missing, and no warning");
     assert_eq!(folder.call(&["show", "fork", "--output", "json"]).expect(0).stdout, shown);
     let theirs = crate::binary::files(&folder.at("elsewhere"));
     assert!(theirs.contains_key("traffic-00000003.json") && !theirs.contains_key("traffic-00000001.json"));
