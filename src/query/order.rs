@@ -8,7 +8,7 @@ use std::sync::Arc;
 use datafusion::{
     arrow::datatypes::DataType,
     common::{Column, Result},
-    logical_expr::{Distinct, Expr, Limit, LogicalPlan, Sort, SortExpr},
+    logical_expr::{Aggregate, Distinct, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr},
 };
 
 /// Completes the order of a stateful query's result.
@@ -20,7 +20,7 @@ pub(super) fn complete(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Sort(sort) => {
             let mut expr = sort.expr;
             expr.extend(tie_breakers(&sort.input, &expr));
-            Ok(LogicalPlan::Sort(Sort { expr, input: sort.input, fetch: sort.fetch }))
+            sorted(sort.input, expr, sort.fetch)
         }
         LogicalPlan::Limit(limit) => {
             let input = Arc::new(complete(Arc::unwrap_or_clone(limit.input))?);
@@ -41,12 +41,36 @@ pub(super) fn complete(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         plan => {
             let expr = tie_breakers(&plan, &[]);
-            if expr.is_empty() {
+            if expr.is_empty() && hidden_keys(&plan).is_empty() {
                 return Ok(plan);
             }
-            Ok(LogicalPlan::Sort(Sort { expr, input: Arc::new(plan), fetch: None }))
+            sorted(Arc::new(plan), expr, None)
         }
     }
+}
+
+/// Sorts by `expr`, then by those keys that the query does not show: they are computed below and dropped above.
+fn sorted(input: Arc<LogicalPlan>, mut expr: Vec<SortExpr>, fetch: Option<usize>) -> Result<LogicalPlan> {
+    let hidden = hidden_keys(&input);
+    if hidden.is_empty() {
+        return Ok(LogicalPlan::Sort(Sort { expr, input, fetch }));
+    }
+    expr.extend(hidden.into_iter().map(|key| Expr::Column(key).sort(true, true)));
+    LogicalPlanBuilder::from(input).sort_with_limit(expr, fetch)?.build()
+}
+
+/// Group keys that are no column of `plan`.
+fn hidden_keys(plan: &LogicalPlan) -> Vec<Column> {
+    let shown = key_columns(plan);
+    let mut node = plan;
+    while let LogicalPlan::Projection(_) | LogicalPlan::Filter(_) = node {
+        node = node.inputs()[0];
+    }
+    let LogicalPlan::Aggregate(aggregate) = node else { return Vec::new() };
+    let keys = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
+    let hidden = (0..keys).filter(|key| !shown.contains(&Some(*key)));
+    let column = |key: usize| Column::from(aggregate.schema.qualified_field(key));
+    hidden.map(column).filter(|column| column.name != Aggregate::INTERNAL_GROUPING_ID).collect()
 }
 
 /// Sort expressions over all columns of `plan` that `sorted` does not hold: the group key first, in its own
