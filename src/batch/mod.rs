@@ -34,7 +34,7 @@ pub use baseline::baseline;
 pub use check::{QueryCheck, check, explain};
 pub use engine::{Engine, EngineOptions, MakeSink};
 pub use fork::fork;
-pub use rewind::{RewindOptions, RewindReport, parse_target, rewind};
+pub use rewind::{RewindOptions, RewindReport, rewind};
 pub use run::{Event, RunOptions, Summary, run};
 pub use trigger::Trigger;
 pub use verify::{VerifyOptions, VerifyReport, verify};

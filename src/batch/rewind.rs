@@ -12,7 +12,7 @@ use super::{
 use crate::{
     checkpoint::Checkpoint,
     job::SinkConnector,
-    model::{BatchAddress, BatchId, CrashPoint, Error, Faults, OutputMode, Result},
+    model::{BatchAddress, BatchId, CrashPoint, Faults, OutputMode, Result},
 };
 
 /// What a rewind is asked to do.
@@ -120,18 +120,4 @@ impl Engine {
     pub(super) fn replaces_output(&self, query: usize) -> bool {
         self.queries.queries[query].mode() == OutputMode::Complete && self.wants_rows(query)
     }
-}
-
-/// The batch that `--to` names: a number, or `start`.
-///
-/// # Errors
-/// Of kind `Usage`.
-pub fn parse_target(text: &str) -> Result<Option<BatchId>> {
-    if text == "start" {
-        return Ok(None);
-    }
-    let batch = text.parse().map_err(|_| {
-        Error::usage(format!("'{text}' is not a batch to rewind to")).help("write a batch number, or start")
-    })?;
-    Ok(Some(BatchId(batch)))
 }

@@ -42,7 +42,7 @@ pub fn fork(args: ForkArgs) -> Result<(), Failure> {
     let mut out = data();
     let (new, old) = (args.new.display().to_string(), args.checkpoint.display().to_string());
     writeln!(out, "{} begins with batch {address} of {}", printable(&new), printable(&old))?;
-    writeln!(out, "go on with: highwater run JOB.sql --checkpoint {}", printable(&new))?;
+    writeln!(out, "go on with: highwater run JOB.sql --checkpoint {}, and the job's --set values", printable(&new))?;
     Ok(out.flush()?)
 }
 

@@ -43,7 +43,13 @@ fn text(report: &VerifyReport) -> String {
         0 => String::new(),
         results => format!(", {} compared with the batch", count(*results, "result")),
     };
-    let verdict = if findings.is_empty() { "all good" } else { "NOT good" };
+    // Where nothing was compared and a note says why, nobody may read that all was.
+    let uncompared = *results_compared == 0 && !notes.is_empty();
+    let verdict = match (findings.is_empty(), uncompared) {
+        (true, false) => "all good",
+        (true, true) => "good as far as checked (see the notes)",
+        (false, _) => "NOT good",
+    };
     lines.push(format!("{verdict}: {batches} checked{compared}\n"));
     printable(&lines.join("\n"))
 }
@@ -58,6 +64,10 @@ mod tests {
             VerifyReport { findings: Vec::new(), notes: Vec::new(), batches_checked: 50, results_compared: 1 };
         assert_eq!(text(&report), "all good: 50 batches checked, 1 result compared with the batch\n");
         report.results_compared = 0;
+        report.notes.push("the input cannot be read again".into());
+        let told = "note: the input cannot be read again\ngood as far as checked (see the notes): 50 batches checked\n";
+        assert_eq!(text(&report), told);
+        report.notes.clear();
         report.findings.push("batch 3: the delta is damaged".into());
         assert_eq!(text(&report), "finding: batch 3: the delta is damaged\nNOT good: 50 batches checked\n");
     }
