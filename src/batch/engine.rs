@@ -12,7 +12,7 @@ use super::{
 use crate::{
     checkpoint::{Checkpoint, Genesis, OpenOptions},
     job::{JobSpec, SinkConnector, SinkSpec},
-    model::{BatchPlan, Faults, OutputMode, Result},
+    model::{BatchPlan, Error, ErrorKind, Faults, OutputMode, Result},
     progress::LateProgress,
     query::JobQueries,
     sink::Sink,
@@ -44,6 +44,8 @@ pub struct Engine {
     pub(super) faults: Faults,
     /// What became known of the newest batch after its commit.
     pub(super) late: Option<LateProgress>,
+    /// Whether it is unknown what is durable, or the sinks do not show it yet: for the next start to find out.
+    pub(super) owes: bool,
     /// A plan that must run before anything new, because a crash interrupted it.
     pub(super) bound: Option<BatchPlan>,
 }
@@ -90,6 +92,7 @@ impl Engine {
             threads,
             faults,
             late: None,
+            owes: false,
             bound: None,
         };
         engine.claim_sinks(loss)?;
@@ -113,6 +116,17 @@ impl Engine {
 
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// A stop because of `error`: the log still learns that what was committed is published, if it is, so that the next
+    /// start does not publish it again. That this may fail as well is logged: the first error is the operator's.
+    pub(super) fn leave(self, error: &Error) {
+        if self.owes || error.kind() == ErrorKind::Crashed {
+            return;
+        }
+        if let Err(second) = self.close() {
+            tracing::warn!("the checkpoint could not be closed in good order: {second}");
+        }
     }
 
     /// A clean stop: the newest batch is known to be published.

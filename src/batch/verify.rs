@@ -53,7 +53,7 @@ pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(Batc
     report.notes.extend(harmless.iter().map(ToString::to_string));
     let view = View::open(dir)?;
     report.notes.extend(view.warnings());
-    sinks(&view, &mut report)?;
+    sinks(dir, &view, &mut report)?;
     let mut walk = Walk::new(&view)?;
     if options.batch {
         match input(&view, options.threads) {
@@ -76,19 +76,56 @@ pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(Batc
     Ok(report)
 }
 
+/// How often the sinks of a running job are looked at: between a look at its log and one at its sinks it goes on.
+const LOOKS: u32 = 5;
+
 /// Whether the sinks show what the commits say.
-fn sinks(view: &View, report: &mut VerifyReport) -> Result<()> {
+fn sinks(dir: &Path, view: &View, report: &mut VerifyReport) -> Result<()> {
+    let mut found = look_at_sinks(view)?;
+    for _ in 1..LOOKS {
+        if found.is_empty() || !view.reader.is_running() {
+            break;
+        }
+        found = look_at_sinks(&View::open(dir)?)?;
+    }
+    for finding in found {
+        if finding.owed { &mut report.notes } else { &mut report.findings }.push(finding.text);
+    }
+    Ok(())
+}
+
+struct SinkFinding {
+    text: String,
+    /// The next start does what is missing.
+    owed: bool,
+}
+
+fn look_at_sinks(view: &View) -> Result<Vec<SinkFinding>> {
     let queries = JobQueries::plan(view.job())?;
-    let live = view.reader.history().live();
+    let history = view.reader.history();
+    let live = history.live();
     // What a fork begins with was published by the job that it is a fork of.
     let inherited = view.reader.genesis().forked_from.as_ref().map(|fork| fork.batch);
     let commits = &live[live.partition_point(|commit| Some(commit.batch()) <= inherited)..];
+    let mut found = Vec::new();
     for (spec, query) in view.job().queries.iter().zip(&queries.queries) {
         let sink = sink::make_sink(view.job().sink_of(spec), query.mode(), ConsoleTarget::nowhere);
         let findings = sink.verify(&published(commits, &spec.name))?;
-        report.findings.extend(findings.into_iter().map(|finding| format!("sink '{}': {finding}", spec.name)));
+        // After a kill the newest batch may be published or not: what is wrong either way is wrong.
+        let before = match commits.split_last() {
+            Some((_, before)) if !history.settled() && !history.retracting() => {
+                Some(sink.verify(&published(before, &spec.name))?)
+            }
+            _ => None,
+        };
+        for finding in findings {
+            let owed = history.retracting() && !history.settled()
+                || before.as_ref().is_some_and(|before| !before.contains(&finding));
+            let why = if owed { " (the next start of the job completes it)" } else { "" };
+            found.push(SinkFinding { text: format!("sink '{}': {finding}{why}", spec.name), owed });
+        }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// The fold of all deltas, batch by batch, and the input beside it.

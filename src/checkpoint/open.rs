@@ -130,11 +130,12 @@ fn open_live(
     if let [only] = lives[..] {
         let path = layout.live(part, generation);
         let (thread, chain) = adopt(layout, part, &only.path, &path, faults)?;
-        if let Some(thread) = thread
-            && is_sound(&chain, witness)
-        {
-            let history = fold(layout, part, &chain)?;
-            return Ok(OpenLog { thread, part, path, stale, history, hashes: chain.hashes(), repair: None });
+        if let Some(thread) = thread {
+            if is_sound(&chain, witness) {
+                let history = fold(layout, part, &chain)?;
+                return Ok(OpenLog { thread, part, path, stale, history, hashes: chain.hashes(), repair: None });
+            }
+            thread.close()?;
         }
         // The copy is given up, the original is as it was.
         disk::remove(&path)?;
@@ -245,7 +246,9 @@ fn is_sound(chain: &Chain, witness: Option<Mark>) -> bool {
 fn check_witness(layout: &Layout, mut log: OpenLog, witness: Option<Mark>) -> Result<OpenLog> {
     let Some(mark) = witness else { return Ok(log) };
     let newest = log.history.newest_batch();
-    if mark.seq >= log.history.next_seq {
+    // A repair was begun, and not one record written since.
+    let given_up = mark.seq + 1 == log.history.next_seq && mark.batch > newest;
+    if mark.seq >= log.history.next_seq || given_up {
         let why = "the log ends before what was acknowledged: its file was damaged or is an old copy".to_owned();
         let repair = log.repair.get_or_insert(Repair { newest, acknowledged: None, why });
         repair.acknowledged = mark.batch;

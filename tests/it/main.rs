@@ -14,6 +14,7 @@ mod oracle;
 mod properties;
 mod published;
 mod readme;
+mod repairs;
 mod restarts;
 mod rewinds;
 mod stream;

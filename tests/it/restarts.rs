@@ -177,7 +177,7 @@ fn a_planned_file_that_is_gone_is_named_with_the_way_out() {
     fs::remove_file(scratch.input().join("0002.json")).unwrap();
     for _ in 0..2 {
         let error = run(&scratch, false).unwrap_err();
-        assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::Failed, 1), "{error}");
+        assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::Moved, 1), "{error}");
         let text = error.to_string();
         assert!(text.contains("0002.json") && text.contains("--to 1 --replan"), "{text}");
     }
