@@ -129,6 +129,14 @@ impl Error {
         self
     }
 
+    /// Adds another reason behind the one that there is.
+    #[must_use]
+    pub fn and_because(mut self, why: impl Into<String>) -> Error {
+        let why = why.into();
+        self.0.why = Some(self.0.why.take().map_or_else(|| why.clone(), |first| format!("{first}; {why}")));
+        self
+    }
+
     /// Adds another way out behind the advice that there is.
     #[must_use]
     pub fn or_help(mut self, help: impl Into<String>) -> Error {
