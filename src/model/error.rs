@@ -18,7 +18,7 @@ pub enum ErrorKind {
     Usage,
     /// The checkpoint may not be used: other job, locked, damaged. Exit code 3.
     Refused,
-    /// The data was refused: `failfast`, bad-record limit. Exit code 4.
+    /// The data was refused: `failfast`, bad-record limit, a value that an expression fails on. Exit code 4.
     Data,
     /// A simulated crash (tests only): everything in memory is to be dropped as it is.
     Crashed,

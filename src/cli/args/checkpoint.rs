@@ -70,6 +70,7 @@ pub struct DiffArgs {
     after_help = "Examples:\n  highwater verify checkpoints/web_servers\n  highwater verify checkpoints/web_servers --batch --every"
 )]
 pub struct VerifyArgs {
+    /// The checkpoint
     pub checkpoint: PathBuf,
     /// Also recompute the results from the input, and compare
     #[arg(long)]
@@ -86,6 +87,7 @@ pub struct VerifyArgs {
     after_help = "Examples:\n  highwater rewind checkpoints/web_servers --to 17 --dry-run\n  highwater rewind checkpoints/web_servers --to start --replan"
 )]
 pub struct RewindArgs {
+    /// The checkpoint; its job must be stopped
     pub checkpoint: PathBuf,
     /// The batch after which the job goes on, or `start`
     #[arg(long, value_name = "BATCH", value_parser = parse_target)]
@@ -107,6 +109,7 @@ pub struct RewindArgs {
     after_help = "Examples:\n  highwater fork checkpoints/web_servers --at 17 checkpoints/what_if\n  highwater fork checkpoints/port_traffic --at 17 checkpoints/copy --set OUTPUT=out/copy"
 )]
 pub struct ForkArgs {
+    /// The checkpoint to begin from
     pub checkpoint: PathBuf,
     /// The batch whose state and position the new checkpoint begins with
     #[arg(long, value_name = "BATCH")]

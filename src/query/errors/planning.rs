@@ -121,19 +121,17 @@ fn aggregates(message: &str, syntax: &Syntax, known: &Known<'_>) -> Option<Mista
             mistake(format!("{inner} stands inside another aggregate"), Some(&why), Some(help)).at(place(&inner)),
         );
     }
-    if message.contains("duplicate unqualified field name") {
-        let call = in_clause(Clause::GroupBy)?;
-        let why = "a group key is computed from one row, an aggregate from all rows of a group";
-        let help = "leave it out of GROUP BY";
-        return Some(mistake(format!("{call} cannot be a group key"), Some(why), Some(help)).at(place(&call)));
-    }
     if message.contains("to grouping function is not in grouping columns") {
         let grouping = |expr: &Expr| function_name(expr).is_some_and(|name| name == "grouping");
         let call =
             syntax.scopes.iter().flat_map(|scope| &scope.roots).flat_map(|(_, root)| inside(root, &grouping)).next()?;
         return Some(mistake("grouping() takes group keys", None, Some("name a key of GROUP BY")).at(place(&call)));
     }
-    None
+    // whatever the engine says of it
+    let call = in_clause(Clause::GroupBy)?;
+    let why = "a group key is computed from one row, an aggregate from all rows of a group";
+    let help = "leave it out of GROUP BY";
+    Some(mistake(format!("{call} cannot be a group key"), Some(why), Some(help)).at(place(&call)))
 }
 
 fn groups(message: &str, syntax: &Syntax) -> Option<Mistake> {
