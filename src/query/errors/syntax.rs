@@ -210,7 +210,7 @@ mod tests {
         let sum = &outer.roots[1].1;
         assert_eq!(children(sum).iter().map(ToString::to_string).collect::<Vec<_>>(), ["a + 1"]);
         let [place, nowhere] = ["s", "t"].map(|name| syntax.name(name).map(|place| place.column));
-        assert_eq!((place, nowhere), (Some(90), None), "a name where it is used");
+        assert_eq!((place, nowhere), (Some(92), None), "a name where it is used");
         assert!(Syntax::parse("SELECT (").scopes.is_empty());
     }
 }
