@@ -21,6 +21,7 @@ pub(in crate::query) fn running(query: &str, error: DataFusionError) -> Error {
             if is_of_data(root) {
                 Error::data(format!("query '{query}' cannot be computed over this input"))
                     .because(why.unwrap_or_else(|| "an expression fails on a value".to_owned()))
+                    .help("guard the expression with TRY_CAST, NULLIF or CASE, or mend the input")
             } else {
                 Error::failed(format!("query '{query}' failed"))
                     .because(why.unwrap_or_else(|| "the query engine failed inside".to_owned()))
