@@ -12,7 +12,7 @@ use crate::{
     checkpoint::{CommitDraft, Payload, PayloadKind},
     job::{FormatSpec, SinkConnector},
     model::{BatchPlan, CrashPoint, Error, ErrorKind, Place, Result, StagedOutput},
-    progress::{LateProgress, Progress},
+    progress::{self, LateProgress, Progress},
     query::{self, Step},
     state,
 };
@@ -88,7 +88,7 @@ impl Engine {
         let mut steps = Vec::with_capacity(self.queries.queries.len());
         for index in 0..self.queries.queries.len() {
             let step = self.queries.step(index, self.wants_rows(index));
-            steps.push(step.map_err(|error| error.at_if_none(Place::Batch(plan.batch)))?);
+            steps.push(step.map_err(|error| in_batch(error, plan))?);
         }
         for source in 0..reads.len() {
             self.queries.feed(source, query::Rows::None);
@@ -251,4 +251,20 @@ impl Engine {
         }
         self.checkpoint.keep_bad_records(&bad_records::lines(plan.batch, &files)?)
     }
+}
+
+/// Says in which batch an expression failed, and which files it read.
+fn in_batch(error: Error, plan: &BatchPlan) -> Error {
+    const FILES_NAMED_MAX: usize = 3;
+    if error.place().is_none() {
+        return error.at(Place::Batch(plan.batch));
+    }
+    let files: Vec<String> =
+        progress::names(plan.inputs.iter().flat_map(|input| &input.files).map(|file| file.path.clone()));
+    let more = files.len().saturating_sub(FILES_NAMED_MAX);
+    let mut named = files.into_iter().take(FILES_NAMED_MAX).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        named += &format!(" and {more} more");
+    }
+    error.and_because(format!("in batch {}, of {named}", plan.batch))
 }

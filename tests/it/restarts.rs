@@ -84,6 +84,18 @@ fn what_state_is_made_of_may_not_change() {
     assert_eq!(run(&scratch, false).unwrap().batches, 1);
 }
 
+/// A cast inside of an aggregate gives its column the same name, and other sums.
+#[test]
+fn a_cast_inside_an_aggregate_may_not_change() {
+    let mut scratch = started(&JOB.replace("count(*) AS c", "sum(CAST(n AS DOUBLE)) AS c"));
+    for accept in [false, true] {
+        let to = "CAST(CAST(n AS SMALLINT) AS DOUBLE)";
+        refused(&mut scratch, "CAST(n AS DOUBLE)", to, accept, &["'counts'", "aggregates", "was sum(CAST("]);
+        let to = "TRY_CAST(n AS DOUBLE)";
+        refused(&mut scratch, "CAST(n AS DOUBLE)", to, accept, &["'counts'", "aggregates", "is sum(TRY_CAST("]);
+    }
+}
+
 #[test]
 fn a_space_a_comment_and_a_limit_change_nothing() {
     let mut scratch = started(JOB);

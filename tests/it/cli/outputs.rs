@@ -112,6 +112,23 @@ fn diff_prints_the_groups_that_changed_with_both_values() {
     assert!(diff(&["--from", "0", "--to", "3"]).starts_with("counts\n+--"));
 }
 
+/// By text 10 would come before 9.
+#[test]
+fn diff_orders_groups_as_show_does() {
+    let folder = fixture_of(&super::JOB.replace(
+        "SELECT device, bytes FROM flows WHERE bytes > 4;",
+        "SELECT bytes + 4 AS size, count(*) AS count FROM flows GROUP BY bytes + 4;",
+    ));
+    run(&folder, &["--quiet"]).expect(0);
+    let first = |line: &&str| line.split(',').next().expect("a cell").to_owned();
+    let words = ["show", "checkpoint", "--query", "query1", "--output", "csv"];
+    let shown: Vec<String> = folder.call(&words).expect(0).lines().iter().map(first).collect();
+    assert_eq!(shown, ["size", "", "5", "6", "7", "8", "9", "10", "11", "12"]);
+    let words = ["diff", "checkpoint", "--from", "0", "--to", "3", "--query", "query1", "--output", "csv"];
+    let changed: Vec<String> = folder.call(&words).expect(0).lines().iter().map(first).collect();
+    assert_eq!(changed, ["size", "", "8", "9", "10", "11", "12"]);
+}
+
 #[test]
 fn log_prints_a_row_per_batch_and_spark_s_progress_as_json() {
     let folder = finished();
@@ -137,6 +154,35 @@ fn log_prints_a_row_per_batch_and_spark_s_progress_as_json() {
     assert_eq!((of("numInputRows"), of("numBadRows")), (vec![3, 0, 4, 2], vec![0, 0, 1, 0]));
     assert_eq!(json[2]["badFiles"], serde_json::json!(["0002.json"]));
     assert_eq!(json[3]["stateOperators"][0]["numRowsTotal"], 3);
+}
+
+#[test]
+fn log_has_the_formats_of_show_and_says_where_a_duration_is_not_known() {
+    let folder = fixture();
+    run(&folder, &["--max-batches", "2"]).expect(0);
+    run(&folder, &[]).expect(0);
+    let log = |options: &[&str]| folder.call(&[&["log", "checkpoint"], options].concat());
+    assert_eq!(log(&["--output", "json"]).expect(0).stdout, log(&["--json"]).expect(0).stdout);
+    assert_eq!(log(&["--output", "table"]).expect(0).stdout, log(&[]).expect(0).stdout);
+    let refused = log(&["--json", "--output", "csv"]).expect(2);
+    assert!(refused.stderr.contains("cannot be used with"), "{}", refused.stderr);
+    let csv = log(&["--output", "csv"]).expect(0);
+    let lines = csv.lines();
+    let header = "batch,generation,committed_at,files,rows,bad,state,watermark,ms,rows_per_second,retracted";
+    assert_eq!((lines.len(), lines[0]), (5, header));
+    for (batch, expected) in
+        ["0,1,*,0000.json,3,0,4,,", "1,1,*,0001.json,0,0,4,,", "2,1,*,0002.json,4,1,6,,"].iter().enumerate()
+    {
+        let mut cells: Vec<&str> = lines[batch + 1].split(',').collect();
+        cells[2] = "*";
+        assert_eq!(cells[..8].join(",") + ",", *expected, "{}", csv.stdout);
+        // batch 1 is the last of the first run: nobody was there to keep how long it took
+        assert_eq!(cells[8].is_empty(), batch == 1, "{}", csv.stdout);
+        assert_eq!(cells[10], "false");
+    }
+    let table = log(&[]).expect(0);
+    let dashes: Vec<usize> = (0..4).filter(|batch| table.lines()[batch + 3].contains("| -  ")).collect();
+    assert_eq!(dashes, [1, 3], "{}", table.stdout);
 }
 
 #[test]
