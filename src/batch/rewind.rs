@@ -38,6 +38,8 @@ pub struct RewindReport {
     pub invisible: Vec<String>,
     /// How many plans the job will replay before it plans anew.
     pub replays: u64,
+    /// Plans that waited, and are given up: a replay's, or one that a crash interrupted.
+    pub dropped: u64,
 }
 
 /// Rewinds a checkpoint whose job does not run.
@@ -91,12 +93,15 @@ fn report(view: &View, options: &RewindOptions) -> Result<RewindReport> {
             }
         });
     }
-    let replays = if options.replan { 0 } else { retracted.len() + history.pending().len() };
+    let waiting = history.pending().count() + usize::from(history.intent().is_some());
+    let (replays, dropped) =
+        if options.replan { (0, waiting) } else { (retracted.len() + history.pending().count(), 0) };
     Ok(RewindReport {
         from: newest,
         retracted: retracted.iter().map(|commit| commit.address()).collect(),
         invisible,
         replays: replays as u64,
+        dropped: dropped as u64,
     })
 }
 

@@ -81,20 +81,22 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
     let files_waiting = engine.files_waiting(watch)?;
     watch(Event::Opened { newest: engine.checkpoint.history().newest().map(|commit| commit.batch()), files_waiting });
     let mut summary = Summary::default();
-    let mut started_us = None;
+    let (mut looked_us, mut started_us) = (None, None);
     let mut planned_in_vain = 0;
     let stopped =
         |summary: &Summary| stop.load(Ordering::Relaxed) || batches_max.is_some_and(|max| summary.batches >= max);
     while !stopped(&summary) {
-        engine.pause(trigger.wait_before(started_us, now_us()), stop);
+        engine.pause(trigger.wait_before(looked_us, now_us()), stop);
         if stopped(&summary) {
             break;
         }
         let began_us = now_us();
+        looked_us = Some(began_us);
         let since_last_us = started_us.map(|before: i64| began_us - before);
         let Some((plan, origin, timings)) = engine.plan(trigger, began_us, since_last_us, watch)? else {
             match trigger.when_idle() {
                 Idle::End => break,
+                Idle::NextMultiple => {}
                 Idle::Wait(longest) => engine.inputs.wait(longest, &|| stop.load(Ordering::Relaxed)),
             }
             continue;
@@ -104,6 +106,7 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
                 planned_in_vain += 1;
                 watch(Event::Notice(format!("the batch is planned again: {error}")));
                 engine.pause(REPLAN_AFTER, stop);
+                looked_us = None;
                 engine.inputs.look_again(&mut |message| watch(Event::Notice(message)))?;
                 continue;
             }

@@ -22,6 +22,8 @@ pub enum Idle {
     End,
     /// Wait for a change, at most this long.
     Wait(Duration),
+    /// Look again at the next multiple of the interval.
+    NextMultiple,
 }
 
 /// How long listing may lag behind a change that no hint told.
@@ -31,17 +33,19 @@ impl Trigger {
     pub fn when_idle(self) -> Idle {
         match self {
             Trigger::AvailableNow | Trigger::Once => Idle::End,
-            Trigger::AsSoonAsPossible | Trigger::Interval(_) => Idle::Wait(POLL),
+            Trigger::AsSoonAsPossible => Idle::Wait(POLL),
+            Trigger::Interval(_) => Idle::NextMultiple,
         }
     }
 
-    /// How long to wait at `now_us` before the next batch, the one before having been started at `started_us` (both
-    /// microseconds since the Unix epoch; `None`: there was none).
-    pub fn wait_before(self, started_us: Option<i64>, now_us: i64) -> Duration {
-        let (Trigger::Interval(interval), Some(started_us)) = (self, started_us) else { return Duration::ZERO };
+    /// How long to wait at `now_us` before looking for input again, the last look having been at `looked_us` (both
+    /// microseconds since the Unix epoch; `None`: there was none). Never longer than the interval, whatever becomes of
+    /// the clock.
+    pub fn wait_before(self, looked_us: Option<i64>, now_us: i64) -> Duration {
+        let (Trigger::Interval(interval), Some(looked_us)) = (self, looked_us) else { return Duration::ZERO };
         let interval_us = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX).max(1);
-        let next_us = (started_us.div_euclid(interval_us) + 1).saturating_mul(interval_us);
-        Duration::from_micros(u64::try_from(next_us.saturating_sub(now_us)).unwrap_or(0))
+        let next_us = (looked_us.div_euclid(interval_us) + 1).saturating_mul(interval_us);
+        Duration::from_micros(u64::try_from(next_us.saturating_sub(now_us)).unwrap_or(0)).min(interval)
     }
 
     pub fn ignores_limits(self) -> bool {
@@ -62,6 +66,8 @@ mod tests {
         assert_eq!(every.wait_before(Some(10 * s), 10 * s), Duration::from_secs(10));
         assert_eq!(every.wait_before(Some(3 * s), 25 * s), Duration::ZERO);
         assert_eq!(every.wait_before(Some(-3 * s), -2 * s), Duration::from_secs(2));
+        let set_back = every.wait_before(Some(3600 * s), 3 * s);
+        assert_eq!(set_back, Duration::from_secs(10), "a clock that was set back");
         assert_eq!(Trigger::AsSoonAsPossible.wait_before(Some(3 * s), 3 * s), Duration::ZERO);
     }
 
@@ -70,5 +76,7 @@ mod tests {
         assert_eq!(Trigger::AvailableNow.when_idle(), Idle::End);
         assert_eq!(Trigger::Once.when_idle(), Idle::End);
         assert!(matches!(Trigger::AsSoonAsPossible.when_idle(), Idle::Wait(_)));
+        let interval = Trigger::Interval(Duration::from_secs(1));
+        assert_eq!(interval.when_idle(), Idle::NextMultiple, "a file that comes in between waits for it");
     }
 }

@@ -47,10 +47,17 @@ pub fn fork(args: ForkArgs) -> Result<(), Failure> {
 }
 
 fn text(report: &RewindReport, to: Option<BatchId>, dry_run: bool) -> String {
-    let RewindReport { from, retracted, invisible, replays } = report;
+    let RewindReport { from, retracted, invisible, replays, dropped } = report;
     let target = to.map_or_else(|| "the start".to_owned(), |batch| format!("batch {batch}"));
     let Some(from) = from.filter(|_| !retracted.is_empty()) else {
-        return format!("nothing comes after {target}: nothing to retract\n");
+        return match dropped {
+            0 => format!("nothing comes after {target}: nothing to retract\n"),
+            plans => format!(
+                "{}: {} dropped; new input is planned after {target}\n",
+                if dry_run { "would be" } else { "done" },
+                count(*plans, "waiting plan")
+            ),
+        };
     };
     let would = if dry_run { "would go" } else { "went" };
     let batches = match retracted.as_slice() {
@@ -80,12 +87,16 @@ mod tests {
             retracted: vec![address(18), address(19)],
             invisible: vec!["rows: files in out: rows-00000018.json".into()],
             replays: 2,
+            dropped: 0,
         };
         assert_eq!(
             text(&report, Some(BatchId(17)), true),
             "would go from batch 19 back to batch 17\nretracted: 18@1 to 19@1 (2 batches)\ninvisible: rows: files in out: rows-00000018.json\nnext: 2 retracted plans first, with the same input and times\n"
         );
-        let nothing = RewindReport { from: None, retracted: Vec::new(), invisible: Vec::new(), replays: 0 };
+        let mut nothing =
+            RewindReport { from: None, retracted: Vec::new(), invisible: Vec::new(), replays: 0, dropped: 0 };
         assert_eq!(text(&nothing, None, false), "nothing comes after the start: nothing to retract\n");
+        nothing.dropped = 1;
+        assert_eq!(text(&nothing, None, false), "done: 1 waiting plan dropped; new input is planned after the start\n");
     }
 }
