@@ -237,6 +237,44 @@ fn an_odd_value_is_compared_as_text_and_never_fails() {
     assert!(expected > 0);
 }
 
+/// Each of these was cast to a number by DataFusion, and failed on the first `Port5`.
+#[test]
+fn every_comparison_of_text_with_a_number_takes_odd_values() {
+    let rows_where = |condition: &str| {
+        let job = job(&format!("SELECT count(*) AS n FROM t WHERE {condition}"), None);
+        let baseline = Baseline::new(&job).unwrap();
+        baseline.feed(0, Rows::Batches(Arc::new(vec![rows(&job, 9, 300)])));
+        let found = baseline.run(&job, 0).unwrap_or_else(|error| panic!("{condition}: {error}")).rows;
+        use datafusion::arrow::{array::AsArray, datatypes::Int64Type};
+        found[0].column(0).as_primitive::<Int64Type>().value(0)
+    };
+    let all = rows_where("true");
+    let (three, six) = (rows_where("y = '3'"), rows_where("y = '6'"));
+    assert!(three > 0 && six > 0 && three + six < all);
+    let as_number = "TRY_CAST(y AS DOUBLE)";
+    for (condition, expected) in [
+        ("CASE y WHEN 3 THEN true WHEN '6' THEN true WHEN 2 * 3 THEN true ELSE false END", three + six),
+        ("CASE 3 WHEN y THEN true ELSE false END", three),
+        ("3 IN (y, k)", three),
+        ("3 NOT IN (y)", all - three),
+        ("3 NOT IN (y, NULL)", 0),
+        ("x IN (y, 7)", rows_where(&format!("x = {as_number} OR x = 7"))),
+        ("y IN (3, 2 * 3)", three + six),
+        ("y IN (3, '6', k)", three + six),
+        ("y NOT IN (3, x)", rows_where(&format!("y <> '3' AND {as_number} <> x"))),
+        ("y IS DISTINCT FROM 3", all - three),
+        ("3 IS NOT DISTINCT FROM y", three),
+        ("y IS NOT DISTINCT FROM x", rows_where(&format!("{as_number} = x"))),
+        ("y IS DISTINCT FROM x", all - rows_where(&format!("{as_number} = x"))),
+        ("nullif(k, 'none') IS NOT DISTINCT FROM nullif(x, x)", rows_where("k IS NULL")),
+        ("30 BETWEEN y AND y + 9", rows_where(&format!("{as_number} <= 30 AND {as_number} + 9 >= 30"))),
+        ("x NOT BETWEEN y AND 100", rows_where(&format!("x < {as_number} OR x > 100"))),
+        ("y BETWEEN k AND 50", 0),
+    ] {
+        assert_eq!(rows_where(condition), expected, "{condition}");
+    }
+}
+
 #[test]
 fn what_cannot_be_incremental_is_refused_with_a_way_out() {
     let cases = [

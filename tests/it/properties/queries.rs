@@ -59,8 +59,9 @@ pub const AGGREGATES: [&str; 47] = [
 pub const APPROXIMATE: [&str; 3] =
     ["approx_median(d)", "approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY i)", "array_agg(DISTINCT p)"];
 
-pub const KEYS: [&str; 8] = [
+pub const KEYS: [&str; 9] = [
     "k",
+    "CASE p WHEN 80 THEN 'web' WHEN 443 THEN 'web' ELSE p END",
     "p",
     "b",
     "upper(k)",
@@ -69,7 +70,7 @@ pub const KEYS: [&str; 8] = [
     "date_bin(INTERVAL '1 hour', t)",
     "character_length(k)",
 ];
-pub const FILTERS: [&str; 7] = [
+pub const FILTERS: [&str; 12] = [
     "p IN (80, 443)",
     "n > 0",
     "b",
@@ -77,6 +78,11 @@ pub const FILTERS: [&str; 7] = [
     "p = 80 OR p BETWEEN 10 AND 90",
     "x * 2 > 1",
     "k LIKE '%a%'",
+    "CASE p WHEN 80 THEN b WHEN n THEN true ELSE i > 0 END",
+    "80 IN (p, k) OR n NOT IN (p, 5)",
+    "p IN (80, 400 + 43)",
+    "p IS DISTINCT FROM 80 AND k IS NOT DISTINCT FROM i",
+    "80 BETWEEN k AND p OR n NOT BETWEEN p AND 7",
 ];
 pub const HAVINGS: [&str; 3] = ["count(*) > 1", "max(n) IS NOT NULL", "count(*) % 2 = 1"];
 pub const PLAIN: [&str; 11] =
