@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use datafusion::arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -183,6 +184,10 @@ impl Sink for FilesSink {
 
     fn stages_outside(&self) -> bool {
         true
+    }
+
+    fn accepts(&self, schema: &SchemaRef) -> Result<()> {
+        rows::check(self.format, schema)
     }
 
     fn open(&mut self, checkpoint_id: &str) -> Result<()> {
