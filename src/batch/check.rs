@@ -1,6 +1,6 @@
 //! `check` and `explain`: what a job would do, without touching anything.
 
-use super::{engine::MakeSink, input::Inputs};
+use super::{engine::MakeSink, input::Inputs, outputs};
 use crate::{
     job::JobSpec,
     model::{OutputMode, Result},
@@ -29,6 +29,7 @@ pub struct QueryCheck {
 /// Of kind `Usage`, as `run` would give it.
 pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> {
     let queries = JobQueries::plan(job)?;
+    outputs::check_columns(job, &queries, make_sink)?;
     let inputs = Inputs::open(job, &queries)?;
     let mut checks = Vec::with_capacity(job.queries.len());
     for (spec, query) in job.queries.iter().zip(&queries.queries) {

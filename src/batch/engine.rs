@@ -6,7 +6,7 @@ use super::{
     clock::{now_us, unique_id},
     input::{Inputs, absolute},
     open::{Loss, reopen},
-    outputs::Outputs,
+    outputs::{self, Outputs},
     view::make_absolute,
 };
 use crate::{
@@ -70,6 +70,7 @@ impl Engine {
         let EngineOptions { checkpoint: dir, threads, accept_change, faults } = options;
         let log_options = OpenOptions { faults: faults.clone(), settings: job.settings.clone() };
         let queries = JobQueries::plan(&job)?;
+        outputs::check_columns(&job, &queries, make_sink)?;
         let (checkpoint, inputs, differences) = if Checkpoint::exists(&dir) {
             reopen(&mut job, &queries, (&dir, log_options), accept_change, loss)?
         } else {

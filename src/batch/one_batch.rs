@@ -5,12 +5,12 @@ use super::{
     clock::{Stopwatch, now_us},
     engine::Engine,
     input::SourceRead,
-    outputs::Rows,
+    outputs::{self, Rows},
     report::Timings,
 };
 use crate::{
     checkpoint::{CommitDraft, Payload, PayloadKind},
-    job::{FormatSpec, SinkConnector},
+    job::FormatSpec,
     model::{BatchPlan, CrashPoint, Error, ErrorKind, Place, Result, StagedOutput},
     progress::{self, LateProgress, Progress},
     query::{self, Step},
@@ -156,19 +156,12 @@ impl Engine {
             if let (Some(schema), Some(delta)) = (query.state_schema(), &steps[index].delta) {
                 payloads.push(payload(PayloadKind::Delta, state::encode(schema, std::slice::from_ref(delta))?));
             }
-            if let (true, Some(rows)) = (self.keeps_rows(index), &rows[index]) {
+            let keeps_rows = outputs::keeps_rows(&self.job, &self.job.queries[index], query);
+            if let (true, Some(rows)) = (keeps_rows, &rows[index]) {
                 payloads.push(payload(PayloadKind::Rows, state::encode(query.output_schema(), rows)?));
             }
         }
         Ok(payloads)
-    }
-
-    /// Whether the checkpoint keeps the rows that a query gives out: appended rows are in no state, so `show` (memory)
-    /// and a second printing after a crash (console) need them.
-    fn keeps_rows(&self, query: usize) -> bool {
-        let connector = &self.job.sink_of(&self.job.queries[query]).connector;
-        self.queries.queries[query].gives_out_for_good()
-            && matches!(connector, SinkConnector::Memory | SinkConnector::Console)
     }
 
     /// Keeps the state whole, if that is due.

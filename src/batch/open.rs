@@ -2,9 +2,16 @@
 
 use std::path::Path;
 
-use super::{engine::Engine, input::Inputs, view::make_absolute};
+use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
+
+use super::{
+    engine::Engine,
+    input::Inputs,
+    outputs::keeps_rows,
+    view::{kept_job, make_absolute},
+};
 use crate::{
-    checkpoint::{Checkpoint, OpenOptions},
+    checkpoint::{Checkpoint, History, OpenOptions, PayloadKind},
     job::{
         JobSpec,
         fingerprint::{self, Difference},
@@ -38,6 +45,9 @@ pub(super) fn reopen(
     let checkpoint = Checkpoint::open(dir, options)?;
     let differences = fingerprint::differences(checkpoint.history().identities(), &queries.identities());
     fingerprint::refuse(&differences, accept_change)?;
+    if !differences.is_empty() {
+        refuse_other_columns(job, queries, checkpoint.history())?;
+    }
     make_absolute(job, &checkpoint.history().genesis().roots.iter().cloned().collect());
     let mut inputs = Inputs::open(job, queries)?;
     inputs.remember(checkpoint.history());
@@ -87,6 +97,37 @@ fn refuse_other_input(job: &JobSpec, checkpoint: &Checkpoint, inputs: &Inputs) -
             ));
     }
     Ok(())
+}
+
+/// A changed projection may be accepted, but not where the checkpoint keeps rows of the old one: `show` and a second
+/// printing after a crash could give them no place in a table of the new columns.
+fn refuse_other_columns(job: &JobSpec, queries: &JobQueries, history: &History) -> Result<()> {
+    let kept = kept_job(history)?;
+    let before = JobQueries::plan(&kept)?;
+    for (spec, query) in kept.queries.iter().zip(&before.queries) {
+        let Some(now) = queries.queries.iter().find(|now| now.name() == query.name()) else { continue };
+        let (was, is) = (query.output_schema(), now.output_schema());
+        let mut commits = history.live().iter().chain(history.retracted());
+        let kept_any = commits.any(|commit| {
+            commit.payloads.iter().any(|payload| payload.query == query.name() && payload.kind == PayloadKind::Rows)
+        });
+        if kept_any && keeps_rows(&kept, spec, query) && was.fields() != is.fields() {
+            let place = job.query(query.name()).map(|spec| job.place(spec.sql_at));
+            let error = Error::refused(format!("query '{}' has other columns than its checkpoint keeps", query.name()))
+                .because(format!("it keeps the rows that were given out: they have {}, not {}", columns(was), columns(is)))
+                .help("change the columns back, give the changed query a sink of another name, or start a new checkpoint with --checkpoint DIR");
+            return Err(place.into_iter().fold(error, Error::at));
+        }
+    }
+    Ok(())
+}
+
+fn columns(schema: &SchemaRef) -> String {
+    let column = |field: &FieldRef| {
+        let null = if field.is_nullable() { "" } else { " NOT NULL" };
+        format!("{} {}{null}", field.name(), field.data_type())
+    };
+    schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
 }
 
 /// Each lost batch took at least one file: with fewer files waiting, something cannot be read again.

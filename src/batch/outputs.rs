@@ -2,10 +2,12 @@
 
 use datafusion::arrow::record_batch::RecordBatch;
 
+use super::engine::MakeSink;
 use crate::{
     checkpoint::CommitPermit,
+    job::{JobSpec, QuerySpec, SinkConnector},
     model::{BatchId, CrashPoint, Faults, Result, StagedOutput},
-    query::JobQueries,
+    query::{JobQueries, Query},
     sink::{Output, Sink},
 };
 
@@ -92,6 +94,24 @@ impl Outputs {
         }
         self.faults.reach(CrashPoint::Retracted)
     }
+}
+
+/// Refuses a query whose rows its sink could not write; touches nothing.
+///
+/// # Errors
+/// Of kind `Usage`, with the query's place in the job file.
+pub(super) fn check_columns(job: &JobSpec, queries: &JobQueries, make_sink: MakeSink<'_>) -> Result<()> {
+    for (spec, query) in job.queries.iter().zip(&queries.queries) {
+        let sink = make_sink(job.sink_of(spec), query.mode())?;
+        sink.accepts(query.output_schema()).map_err(|error| error.at_if_none(job.place(spec.sql_at)))?;
+    }
+    Ok(())
+}
+
+/// Whether the checkpoint keeps the rows that a query gives out: appended rows are in no state, so `show` (memory) and a
+/// second printing after a crash (console) need them.
+pub(super) fn keeps_rows(job: &JobSpec, spec: &QuerySpec, query: &Query) -> bool {
+    query.gives_out_for_good() && matches!(job.sink_of(spec).connector, SinkConnector::Memory | SinkConnector::Console)
 }
 
 fn output<'a>(queries: &'a JobQueries, query: usize, batch: BatchId, rows: &'a Rows) -> Output<'a> {

@@ -128,7 +128,8 @@ impl View {
         Ok(table(&queries, index, rows))
     }
 
-    /// What changed between two batches: changed groups, or rows that were added.
+    /// What changed between two batches: changed groups, or rows that were added (and taken away, where the key that
+    /// would tell a change is not shown).
     ///
     /// # Errors
     /// As [`View::result`].
@@ -136,9 +137,9 @@ impl View {
         let (table_from, table_to) = (self.result(query, from)?, self.result(query, to)?);
         let count = |table: &Table| table.rows.iter().map(RecordBatch::num_rows).sum::<usize>();
         let index = self.query_index(query)?;
-        let changes = if JobQueries::plan(&self.job)?.queries[index].gives_out_for_good()
-            && count(&table_from) <= count(&table_to)
-        {
+        let queries = JobQueries::plan(&self.job)?;
+        let query = &queries.queries[index];
+        let changes = if query.gives_out_for_good() && count(&table_from) <= count(&table_to) {
             // Rows are only ever added: what is new is what comes after the earlier ones, in the order given out.
             let places = table_to
                 .rows
@@ -147,7 +148,10 @@ impl View {
                 .flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)));
             places.skip(count(&table_from)).map(|place| GroupChange { from: None, to: Some(place) }).collect()
         } else {
-            query::diff_groups(&table_to.schema, &table_to.keys, &table_from.rows, &table_to.rows)?
+            // Groups whose key is not shown cannot be recognised: their rows are there, or they are not.
+            let all = || (0..table_to.schema.fields().len()).collect();
+            let keys: Vec<usize> = if query.shows_key() { table_to.keys.clone() } else { all() };
+            query::diff_groups(&table_to.schema, &keys, &table_from.rows, &table_to.rows)?
         };
         Ok(Diff { table_from, table_to, changes })
     }

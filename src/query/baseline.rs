@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use datafusion::{
-    arrow::{datatypes::SchemaRef, record_batch::RecordBatch},
+    arrow::{array::ArrayRef, datatypes::SchemaRef, record_batch::RecordBatch},
     catalog::MemTable,
     error::DataFusionError,
     execution::context::SQLOptions,
@@ -12,8 +12,11 @@ use datafusion::{
 };
 
 use super::{
+    closeness::{self, Closeness},
+    equal::{Expected, difference},
     errors::{After, Functions, Planning, running},
     feed::Rows,
+    floors,
     now::BatchTime,
     order,
     plan::{Planner, columns_by_table},
@@ -69,19 +72,51 @@ impl Baseline {
     /// Of kind `Usage` where the query cannot be planned, `Data` where an expression fails on the data.
     pub fn run(&self, job: &JobSpec, query: usize) -> Result<BatchResult> {
         let optimised = self.optimised(job, query)?;
-        let session = self.planner.context.state();
-        let rows = self.planner.runtime.block_on(async {
-            let physical = session.query_planner().create_physical_plan(&optimised, &session).await?;
-            collect(physical, session.task_ctx()).await
-        });
-        let rows = rows.map_err(|error| {
+        let rows = self.collect(&optimised).map_err(|error| {
             let spec = &job.queries[query];
             self.planner.planning(job, spec).failed_on_data(&spec.name, After::Nothing, running(&spec.name, error))
-        });
+        })?;
         Ok(BatchResult {
             schema: Arc::new(optimised.schema().as_arrow().clone()),
             keys: order::output_keys(&optimised),
-            rows: rows?,
+            closeness: closeness::columns(&optimised),
+            rows_are_approximate: closeness::rows_are_approximate(&optimised)
+                .map_err(|error| running(&job.queries[query].name, error))?,
+            rows,
+            sizes: Vec::new(),
+        })
+    }
+
+    /// As [`Baseline::run`], with the sizes of what was added up: for a result that another is compared with.
+    ///
+    /// # Errors
+    /// As [`Baseline::run`].
+    pub fn run_to_compare(&self, job: &JobSpec, query: usize) -> Result<BatchResult> {
+        let failed = |error| running(&job.queries[query].name, error);
+        let optimised = self.optimised(job, query)?;
+        let (plan, floors) = floors::beside(&optimised).map_err(failed)?;
+        if floors.iter().all(Option::is_none) {
+            return self.run(job, query);
+        }
+        let batches = self.collect(&plan).map_err(failed)?;
+        let own: Vec<usize> = (0..floors.len()).collect();
+        let rows: std::result::Result<Vec<_>, _> = batches.iter().map(|batch| batch.project(&own)).collect();
+        let of = |batch: &RecordBatch| floors.iter().map(|floor| floor.map(|at| batch.column(at).clone())).collect();
+        Ok(BatchResult {
+            schema: Arc::new(optimised.schema().as_arrow().clone()),
+            keys: order::output_keys(&optimised),
+            closeness: closeness::columns(&optimised),
+            rows_are_approximate: closeness::rows_are_approximate(&optimised).map_err(failed)?,
+            rows: rows.map_err(|error| failed(error.into()))?,
+            sizes: batches.iter().map(of).collect(),
+        })
+    }
+
+    fn collect(&self, plan: &LogicalPlan) -> datafusion::error::Result<Vec<RecordBatch>> {
+        let session = self.planner.context.state();
+        self.planner.runtime.block_on(async {
+            let physical = session.query_planner().create_physical_plan(plan, &session).await?;
+            collect(physical, session.task_ctx()).await
         })
     }
 
@@ -104,6 +139,29 @@ pub struct BatchResult {
     /// The columns that are the group key, in the order of the key.
     pub keys: Vec<usize>,
     pub rows: Vec<RecordBatch>,
+    /// How close to each column a streaming result must be.
+    pub closeness: Vec<Closeness>,
+    /// An approximate value decides which rows there are.
+    pub rows_are_approximate: bool,
+    /// As [`Expected::sizes`]; empty: they are not known.
+    pub sizes: Vec<Vec<Option<ArrayRef>>>,
+}
+
+impl BatchResult {
+    /// The first difference of another result, in words; `None`: it equals this one.
+    ///
+    /// # Errors
+    /// As [`difference`].
+    pub fn difference(&self, ours: &[RecordBatch]) -> Result<Option<String>> {
+        let expected = Expected { rows: &self.rows, closeness: &self.closeness, sizes: &self.sizes };
+        difference(ours, &expected)
+    }
+
+    /// Names of the columns that are approximate.
+    pub fn approximate_columns(&self) -> impl Iterator<Item = &str> {
+        let columns = self.schema.fields().iter().zip(&self.closeness);
+        columns.filter(|(_, close)| **close == Closeness::Approximate).map(|(field, _)| field.name().as_str())
+    }
 }
 
 /// Any SQL over named results, for `show --sql`.

@@ -175,6 +175,14 @@ fn one_order(aggregates: &[Expr]) -> Result<(), Refusal> {
             _ => None,
         })
     };
+    if let Some(call) = calls().find(|call| call.params.distinct && call.params.order_by.is_empty()) {
+        let name = call.func.name();
+        return Err(Refusal::new(
+            format!("{name}(DISTINCT ...) gives out its values in no order of their own, and so another one from batch to batch"),
+            format!("give it an order, by the very expression that it collects: {name}(DISTINCT x ORDER BY x)"),
+        )
+        .at(name));
+    }
     let ordered = calls().any(|call| !call.params.order_by.is_empty());
     match calls().find(|call| call.params.order_by.is_empty()) {
         Some(call) if ordered => {

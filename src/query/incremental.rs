@@ -58,6 +58,8 @@ pub struct Query {
     identity: QueryIdentity,
     output_schema: SchemaRef,
     key_columns: Vec<usize>,
+    /// Whether every group key is an output column.
+    shows_key: bool,
     work: Work,
 }
 
@@ -90,8 +92,10 @@ impl Query {
         let session = context.state();
         let physical =
             |plan: &LogicalPlan| runtime.block_on(session.query_planner().create_physical_plan(plan, &session));
+        let mut shows_key = true;
         let (work, identity) = if shape.stateful {
             let cut = Cut::new(&optimised)?;
+            shows_key = order::group_keys(&cut.aggregate) == key_columns.len();
             let (lower, merger) = match partial(&physical(&cut.aggregate)?, &cut.aggregate)? {
                 Ok(partial) => partial,
                 Err(error) => return Ok(Err(error)),
@@ -106,7 +110,17 @@ impl Query {
         } else {
             (Work::Stateless(physical(&optimised)?), identity::stateless(&spec.name, mode, &optimised))
         };
-        Ok(Ok(Query { name: spec.name.clone(), source, mode, shape, identity, output_schema, key_columns, work }))
+        Ok(Ok(Query {
+            name: spec.name.clone(),
+            source,
+            mode,
+            shape,
+            identity,
+            output_schema,
+            key_columns,
+            shows_key,
+            work,
+        }))
     }
 
     pub fn name(&self) -> &str {
@@ -143,6 +157,11 @@ impl Query {
     /// The output columns that are the group key, in the order of the key.
     pub fn key_columns(&self) -> &[usize] {
         &self.key_columns
+    }
+
+    /// Whether [`Query::key_columns`] are the whole group key, so that a row is known by them.
+    pub fn shows_key(&self) -> bool {
+        self.shows_key
     }
 
     /// The schema of deltas and snapshots; `None` without state.

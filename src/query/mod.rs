@@ -8,13 +8,15 @@
 //! - [`classify`]: what can be run incrementally, and why the rest cannot
 //! - [`plan`]: a job's queries, planned; [`incremental`]: one query at work
 //! - [`baseline`]: the same queries over all the input at once, for comparison
-//! - [`equal`]: what "equals the batch result" means for each type
+//! - [`equal`]: what "equals the batch result" means; [`closeness`] and [`floors`]: how close, column by column
 
 mod baseline;
 mod classify;
+mod closeness;
 mod equal;
 mod errors;
 mod feed;
+mod floors;
 mod identity;
 mod incremental;
 mod now;
@@ -27,7 +29,8 @@ mod text_numbers;
 
 pub use baseline::{Baseline, BatchResult, sql_over};
 pub use classify::Shape;
-pub use equal::{GroupChange, diff_groups, difference};
+pub use closeness::Closeness;
+pub use equal::{Expected, FLOAT_TOLERANCE, GroupChange, diff_groups, difference};
 pub use feed::{Rows, RowsIterator};
 pub use incremental::{Query, Step};
 pub use plan::JobQueries;

@@ -117,6 +117,14 @@ pub(super) fn output_keys(plan: &LogicalPlan) -> Vec<usize> {
     columns.into_iter().map(|(_, column)| column).collect()
 }
 
+/// How many keys an aggregate groups by, without the number of the grouping set.
+pub(super) fn group_keys(aggregate: &LogicalPlan) -> usize {
+    let LogicalPlan::Aggregate(aggregate) = aggregate else { return 0 };
+    let keys = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
+    let names = aggregate.schema.fields().iter().take(keys);
+    names.filter(|field| field.name() != Aggregate::INTERNAL_GROUPING_ID).count()
+}
+
 /// For each output column: which group expression it is, if it is one unchanged.
 pub(super) fn key_columns(plan: &LogicalPlan) -> Vec<Option<usize>> {
     let width = plan.schema().fields().len();

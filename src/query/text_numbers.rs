@@ -1,8 +1,9 @@
 //! Comparing a string with a number must not fail on one odd value.
 //!
-//! DataFusion would cast the string column to a number and fail the job on `Port46272`. Here `=`, `<>` and `IN` with a
-//! number literal compare its text; `<`, `>`, `BETWEEN` and arithmetic convert the string, null where it is no
-//! number. Binary operators are met while the SQL is planned, lists and ranges before types are coerced.
+//! DataFusion would cast the string column to a number and fail the job on `Port46272`. Here `=`, `<>`, `IN`, `CASE x
+//! WHEN` and `IS DISTINCT FROM` with a number literal compare its text; `<`, `>`, `BETWEEN`, arithmetic and numbers that
+//! are computed convert the string, null where it is no number. Binary operators are met while the SQL is planned, the
+//! rest before types are coerced.
 
 use datafusion::{
     arrow::datatypes::DataType,
@@ -12,12 +13,12 @@ use datafusion::{
         tree_node::{Transformed, TreeNode},
     },
     logical_expr::{
-        Between, Expr, ExprSchemable, LogicalPlan, TryCast,
+        Between, BinaryExpr, Case, Expr, ExprSchemable, LogicalPlan, Operator, TryCast,
         expr::InList,
         expr_rewriter::NamePreserver,
-        lit,
+        lit, not,
         planner::{ExprPlanner, PlannerResult, RawBinaryExpr},
-        utils::merge_schema,
+        utils::{disjunction, merge_schema},
     },
     optimizer::AnalyzerRule,
     scalar::ScalarValue,
@@ -86,19 +87,106 @@ impl AnalyzerRule for TextNumbers {
 
 fn compare_text(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
-        Expr::InList(InList { expr, list, negated }) if is_text(&expr.get_type(schema)?) => {
-            let list = list.into_iter().map(|item| number_text(&item).map_or(item, lit)).collect();
-            Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })))
+        Expr::InList(list) => in_list(list, schema),
+        Expr::Between(between) => range(between, schema),
+        Expr::Case(Case { expr: Some(operand), when_then_expr, else_expr }) => {
+            case(*operand, when_then_expr, else_expr, schema)
         }
-        Expr::Between(Between { expr, negated, low, high })
-            if is_text(&expr.get_type(schema)?)
-                && (low.get_type(schema)?.is_numeric() || high.get_type(schema)?.is_numeric()) =>
-        {
-            let expr = Box::new(as_number(*expr));
-            Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: op @ (Operator::IsDistinctFrom | Operator::IsNotDistinctFrom),
+            right,
+        }) if mixed(&left, &right, schema)? => {
+            let same = same_or_both_null(*left, *right, schema)?;
+            Ok(Transformed::yes(if op == Operator::IsDistinctFrom { not(same) } else { same }))
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// Whether one side is text and the other a number.
+fn mixed(left: &Expr, right: &Expr, schema: &DFSchema) -> Result<bool> {
+    let (left, right) = (left.get_type(schema)?, right.get_type(schema)?);
+    Ok((is_text(&left) && right.is_numeric()) || (left.is_numeric() && is_text(&right)))
+}
+
+/// `left = right`, a text and a number made comparable.
+fn equal(left: Expr, right: Expr, schema: &DFSchema) -> Result<Expr> {
+    if !mixed(&left, &right, schema)? {
+        return Ok(left.eq(right));
+    }
+    let (text, number) = if is_text(&left.get_type(schema)?) { (left, right) } else { (right, left) };
+    let (text, number) = paired(true, text, number);
+    Ok(text.eq(number))
+}
+
+/// Text among numbers, or numbers among text: literals become text where that is enough, else each pair is compared.
+fn in_list(InList { expr, list, negated }: InList, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let mut any_mixed = false;
+    for item in &list {
+        any_mixed |= mixed(&expr, item, schema)?;
+    }
+    if !any_mixed {
+        return Ok(Transformed::no(Expr::InList(InList { expr, list, negated })));
+    }
+    let texts: Option<Vec<Expr>> = list
+        .iter()
+        .map(|item| number_text(item).map(lit).or_else(|| is_string_literal(item).then(|| item.clone())))
+        .collect();
+    if let (true, Some(list)) = (is_text(&expr.get_type(schema)?), texts) {
+        return Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })));
+    }
+    let pairs = list.into_iter().map(|item| equal(expr.as_ref().clone(), item, schema));
+    let any = disjunction(pairs.collect::<Result<Vec<_>>>()?).unwrap_or_else(|| lit(false));
+    Ok(Transformed::yes(if negated { not(any) } else { any }))
+}
+
+/// A range in which any of the three is a number is one of numbers.
+fn range(Between { expr, negated, low, high }: Between, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let mut sides = [*expr, *low, *high];
+    let types = [sides[0].get_type(schema)?, sides[1].get_type(schema)?, sides[2].get_type(schema)?];
+    let of_numbers = types.iter().any(DataType::is_numeric) && types.iter().any(is_text);
+    if of_numbers {
+        for (side, data_type) in sides.iter_mut().zip(&types) {
+            if is_text(data_type) && !is_string_literal(side) {
+                *side = as_number(std::mem::take(side));
+            }
+        }
+    }
+    let [expr, low, high] = sides.map(Box::new);
+    Ok(Transformed::new_transformed(Expr::Between(Between { expr, negated, low, high }), of_numbers))
+}
+
+/// `CASE operand WHEN value ...` becomes `CASE WHEN operand = value ...` where text meets a number.
+fn case(
+    operand: Expr,
+    branches: Vec<(Box<Expr>, Box<Expr>)>,
+    otherwise: Option<Box<Expr>>,
+    schema: &DFSchema,
+) -> Result<Transformed<Expr>> {
+    let mut any_mixed = false;
+    for (value, _) in &branches {
+        any_mixed |= mixed(&operand, value, schema)?;
+    }
+    if !any_mixed {
+        let case = Case { expr: Some(Box::new(operand)), when_then_expr: branches, else_expr: otherwise };
+        return Ok(Transformed::no(Expr::Case(case)));
+    }
+    let branches = branches.into_iter().map(|(value, then)| {
+        let met = equal(operand.clone(), *value, schema)?;
+        Ok((Box::new(met), then))
+    });
+    let when_then_expr = branches.collect::<Result<Vec<_>>>()?;
+    Ok(Transformed::yes(Expr::Case(Case { expr: None, when_then_expr, else_expr: otherwise })))
+}
+
+/// `IS NOT DISTINCT FROM` between a text and a number. Text that is no number is not null, so it is not the same as a
+/// null number, which it becomes when it is converted.
+fn same_or_both_null(left: Expr, right: Expr, schema: &DFSchema) -> Result<Expr> {
+    let (text, number) = if is_text(&left.get_type(schema)?) { (left, right) } else { (right, left) };
+    let (as_compared, with) = paired(true, text.clone(), number.clone());
+    let same = Expr::BinaryExpr(BinaryExpr::new(Box::new(as_compared), Operator::IsNotDistinctFrom, Box::new(with)));
+    Ok(same.and(text.is_null().or(number.is_not_null())))
 }
 
 fn is_text(data_type: &DataType) -> bool {

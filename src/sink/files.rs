@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use datafusion::arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -194,6 +195,10 @@ impl Sink for FilesSink {
 
     fn stages_outside(&self) -> bool {
         true
+    }
+
+    fn accepts(&self, schema: &SchemaRef) -> Result<()> {
+        rows::check(self.format, schema)
     }
 
     fn open(&mut self, checkpoint_id: &str, resumes: bool) -> Result<()> {

@@ -1,5 +1,7 @@
 //! The memory sink: its result lives in the checkpoint, so nothing is staged or published.
 
+use datafusion::arrow::datatypes::SchemaRef;
+
 use super::{Guarantee, Output, Sink};
 use crate::{
     checkpoint::CommitPermit,
@@ -29,6 +31,10 @@ impl Sink for MemorySink {
 
     fn stages_outside(&self) -> bool {
         false
+    }
+
+    fn accepts(&self, _schema: &SchemaRef) -> Result<()> {
+        Ok(())
     }
 
     fn open(&mut self, _checkpoint_id: &str, _resumes: bool) -> Result<()> {

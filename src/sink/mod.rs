@@ -67,6 +67,13 @@ pub trait Sink: Send {
     /// Whether `stage` writes outside the checkpoint (then a batch's plan must be durable first).
     fn stages_outside(&self) -> bool;
 
+    /// Whether the sink can write rows of these columns; asked before anything is touched, so that no batch fails at
+    /// its first row, or after its commit.
+    ///
+    /// # Errors
+    /// Of kind `Usage`, naming the column and a way out.
+    fn accepts(&self, schema: &SchemaRef) -> Result<()>;
+
     /// Checks that the sink can be used by this checkpoint, and claims it; touches nothing else. `resumes`: the
     /// checkpoint has published here, so the place must know of it.
     ///

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{Array, ArrayRef, PrimitiveArray, StringArray, cast::AsArray},
+    array::{Array, ArrayRef, PrimitiveArray, StringArray, cast::AsArray, new_null_array},
     buffer::ScalarBuffer,
     csv,
     datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Float32Type, Float64Type, Schema, SchemaRef},
@@ -37,6 +37,29 @@ pub fn to_bytes(format: RowFormat, schema: &SchemaRef, rows: &[RecordBatch]) -> 
         RowFormat::Json => json_lines(rows),
         RowFormat::Csv => csv_lines(schema, rows, true),
     }
+}
+
+/// Whether rows of these columns can be written in a format, found out with the writer itself and a row of nulls.
+///
+/// # Errors
+/// Of kind `Usage`, naming the column.
+pub fn check(format: RowFormat, schema: &SchemaRef) -> Result<()> {
+    for field in schema.fields() {
+        let nullable = field.as_ref().clone().with_nullable(true);
+        let one: SchemaRef = Arc::new(Schema::new(vec![nullable]));
+        let rows = RecordBatch::try_new(one.clone(), vec![new_null_array(field.data_type(), 1)]);
+        let written = rows.map_err(|error| cannot_write("text", &error)).and_then(|row| to_bytes(format, &one, &[row]));
+        written.map_err(|error| {
+            let (name, format) = (field.name(), if format == RowFormat::Csv { "CSV" } else { "JSON" });
+            Error::usage(format!("column '{name}' cannot be written as {format}"))
+                .because(error.why().unwrap_or(error.what()))
+                .help(match format {
+                    "CSV" => "select its parts, cast it to STRING, or write JSON",
+                    _ => "select its parts, or cast it to STRING",
+                })
+        })?;
+    }
+    Ok(())
 }
 
 /// One JSON object a line; nothing at all without rows.
@@ -92,7 +115,8 @@ pub fn csv_lines(schema: &SchemaRef, rows: &[RecordBatch], header: bool) -> Resu
     write().map_err(|error| cannot_write("CSV", &error))
 }
 
-/// A table for people, its last line ended; control characters escaped, line ends too.
+/// A table for people, its last line ended; control characters escaped, line ends too. A value without a text, such as
+/// a time beyond the calendar, is shown as the error that it is.
 ///
 /// # Errors
 /// As [`to_bytes`].
@@ -107,11 +131,11 @@ pub fn table(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<String> {
 }
 
 fn text_columns(batch: &RecordBatch, shown: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let options = FormatOptions::new().with_null("NULL");
+    let options = FormatOptions::new().with_null("NULL").with_display_error(true);
     let text = |column: &ArrayRef| -> Result<ArrayRef, ArrowError> {
         let formatter = ArrayFormatter::try_new(column, &options)?;
-        let cells = (0..column.len()).map(|row| Ok(Some(cell(&formatter.value(row).try_to_string()?))));
-        Ok(Arc::new(cells.collect::<Result<StringArray, ArrowError>>()?))
+        let cells = (0..column.len()).map(|row| Some(cell(&formatter.value(row).to_string())));
+        Ok(Arc::new(cells.collect::<StringArray>()))
     };
     let columns = batch.columns().iter().map(text).collect::<Result<Vec<_>, _>>()?;
     let row_count = datafusion::arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -247,7 +271,33 @@ mod tests {
         let batch = RecordBatch::try_from_iter([("window", Arc::new(column) as ArrayRef)]).unwrap();
         let error = csv_lines(&batch.schema(), std::slice::from_ref(&batch), true).unwrap_err();
         assert_eq!(error.what(), "column 'window' cannot be written as CSV");
+        let refused = check(RowFormat::Csv, &batch.schema()).unwrap_err();
+        assert_eq!((refused.kind(), refused.what()), (crate::model::ErrorKind::Usage, error.what()));
+        check(RowFormat::Json, &batch.schema()).unwrap();
         assert_eq!(text(json_lines(&[batch])), "{\"window\":{\"start\":1}}\n");
+    }
+
+    #[test]
+    fn what_a_format_takes_is_known_without_rows() {
+        let field = Field::new("n", DataType::Int64, false);
+        let entries = Fields::from(vec![Field::new("key", DataType::Int64, false), field.clone()]);
+        let map = DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false);
+        let schema =
+            |data_type| -> SchemaRef { Arc::new(Schema::new(vec![field.clone(), Field::new("m", data_type, false)])) };
+        let refused = check(RowFormat::Json, &schema(map)).unwrap_err();
+        assert_eq!(refused.what(), "column 'm' cannot be written as JSON", "its keys are no strings");
+        for format in [RowFormat::Json, RowFormat::Csv] {
+            check(format, &batch().schema()).unwrap();
+            check(format, &schema(DataType::Duration(datafusion::arrow::datatypes::TimeUnit::Microsecond))).unwrap();
+        }
+    }
+
+    /// It is drawn after the commit, so no value may fail it.
+    #[test]
+    fn a_table_shows_what_has_no_text() {
+        let times = TimestampMicrosecondArray::from(vec![i64::MAX]);
+        let batch = RecordBatch::try_from_iter([("t", Arc::new(times) as ArrayRef)]).unwrap();
+        assert!(table(&batch.schema(), std::slice::from_ref(&batch)).unwrap().contains("ERROR: "));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Record batches as bytes: an Arrow IPC stream inside one zstd frame.
 //!
-//! The same rows give the same bytes. The frame carries its own content size, so that a damaged length cannot
-//! make the reader allocate without bound.
+//! The same rows give the same bytes. The frame states how long its content is: the reader takes that much and no more,
+//! and reserves memory as bytes come, never because of what is stated. Whether the bytes are those that were committed
+//! is checked before, by whoever read them (their hash is in the log).
 
 use std::io::Read;
 
@@ -41,10 +42,7 @@ pub fn decode(schema: &SchemaRef, bytes: &[u8]) -> Result<Vec<RecordBatch>> {
     let damaged = |error: &dyn std::fmt::Display| {
         Error::refused("state in the checkpoint cannot be decoded").because(error.to_string())
     };
-    let mut plain = Vec::new();
-    zstd::stream::read::Decoder::new(bytes)
-        .and_then(|mut decoder| decoder.read_to_end(&mut plain))
-        .map_err(|error| damaged(&error))?;
+    let plain = decompress(bytes).map_err(|why| damaged(&why))?;
     let reader = StreamReader::try_new(plain.as_slice(), None).map_err(|error| damaged(&error))?;
     if reader.schema().fields() != schema.fields() {
         return Err(damaged(&"its columns are not those of this job's state"));
@@ -53,6 +51,23 @@ pub fn decode(schema: &SchemaRef, bytes: &[u8]) -> Result<Vec<RecordBatch>> {
     // One schema object for all batches: equality checks further on are then pointer comparisons.
     let with_our_schema = |batch: RecordBatch| batch.with_schema(schema.clone()).map_err(|error| damaged(&error));
     batches.map_err(|error| damaged(&error))?.into_iter().map(with_our_schema).collect()
+}
+
+/// The content of one zstd frame: exactly as many bytes as it states.
+fn decompress(frame: &[u8]) -> std::result::Result<Vec<u8>, String> {
+    let stated = match zstd::zstd_safe::get_frame_content_size(frame) {
+        Ok(Some(stated)) => stated,
+        Ok(None) => return Err("it does not say how long its content is".to_owned()),
+        Err(_) => return Err("it is no zstd frame".to_owned()),
+    };
+    let mut plain = Vec::new();
+    let decoder = zstd::stream::read::Decoder::new(frame).map_err(|error| error.to_string())?;
+    // one byte more than stated, so that a frame that holds more is seen
+    decoder.take(stated.saturating_add(1)).read_to_end(&mut plain).map_err(|error| error.to_string())?;
+    if plain.len() as u64 != stated {
+        return Err("its content is not as long as it says".to_owned());
+    }
+    Ok(plain)
 }
 
 #[cfg(test)]
@@ -78,7 +93,23 @@ mod tests {
         assert_eq!(decode(&schema, &bytes).expect("decodes"), batches);
         assert_eq!(bytes, encode(&schema, &batches).expect("encodes"), "the same rows give the same bytes");
         assert!(decode(&schema, &bytes[..bytes.len() - 3]).is_err());
+        assert!(decode(&schema, b"").is_err() && decode(&schema, b"no frame at all").is_err());
         let other = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true)]));
         assert!(decode(&other, &bytes).is_err());
+    }
+    /// A reader that took all that came would take as much memory as a frame can be made to hold.
+    #[test]
+    fn a_frame_is_read_as_far_as_it_says_and_no_further() {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let bytes = encode(&schema, &[]).expect("encodes");
+        let refused = |frame: &[u8]| decode(&schema, frame).expect_err("it is refused").to_string();
+        // A second frame behind the first; a stream whose length was not known when it began; a length of 2^60.
+        let much = zstd::bulk::compress(&vec![0; 64 << 20], 1).expect("compresses");
+        assert!(much.len() < 1 << 14, "{}", much.len());
+        assert!(refused(&[bytes.as_slice(), &much].concat()).contains("not as long as it says"));
+        let unsized_frame = zstd::stream::encode_all(&b"some rows"[..], 1).expect("compresses");
+        assert!(refused(&unsized_frame).contains("does not say how long"));
+        let header = [&[0x28, 0xB5, 0x2F, 0xFD, 0b1110_0000][..], &(1_u64 << 60).to_le_bytes()].concat();
+        assert!(decode(&schema, &header).is_err(), "nothing is reserved for what is only stated");
     }
 }

@@ -80,7 +80,7 @@ pub fn demo(options: &DemoOptions, tell: &mut dyn FnMut(&str)) -> Result<DemoRep
     let view = View::open(&paths.checkpoint)?;
     let got = view.result(&expected.query, view.resolve(None)?)?;
     let log = view.log()?;
-    let difference = match query::difference(&got.rows, &expected.rows)? {
+    let difference = match query::difference(&got.rows, &query::Expected::exact(&expected.rows))? {
         Some(difference) => Some(format!("the stream has {difference}")),
         None => wrong_log(&log.iter().map(|row| row.files.as_slice()).collect::<Vec<_>>(), written.files),
     };

@@ -118,7 +118,10 @@ impl Type {
             (Type::Decimal(digits), Value::Number(number)) => {
                 number.as_f64().is_some_and(|number| number.abs() < 10_f64.powi(digits))
             }
-            (Type::Timestamp, Value::Number(number)) => number.as_f64().is_some_and(|seconds| seconds.abs() < 9e12),
+            // years 0000 to 9999
+            (Type::Timestamp, Value::Number(number)) => {
+                number.as_f64().is_some_and(|seconds| (-62_167_219_200.0..253_402_300_800.0).contains(&seconds))
+            }
             (Type::Timestamp, Value::String(text)) => text.starts_with("20"),
             _ => false,
         }

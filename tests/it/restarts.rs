@@ -131,6 +131,44 @@ fn a_changed_filter_is_a_fact_in_the_log_once_accepted() {
     assert_eq!(run(&scratch, false).unwrap_err().kind(), ErrorKind::Refused);
 }
 
+/// Rows of the old columns in a table of the new ones: `show` failed for the whole query, and a console that had yet to
+/// print its newest batch could not be opened any more.
+#[test]
+fn columns_of_rows_that_the_checkpoint_keeps_may_not_change_but_their_filter_may() {
+    for (connector, select) in
+        [("memory", "SELECT k, n"), ("console", "SELECT k, n"), ("memory", "SELECT DISTINCT k, n")]
+    {
+        let job = format!(
+            "CREATE TABLE t (k STRING, p STRING, n BIGINT) WITH (connector = 'files', path = '${{INPUT}}', format = 'json', max_files_per_trigger = 1);
+CREATE TABLE kept WITH (connector = '{connector}', output_mode = 'append');
+INSERT INTO kept {select} FROM t WHERE n > 0;"
+        );
+        let mut scratch = Scratch::new(&job);
+        scratch.add((row("a", 1) + &row("b", -1)).as_bytes());
+        scratch.add(row("c", 2).as_bytes());
+        let crashed = scratch.run(Faults::armed(CrashPoint::Committed, 2, Crash::Error), 1).unwrap_err();
+        assert_eq!(crashed.kind(), ErrorKind::Crashed);
+        let changed = select.replace("k, n", "k, n AS number");
+        for accept in [false, true] {
+            let names: &[&str] = if accept { &["n Int64", "number Int64", "help: "] } else { &["'kept'"] };
+            scratch.sql = job.replace(select, &changed);
+            let error = run(&scratch, accept).expect_err(&changed);
+            assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+            names.iter().for_each(|name| assert!(error.to_string().contains(name), "{name}: {error}"));
+            assert_eq!(Reader::open(&scratch.checkpoint()).unwrap().history().accepted().len(), 0);
+            scratch.sql = job.clone();
+        }
+        scratch.add(row("d", -3).as_bytes());
+        if select.contains("DISTINCT") {
+            continue;
+        }
+        scratch.sql = job.replace("n > 0", "n < 0");
+        assert_eq!(run(&scratch, true).unwrap().batches, 1);
+        let expected = [r#"{"k":"a","n":1}"#, r#"{"k":"c","n":2}"#, r#"{"k":"d","n":-3}"#];
+        assert_eq!(newest(&scratch, "kept"), expected, "{connector}");
+    }
+}
+
 #[test]
 fn an_added_query_starts_at_its_batch() {
     let mut scratch = started(JOB);

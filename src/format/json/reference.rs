@@ -1,6 +1,6 @@
 //! The same reader written for plainness, with `serde_json` for every value: what the fast one is compared with.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, Datelike, NaiveDate};
 use datafusion::arrow::{
     array::{Array, AsArray},
     datatypes::{
@@ -229,7 +229,8 @@ fn cell(data_type: &DataType, value: &Raw, raw: &str) -> Option<Cell> {
         }
         (DataType::Timestamp(..), Raw::Number(text)) => {
             let (_, value) = fixed(text, 6)?;
-            i64::try_from(value).ok().map(|value| Cell::Number(value.into()))
+            let time = DateTime::from_timestamp_micros(i64::try_from(value).ok()?)?;
+            (0..=9999).contains(&time.year()).then_some(Cell::Number(value))
         }
         (DataType::Timestamp(..), Raw::Text(text)) => {
             timestamp(text.as_bytes()).map(|value| Cell::Number(value.into()))

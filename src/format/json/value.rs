@@ -142,7 +142,7 @@ impl Kind {
             }
             (Kind::Timestamp, Shape::Integer | Shape::Fraction | Shape::Exponent) => {
                 let micros = scaled(bytes, 6, Rounding::Floor)?;
-                i64::try_from(micros).ok().map(Parsed::Integer)
+                i64::try_from(micros).ok().filter(|micros| TIMES.contains(micros)).map(Parsed::Integer)
             }
             (Kind::Timestamp | Kind::Date, Shape::Text) => self.parse_time(bytes),
             (Kind::Timestamp | Kind::Date, Shape::Escaped) => {
@@ -282,11 +282,16 @@ pub(super) fn date(text: &[u8]) -> Option<i32> {
     i32::try_from(day.signed_duration_since(NaiveDate::default()).num_days()).ok()
 }
 
+/// The times that have a text which reads back: years 0000 to 9999, in microseconds since the Unix epoch. Spark's
+/// range, but for its year 0. Beyond about 8.2e12 s there is no text at all, and no sink could write the row.
+const TIMES: std::ops::Range<i64> = -62_167_219_200_000_000..253_402_300_800_000_000;
+
 /// Microseconds since the Unix epoch of `2026-01-31`, `2026-01-31T10:00:00.5`, `2026-01-31 10:00:00+02:00`, ...;
-/// UTC unless a zone is given.
+/// UTC unless a zone is given. `None`: it is no time, or not one of [`TIMES`].
 pub(super) fn timestamp(text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
-    Some(string_to_datetime(&Utc, text).ok()?.timestamp_micros())
+    let micros = string_to_datetime(&Utc, text).ok()?.timestamp_micros();
+    TIMES.contains(&micros).then_some(micros)
 }
 
 #[cfg(test)]
@@ -364,6 +369,30 @@ mod tests {
         ] {
             assert_eq!(timestamp(text.as_bytes()), micros, "{text}");
         }
+    }
+
+    /// About 8.2e12 s to 9.2e12 s fit 64 bits of microseconds and have no date: no sink could write them. What lies
+    /// between them and the year 9999 could be written, but not be read back.
+    #[test]
+    fn a_timestamp_without_a_date_of_four_digits_is_a_field_error() {
+        let year = |year: i32| NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_time(Default::default()).and_utc();
+        assert_eq!((year(0).timestamp_micros(), year(10_000).timestamp_micros()), (TIMES.start, TIMES.end));
+        for (text, expected) in [
+            ("253402300799.999999", Some(TIMES.end - 1)),
+            ("253402300800", None),
+            ("-62167219200", Some(TIMES.start)),
+            ("-62167219200.000001", None),
+            ("8.3e12", None),
+            ("-9.2e12", None),
+            ("1e300", None),
+            ("9999-12-31T23:59:59.999999Z", Some(TIMES.end - 1)),
+            ("9999-12-31T23:59:59-00:01", None),
+            ("0000-01-01T00:00:00+00:01", None),
+        ] {
+            assert_eq!(Kind::Timestamp.parse_plain(text), expected.map(Parsed::Integer), "{text}");
+        }
+        assert_eq!(Kind::Date.parse_plain("9999-12-31"), Some(Parsed::Integer(2_932_896)));
+        assert_eq!(Kind::Date.parse_plain("2932896"), None, "a date is written, not counted");
     }
 
     #[test]

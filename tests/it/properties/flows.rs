@@ -65,7 +65,7 @@ pub fn flow() -> impl Strategy<Value = Value> {
     ];
     let t = prop_oneof![
         4 => (1_600_000_000_i64..1_600_020_000).prop_map(Value::from),
-        1 => prop::sample::select(vec![json!("2020-09-13T12:26:40Z"), json!(-1), json!(0.5), json!("2020-09-13")]),
+        1 => prop::sample::select(vec![json!("2020-09-13T12:26:40Z"), json!(-1), json!(0.5), json!("2020-09-13"), json!(8.3e12), json!(-6.3e10), json!(253_402_300_799_i64)]),
     ];
     let m = prop_oneof![6 => (-500_i64..500).prop_map(|cents| json!(cents as f64 / 4.0)), 1 => Just(json!(1e30)), 1 => Just(json!(9_999_999_999_i64))];
     (

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 /// Aggregates that equal the batch result.
-pub const AGGREGATES: [&str; 47] = [
+pub const AGGREGATES: [&str; 48] = [
     "count(*)",
     "count(n)",
     "sum(n)",
@@ -47,6 +47,7 @@ pub const AGGREGATES: [&str; 47] = [
     "percentile_cont(0.25) WITHIN GROUP (ORDER BY i)",
     "array_agg(p ORDER BY seq)",
     "array_agg(i)",
+    "array_agg(DISTINCT p ORDER BY p)",
     "string_agg(p, '|' ORDER BY seq)",
     "first_value(n ORDER BY seq)",
     "last_value(p ORDER BY seq DESC)",
@@ -56,11 +57,11 @@ pub const AGGREGATES: [&str; 47] = [
 ];
 
 /// Aggregates whose result depends on where batches end: equal from run to run only.
-pub const APPROXIMATE: [&str; 3] =
-    ["approx_median(d)", "approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY i)", "array_agg(DISTINCT p)"];
+pub const APPROXIMATE: [&str; 2] = ["approx_median(d)", "approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY i)"];
 
-pub const KEYS: [&str; 8] = [
+pub const KEYS: [&str; 9] = [
     "k",
+    "CASE p WHEN 80 THEN 'web' WHEN 443 THEN 'web' ELSE p END",
     "p",
     "b",
     "upper(k)",
@@ -69,7 +70,7 @@ pub const KEYS: [&str; 8] = [
     "date_bin(INTERVAL '1 hour', t)",
     "character_length(k)",
 ];
-pub const FILTERS: [&str; 7] = [
+pub const FILTERS: [&str; 12] = [
     "p IN (80, 443)",
     "n > 0",
     "b",
@@ -77,6 +78,11 @@ pub const FILTERS: [&str; 7] = [
     "p = 80 OR p BETWEEN 10 AND 90",
     "x * 2 > 1",
     "k LIKE '%a%'",
+    "CASE p WHEN 80 THEN b WHEN n THEN true ELSE i > 0 END",
+    "80 IN (p, k) OR n NOT IN (p, 5)",
+    "p IN (80, 400 + 43)",
+    "p IS DISTINCT FROM 80 AND k IS NOT DISTINCT FROM i",
+    "80 BETWEEN k AND p OR n NOT BETWEEN p AND 7",
 ];
 pub const HAVINGS: [&str; 3] = ["count(*) > 1", "max(n) IS NOT NULL", "count(*) % 2 = 1"];
 pub const PLAIN: [&str; 11] =
@@ -85,8 +91,16 @@ pub const PLAIN: [&str; 11] =
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SinkKind {
     Memory,
+    Console,
     Json,
     Csv,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Grouping {
+    Plain,
+    Rollup,
+    Sets,
 }
 
 #[derive(Debug, Clone)]
@@ -97,7 +111,7 @@ pub enum Body {
         aggregates: Vec<usize>,
         having: Option<usize>,
         limit: Option<(u8, bool)>,
-        rollup: bool,
+        grouping: Grouping,
         hide_keys: bool,
     },
     Distinct {
@@ -115,6 +129,8 @@ pub struct Query {
     pub sink: SinkKind,
     pub update: bool,
     pub through_view: bool,
+    /// Of the second source, where there is one.
+    pub other: bool,
     pub approximate: Option<usize>,
 }
 
@@ -130,24 +146,25 @@ pub fn query() -> impl Strategy<Value = Query> {
         several(AGGREGATES.len(), 1..=5),
         having,
         limit,
-        prop::bool::weighted(0.1),
+        prop_oneof![8 => Just(Grouping::Plain), 1 => Just(Grouping::Rollup), 1 => Just(Grouping::Sets)],
         prop::bool::weighted(0.1),
     );
     let body = prop_oneof![
-        6 => group.prop_map(|(keys, aggregates, having, limit, rollup, hide_keys)| Body::Group { keys, aggregates, having, limit, rollup, hide_keys }),
+        6 => group.prop_map(|(keys, aggregates, having, limit, grouping, hide_keys)| Body::Group { keys, aggregates, having, limit, grouping, hide_keys }),
         1 => several(PLAIN.len(), 1..=2).prop_map(|columns| Body::Distinct { columns }),
         1 => several(PLAIN.len(), 1..=4).prop_map(|columns| Body::Plain { columns }),
     ];
-    let sink = prop::sample::select(vec![SinkKind::Memory, SinkKind::Json, SinkKind::Csv]);
+    let sink = prop::sample::select(vec![SinkKind::Memory, SinkKind::Console, SinkKind::Json, SinkKind::Csv]);
     let filter = prop::option::weighted(0.4, 0..FILTERS.len());
     let approximate = prop::option::weighted(0.1, 0..APPROXIMATE.len());
-    (body, filter, sink, any::<bool>(), prop::bool::weighted(0.2), approximate).prop_map(
-        |(body, filter, sink, update, through_view, approximate)| Query {
+    (body, filter, sink, any::<bool>(), prop::bool::weighted(0.2), any::<bool>(), approximate).prop_map(
+        |(body, filter, sink, update, through_view, other, approximate)| Query {
             body,
             filter,
             sink,
             update,
             through_view,
+            other,
             approximate,
         },
     )
@@ -183,20 +200,21 @@ impl Query {
             Body::Distinct { columns: chosen } => {
                 format!("SELECT DISTINCT {} FROM {from}{filter}", columns(chosen, &PLAIN).join(", "))
             }
-            Body::Group { keys, aggregates, having, limit, rollup, hide_keys } => {
+            Body::Group { keys, aggregates, having, limit, grouping, hide_keys } => {
                 let mut keys = keys.clone();
                 keys.dedup();
                 let shown = if *hide_keys { vec![] } else { columns(&keys, &KEYS) };
                 let chosen = || aggregates.iter().map(|which| AGGREGATES[*which]);
-                // An order inside one aggregate and none inside another is refused.
-                let ordered = chosen().any(|aggregate| aggregate.contains("ORDER BY seq"));
+                // An order inside one aggregate and none, or another one, inside another is refused.
+                let has_order = |aggregate: &str| aggregate.contains("ORDER BY seq");
+                let has_other = |aggregate: &str| aggregate.contains("(DISTINCT p ORDER BY p)");
+                let (ordered, other) = (chosen().any(has_order), chosen().any(has_other));
                 let chosen = chosen().map(|aggregate| {
-                    if ordered && aggregate == "array_agg(i)" { "max(i)" } else { aggregate }.to_owned()
+                    let refused =
+                        (ordered && has_other(aggregate)) || ((ordered || other) && aggregate == "array_agg(i)");
+                    if refused { "max(i)" } else { aggregate }.to_owned()
                 });
-                let approximate = self
-                    .approximate
-                    .map(|which| APPROXIMATE[which])
-                    .filter(|which| !ordered || !which.contains("array_agg"));
+                let approximate = self.approximate.map(|which| APPROXIMATE[which]);
                 let numbered = (0..).zip(chosen.chain(approximate.map(str::to_owned)));
                 let shown: Vec<String> = shown
                     .into_iter()
@@ -204,10 +222,14 @@ impl Query {
                     .collect();
                 let mut sql = format!("SELECT {} FROM {from}{filter}", shown.join(", "));
                 let list = keys.iter().map(|key| KEYS[*key]).collect::<Vec<_>>().join(", ");
-                match (keys.is_empty(), rollup) {
+                match (keys.is_empty(), grouping) {
                     (true, _) => {}
-                    (false, false) => write!(sql, " GROUP BY {list}").expect("text grows"),
-                    (false, true) => write!(sql, " GROUP BY ROLLUP ({list})").expect("text grows"),
+                    (false, Grouping::Plain) => write!(sql, " GROUP BY {list}").expect("text grows"),
+                    (false, Grouping::Rollup) => write!(sql, " GROUP BY ROLLUP ({list})").expect("text grows"),
+                    (false, Grouping::Sets) => {
+                        let sets = keys.iter().map(|key| format!("({})", KEYS[*key])).collect::<Vec<_>>().join(", ");
+                        write!(sql, " GROUP BY GROUPING SETS ({sets}, ({list}))").expect("text grows");
+                    }
                 }
                 if let Some(having) = having {
                     write!(sql, " HAVING {}", HAVINGS[*having]).expect("text grows");
@@ -223,7 +245,7 @@ impl Query {
 
     /// CSV has no lists.
     pub fn sink(&self) -> SinkKind {
-        let lists = matches!(&self.body, Body::Group { aggregates, .. } if aggregates.iter().any(|which| AGGREGATES[*which].starts_with("array_agg")) || self.approximate == Some(2));
+        let lists = matches!(&self.body, Body::Group { aggregates, .. } if aggregates.iter().any(|which| AGGREGATES[*which].starts_with("array_agg")));
         if lists && self.sink == SinkKind::Csv { SinkKind::Json } else { self.sink }
     }
 }
