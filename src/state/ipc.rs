@@ -6,8 +6,9 @@
 use std::io::Read;
 
 use datafusion::arrow::{
+    buffer::Buffer,
     datatypes::SchemaRef,
-    ipc::{reader::StreamReader, writer::StreamWriter},
+    ipc::{reader::StreamDecoder, writer::StreamWriter},
     record_batch::RecordBatch,
 };
 
@@ -45,14 +46,18 @@ pub fn decode(schema: &SchemaRef, bytes: &[u8]) -> Result<Vec<RecordBatch>> {
     zstd::stream::read::Decoder::new(bytes)
         .and_then(|mut decoder| decoder.read_to_end(&mut plain))
         .map_err(|error| damaged(&error))?;
-    let reader = StreamReader::try_new(plain.as_slice(), None).map_err(|error| damaged(&error))?;
-    if reader.schema().fields() != schema.fields() {
+    // Takes slices of what is there: Arrow's other reader makes room for any length that a message claims.
+    let (mut decoder, mut rest) = (StreamDecoder::new(), Buffer::from_vec(plain));
+    let mut batches = Vec::new();
+    while let Some(batch) = decoder.decode(&mut rest).map_err(|error| damaged(&error))? {
+        // One schema object for all batches: equality checks further on are then pointer comparisons.
+        batches.push(batch.with_schema(schema.clone()).map_err(|error| damaged(&error))?);
+    }
+    decoder.finish().map_err(|error| damaged(&error))?;
+    if decoder.schema().is_none_or(|found| found.fields() != schema.fields()) {
         return Err(damaged(&"its columns are not those of this job's state"));
     }
-    let batches: std::result::Result<Vec<_>, _> = reader.collect();
-    // One schema object for all batches: equality checks further on are then pointer comparisons.
-    let with_our_schema = |batch: RecordBatch| batch.with_schema(schema.clone()).map_err(|error| damaged(&error));
-    batches.map_err(|error| damaged(&error))?.into_iter().map(with_our_schema).collect()
+    Ok(batches)
 }
 
 #[cfg(test)]
