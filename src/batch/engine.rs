@@ -73,13 +73,13 @@ impl Engine {
         let EngineOptions { checkpoint: dir, threads, accept_change, faults } = options;
         let log_options = OpenOptions { faults: faults.clone(), settings: job.settings.clone() };
         let queries = JobQueries::plan(&job)?;
-        let (checkpoint, inputs) = if Checkpoint::exists(&dir) {
+        let (checkpoint, inputs, differences) = if Checkpoint::exists(&dir) {
             reopen(&mut job, &queries, (&dir, log_options), accept_change, loss)?
         } else {
             let inputs = Inputs::open(&job, &queries)?;
             let genesis = genesis(&job, &queries, unique_id(), now_us())?;
             make_absolute(&mut job, &genesis.roots.iter().cloned().collect());
-            (Checkpoint::create(&dir, genesis, log_options)?, inputs)
+            (Checkpoint::create(&dir, genesis, log_options)?, inputs, Vec::new())
         };
         let mut sinks = Vec::with_capacity(job.queries.len());
         for (spec, query) in job.queries.iter().zip(&queries.queries) {
@@ -98,8 +98,23 @@ impl Engine {
             bound: None,
             to_repeat: None,
         };
+        engine.claim_sinks(loss)?;
+        engine.accept(differences)?;
         engine.resume()?;
         Ok(engine)
+    }
+
+    /// Makes the sinks this checkpoint's own.
+    fn claim_sinks(&mut self, loss: Loss) -> Result<()> {
+        let history = self.checkpoint.history();
+        let genesis = history.genesis();
+        let inherited = genesis.forked_from.as_ref().map(|fork| fork.batch);
+        // What a rewind takes back need not be there any more, and a fork publishes to a place of its own.
+        let published = match history.newest() {
+            Some(newest) if loss == Loss::Replay && Some(newest.batch()) != inherited => &newest.outputs[..],
+            _ => &[],
+        };
+        self.outputs.open(&self.queries, &genesis.checkpoint_id, published)
     }
 
     pub fn checkpoint(&self) -> &Checkpoint {

@@ -10,8 +10,6 @@ use crate::{
 impl Engine {
     /// Restores the state, and does what the log's verdict says.
     pub(super) fn resume(&mut self) -> Result<()> {
-        let checkpoint_id = self.checkpoint.history().genesis().checkpoint_id.clone();
-        self.outputs.open(&checkpoint_id)?;
         match self.checkpoint.recovery() {
             Recovery::PlanAnew => {
                 self.outputs.abort()?;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     checkpoint::{self, Commit, PayloadKind},
-    model::{BatchAddress, BatchId, ErrorKind, Result},
+    model::{BatchAddress, BatchId, Error, ErrorKind, Place, Result},
     query::{self, Baseline, JobQueries, Rows},
     sink::{self, ConsoleTarget},
     source::FilesSource,
@@ -28,12 +28,14 @@ pub struct VerifyOptions {
 }
 
 /// What was found.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct VerifyReport {
     /// What is wrong; empty: all is well.
     pub findings: Vec<String>,
     /// What could not be checked, and why.
     pub notes: Vec<String>,
+    /// Why nothing could be compared with the input, though that was asked for; `None`: it could, or was not.
+    pub not_compared: Option<Error>,
     pub batches_checked: u64,
     /// Results that were recomputed and compared.
     pub results_compared: u64,
@@ -52,7 +54,14 @@ pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(Batc
     let view = View::open(dir)?;
     report.notes.extend(view.warnings());
     sinks(&view, &mut report)?;
-    let mut walk = Walk::new(&view, options)?;
+    let mut walk = Walk::new(&view)?;
+    if options.batch {
+        match input(&view, options.threads) {
+            Ok(input) => walk.baseline = Some(input),
+            Err(error) if error.kind() == ErrorKind::Moved => report.not_compared = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
     let commits = view.reader.history().live().to_vec();
     let last = commits.last().map(|commit| commit.batch());
     for commit in &commits {
@@ -86,6 +95,7 @@ fn sinks(view: &View, report: &mut VerifyReport) -> Result<()> {
 struct Walk<'a> {
     view: &'a View,
     queries: JobQueries,
+    /// What recomputes results, and the input of each source.
     baseline: Option<(Baseline, Vec<Vec<FileRows>>)>,
     begun: bool,
     notes: Vec<String>,
@@ -98,11 +108,9 @@ struct FileRows {
 }
 
 impl<'a> Walk<'a> {
-    fn new(view: &'a View, options: &VerifyOptions) -> Result<Walk<'a>> {
+    fn new(view: &'a View) -> Result<Walk<'a>> {
         let queries = JobQueries::plan(view.job())?;
-        let mut notes = Vec::new();
-        let baseline = if options.batch { input(view, options.threads, &mut notes)? } else { None };
-        Ok(Walk { view, queries, baseline, begun: false, notes })
+        Ok(Walk { view, queries, baseline: None, begun: false, notes: Vec::new() })
     }
 
     /// Folds one more delta, and compares with the snapshot of this batch, if there is one.
@@ -188,8 +196,11 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Reads the input that the log names; `None` where it is not the same any more.
-fn input(view: &View, threads: usize, notes: &mut Vec<String>) -> Result<Option<(Baseline, Vec<Vec<FileRows>>)>> {
+/// Reads the input that the log names.
+///
+/// # Errors
+/// Of kind `Moved`, where it is not the same any more.
+fn input(view: &View, threads: usize) -> Result<(Baseline, Vec<Vec<FileRows>>)> {
     let job = view.job();
     let baseline = Baseline::new(job)?;
     let mut sources = Vec::with_capacity(job.sources.len());
@@ -198,25 +209,17 @@ fn input(view: &View, threads: usize, notes: &mut Vec<String>) -> Result<Option<
         let source = FilesSource::open(spec, columns)?;
         let mut files = Vec::new();
         for seen in view.reader.history().seen_files().iter().filter(|seen| seen.source == spec.name) {
-            let read = match source.read(&seen.file, threads) {
-                Ok(read) => read,
-                Err(error) => {
-                    notes.push(format!("the input cannot be read again, so nothing is compared with it: {error}"));
-                    return Ok(None);
-                }
-            };
+            let read = source.read(&seen.file, threads)?;
             if read.read.content_hash != seen.content_hash {
-                notes.push(format!(
-                    "{} is no longer what batch {} read, so nothing is compared with it",
-                    seen.file.path, seen.batch
-                ));
-                return Ok(None);
+                return Err(Error::new(ErrorKind::Moved, "an input file is no longer what was read")
+                    .at(Place::Path(source.root().join(seen.file.path.as_path())))
+                    .because(format!("its bytes are not those that batch {} read", seen.batch)));
             }
             files.push(FileRows { batch: seen.batch, rows: read.decoded.batches });
         }
         sources.push(files);
     }
-    Ok(Some((baseline, sources)))
+    Ok((baseline, sources))
 }
 
 /// The first batch of a query; `None` where its filter was changed on the way, so that no batch result equals it.

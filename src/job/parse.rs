@@ -189,7 +189,9 @@ impl<'a> Parts<'a> {
         }
         let setting = options::value(&mut cursor, name.text, name.at)?;
         cursor.expect_end()?;
-        self.settings.push(setting);
+        if setting.known {
+            self.settings.push(setting);
+        }
         Ok(())
     }
 

@@ -272,22 +272,6 @@ fn lower_first(message: &str) -> String {
 }
 
 impl JobSpec {
-    /// The string literal or number at `at` as the text has it, every `${env:NAME}` in place: what may be shown or
-    /// stored of an option whose value may hold a secret. Empty where there is none.
-    pub fn option_text(&self, at: At) -> &str {
-        let rest = &self.text[self.text.floor_char_boundary(at.0)..];
-        let Some(inner) = rest.strip_prefix('\'') else {
-            return rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-').next().unwrap_or_default();
-        };
-        let mut quotes = inner.char_indices().filter(|(_, c)| *c == '\'').map(|(at, _)| at).peekable();
-        while let Some(quote) = quotes.next() {
-            if quotes.next_if_eq(&(quote + 1)).is_none() {
-                return &rest[..quote + 2];
-            }
-        }
-        rest
-    }
-
     /// Where a word stands in a piece of the job's SQL that begins at `sql_at`: the first name equal to it, quotes
     /// and case aside. For errors of the planner, which names columns but not their places; of a qualified name the
     /// last part is looked for.

@@ -7,6 +7,7 @@ mod cli;
 mod crash_points;
 mod damage;
 mod faults;
+mod folders;
 mod json_suite;
 mod kills;
 mod oracle;

@@ -70,7 +70,7 @@ impl Trace {
         Trace {
             batches,
             output: files(&scratch.output()),
-            bad_records: files(&scratch.checkpoint().join("bad_records")),
+            bad_records: files(&scratch.checkpoint().join("bad-records")),
         }
     }
 
