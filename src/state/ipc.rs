@@ -3,11 +3,15 @@
 //! The same rows give the same bytes. The frame carries its own content size, so that a damaged length cannot
 //! make the reader allocate without bound.
 
-use std::io::Read;
+use std::{
+    io::Read,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use datafusion::arrow::{
     buffer::Buffer,
     datatypes::SchemaRef,
+    error::ArrowError,
     ipc::{reader::StreamDecoder, writer::StreamWriter},
     record_batch::RecordBatch,
 };
@@ -46,16 +50,25 @@ pub fn decode(schema: &SchemaRef, bytes: &[u8]) -> Result<Vec<RecordBatch>> {
     zstd::stream::read::Decoder::new(bytes)
         .and_then(|mut decoder| decoder.read_to_end(&mut plain))
         .map_err(|error| damaged(&error))?;
+    // Arrow panics over a schema that no Arrow ever wrote. Payloads are verified by their hash before they come here, so
+    // only a checkpoint that was made up gets that far; it is refused all the same.
+    let batches = catch_unwind(AssertUnwindSafe(|| decode_stream(schema, plain)));
+    batches
+        .unwrap_or_else(|_| Err(ArrowError::IpcError("it is no Arrow stream".to_owned())))
+        .map_err(|error| damaged(&error))
+}
+
+fn decode_stream(schema: &SchemaRef, plain: Vec<u8>) -> std::result::Result<Vec<RecordBatch>, ArrowError> {
     // Takes slices of what is there: Arrow's other reader makes room for any length that a message claims.
     let (mut decoder, mut rest) = (StreamDecoder::new(), Buffer::from_vec(plain));
     let mut batches = Vec::new();
-    while let Some(batch) = decoder.decode(&mut rest).map_err(|error| damaged(&error))? {
+    while let Some(batch) = decoder.decode(&mut rest)? {
         // One schema object for all batches: equality checks further on are then pointer comparisons.
-        batches.push(batch.with_schema(schema.clone()).map_err(|error| damaged(&error))?);
+        batches.push(batch.with_schema(schema.clone())?);
     }
-    decoder.finish().map_err(|error| damaged(&error))?;
+    decoder.finish()?;
     if decoder.schema().is_none_or(|found| found.fields() != schema.fields()) {
-        return Err(damaged(&"its columns are not those of this job's state"));
+        return Err(ArrowError::SchemaError("its columns are not those of this job's state".to_owned()));
     }
     Ok(batches)
 }
@@ -85,5 +98,32 @@ mod tests {
         assert!(decode(&schema, &bytes[..bytes.len() - 3]).is_err());
         let other = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true)]));
         assert!(decode(&other, &bytes).is_err());
+    }
+
+    /// Found by fuzzing: Arrow's schema reader panics over a type that it does not know.
+    #[test]
+    fn a_made_up_schema_is_refused_and_no_panic() {
+        let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true)]));
+        let plain = zstd::stream::decode_all(&encode(&schema, &[]).expect("encodes")[..]).expect("it is a frame");
+        let mut refused = 0;
+        for at in 8..plain.len() {
+            let mut damaged = plain.clone();
+            damaged[at] = 0;
+            let payload = zstd::bulk::compress(&damaged, 1).expect("anything can be compressed");
+            // an empty stream whose columns are still ours is what it was
+            refused += u32::from(decode(&schema, &payload).is_err());
+        }
+        assert!(refused > 20, "{refused} of {}", plain.len());
+    }
+
+    /// Found by fuzzing: a message that claims gigabytes made room for them.
+    #[test]
+    fn a_claimed_length_allocates_nothing() {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(vec![1, 2, 3]))]);
+        let bytes = encode(&schema, &[rows.expect("a valid batch")]).expect("encodes");
+        let plain = zstd::stream::decode_all(&bytes[..]).expect("it is a frame");
+        let cut = zstd::bulk::compress(&plain[..plain.len() - 20], 1).expect("anything can be compressed");
+        assert!(decode(&schema, &cut).is_err(), "a body that is not all there");
     }
 }
