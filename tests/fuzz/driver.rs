@@ -1,13 +1,18 @@
 //! libFuzzer over the targets of `highwater::fuzzing`; `HIGHWATER_FUZZ` names one.
 //!
 //! ```sh
-//! just fuzz json 1800                      # build, then half an hour of one target
-//! HIGHWATER_FUZZ=json target/debug/examples/fuzz tests/fuzz/corpus/json -max_total_time=1800   # the same, built
-//! HIGHWATER_FUZZ=json target/debug/examples/fuzz crash-...                                     # repeat a finding
+//! just fuzz json 1800     # builds, then half an hour of one target; new inputs and findings under target/fuzz
+//!
+//! # the same by hand: once built, anything that libFuzzer takes
+//! export RUSTC_WORKSPACE_WRAPPER=$PWD/tests/fuzz/rustc HIGHWATER_FUZZ=json
+//! cargo run --features fuzz --example fuzz -- target/fuzz/json tests/fuzz/corpus/json -max_total_time=1800
+//! cargo run --features fuzz --example fuzz -- target/fuzz/json-crash-...      # repeats a finding
 //! ```
 //!
-//! The corpus of each target lies in `tests/fuzz/corpus`; `cargo test fuzzing` runs all of it once, without libFuzzer.
-//! What a campaign finds is mended, and kept as a test with a name.
+//! Stable Rust and a C++ compiler; no cargo-fuzz. `tests/fuzz/rustc` adds the branch counters to this crate alone, so
+//! that the dependencies are those of every other build. The corpus of each target lies in `tests/fuzz/corpus`; its
+//! first inputs come from the real encoders (`cargo test seeds_are_kept -- --ignored`), and `cargo test fuzzing` runs
+//! all of it once, without libFuzzer. What a campaign finds is mended, and kept as a test with a name.
 #![no_main]
 
 use std::sync::LazyLock;
