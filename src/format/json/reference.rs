@@ -245,7 +245,7 @@ fn cell(data_type: &DataType, value: &Raw, raw: &str) -> Option<Cell> {
 
 /// Four digits, two and two, with dashes between.
 fn is_date(text: &str) -> bool {
-    let right = |(at, byte)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() };
+    let right = |(at, byte): (usize, u8)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() };
     text.len() == 10 && text.bytes().enumerate().all(right)
 }
 
