@@ -43,3 +43,16 @@ crash KILLS="200":
     trap 'rm -rf "$scratch"' EXIT
     cargo run --locked --release -- generate flows "$scratch/flows" --files 50 --rows 2000
     cargo run --locked --release -- crash-test jobs/web_servers.sql --set INPUT="$scratch/flows" --kills {{KILLS}}
+
+# fuzz a reader (json, job, plan, record, log, state, values, compressed): `just fuzz json 1800`; see tests/fuzz/driver.rs
+fuzz TARGET SECONDS="1800":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    export RUSTC_WORKSPACE_WRAPPER="$PWD/tests/fuzz/rustc" HIGHWATER_FUZZ={{TARGET}}
+    # what it finds on its way stays beside the build; only what is worth it is committed
+    found="${CARGO_TARGET_DIR:-target}/fuzz/{{TARGET}}"
+    mkdir -p "$found"
+    words=tests/fuzz/dictionaries/{{ if TARGET == "plan" { "job" } else { TARGET } }}.dict
+    options=(-max_total_time={{SECONDS}} -max_len=2000 -rss_limit_mb=2048 -timeout=20 -artifact_prefix="$found-")
+    if [ -f "$words" ]; then options+=("-dict=$words"); fi
+    cargo run --locked --features fuzz --example fuzz -- "$found" "tests/fuzz/corpus/{{TARGET}}" "${options[@]}"

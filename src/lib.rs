@@ -32,6 +32,9 @@ pub mod batch;
 pub mod checkpoint;
 pub mod cli;
 pub mod format;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod job;
 pub mod model;
 pub mod progress;

@@ -1,6 +1,9 @@
 //! A job at work: its queries, sources, sinks and checkpoint, opened together.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     clock::{now_us, unique_id},
@@ -12,7 +15,7 @@ use super::{
 use crate::{
     checkpoint::{Checkpoint, Genesis, OpenOptions},
     job::{JobSpec, SinkConnector, SinkSpec},
-    model::{BatchPlan, Error, ErrorKind, Faults, OutputMode, Result},
+    model::{BatchId, BatchPlan, Error, ErrorKind, Faults, FileRead, OutputMode, Result},
     progress::LateProgress,
     query::JobQueries,
     sink::Sink,
@@ -48,6 +51,8 @@ pub struct Engine {
     pub(super) owes: bool,
     /// A plan that must run before anything new, because a crash interrupted it.
     pub(super) bound: Option<BatchPlan>,
+    /// What the batches to be replayed had read; found out when the first of them runs.
+    pub(super) to_repeat: Option<BTreeMap<BatchId, Vec<Vec<FileRead>>>>,
 }
 
 impl Engine {
@@ -95,6 +100,7 @@ impl Engine {
             late: None,
             owes: false,
             bound: None,
+            to_repeat: None,
         };
         engine.claim_sinks(loss)?;
         engine.accept(differences)?;

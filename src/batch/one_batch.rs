@@ -61,7 +61,7 @@ impl Engine {
             self.faults.reach(CrashPoint::Intended)?;
         }
         timings.wal_commit_ms = watch.elapsed_ms();
-        let worked = self.work(&plan, &mut timings);
+        let worked = self.work(&plan, origin, &mut timings);
         match worked.and_then(|worked| self.ready(&plan, worked, &timings)) {
             Ok(ready) => self.finish(&plan, ready, &timings),
             Err(error) => Err(self.give_up(&plan, origin, error)),
@@ -74,9 +74,12 @@ impl Engine {
     }
 
     /// Read, step, stage.
-    fn work(&mut self, plan: &BatchPlan, timings: &mut Timings) -> Result<Worked> {
+    fn work(&mut self, plan: &BatchPlan, origin: Origin, timings: &mut Timings) -> Result<Worked> {
         let mut watch = Stopwatch::start();
         let mut reads = self.inputs.read(&plan.inputs, self.threads)?;
+        if origin != Origin::Fresh {
+            self.check_repeated(plan, &reads)?;
+        }
         self.check_bad_records(plan, &reads)?;
         self.faults.reach(CrashPoint::Read)?;
         timings.get_batch_ms = watch.lap_ms();
@@ -202,6 +205,31 @@ impl Engine {
             "batch {} must be run as it was planned: where its input cannot be brought back, drop the plan with `highwater rewind {dir} --to {newest} --replan`",
             plan.batch
         ))
+    }
+
+    /// Refuses to replay a batch over other bytes: size and modification time can be the same, and the replay promises
+    /// the same rows. Where the log no longer has the first reading's hashes, size and time must do.
+    fn check_repeated(&mut self, plan: &BatchPlan, reads: &[SourceRead]) -> Result<()> {
+        if self.to_repeat.is_none() {
+            self.to_repeat = Some(self.checkpoint.reads_to_repeat()?);
+        }
+        let Some(before) = self.to_repeat.as_ref().and_then(|batches| batches.get(&plan.batch)) else { return Ok(()) };
+        for ((input, before), reads) in plan.inputs.iter().zip(before).zip(reads) {
+            let pairs = before.iter().zip(reads);
+            let Some((first, now)) = pairs.into_iter().find(|(first, now)| first.content_hash != now.read.content_hash)
+            else {
+                continue;
+            };
+            let path = self.inputs.find(&input.source)?.source.root().join(first.file.path.as_path());
+            return Err(Error::new(ErrorKind::Moved, "an input file is not the one that this batch read before")
+                .at(Place::Path(path))
+                .because(format!(
+                    "it has the size and modification time of then, but other bytes: their hash was {:032x}, it is {:032x}",
+                    first.content_hash, now.read.content_hash
+                ))
+                .help("put the first file back, with its modification time, then run again"));
+        }
+        Ok(())
     }
 
     /// Refuses a batch with more bad records than its source allows.

@@ -109,6 +109,7 @@ impl Engine {
     /// Makes `to` the newest batch, restores its state, and retracts at the sinks what came after.
     pub(super) fn rewind(&mut self, to: Option<BatchId>, replan: bool) -> Result<()> {
         self.checkpoint.rewind(to, replan, now_us())?;
+        self.to_repeat = None;
         self.faults.reach(CrashPoint::Rewound)?;
         for query in &mut self.queries.queries {
             query.clear()?;

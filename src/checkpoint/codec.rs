@@ -172,8 +172,14 @@ pub fn decode(entry: &[u8]) -> Result<(Envelope, &[u8]), Damage> {
     let kind = u16::from_be_bytes(field(header, 6));
     let kind = Kind::from_ordinal(kind).ok_or(Damage::Kind(kind))?;
     let seq = u64::from_be_bytes(field(header, 8));
+    if seq == u64::MAX {
+        return Err(beyond_the_last());
+    }
     let record = decode_body(kind, body)?;
     let batch = u64::from_be_bytes(field(header, 16));
+    if record.batch() == Some(BatchId(NO_BATCH)) {
+        return Err(Damage::Body("its batch has the number that stands for none".to_owned()));
+    }
     if batch != record.batch().map_or(NO_BATCH, |BatchId(batch)| batch) {
         return Err(Damage::Body("the header names another batch".to_owned()));
     }
@@ -181,6 +187,11 @@ pub fn decode(entry: &[u8]) -> Result<(Envelope, &[u8]), Damage> {
         return Err(Damage::Payload);
     }
     Ok((Envelope { seq, prev: ChainHash(field(header, 24)), hash, record }, inline))
+}
+
+/// Whoever counts up to the last number cannot go on: a sound checksum around it is no accident.
+pub(super) fn beyond_the_last() -> Damage {
+    Damage::Body("its sequence number leaves no room for another".to_owned())
 }
 
 /// The bytes of an inline payload, or nothing where they are not what the record names.
@@ -447,6 +458,15 @@ mod tests {
         assert_eq!(decode(&damaged), Err(Damage::Payload));
         assert_eq!(decode(&entry[..entry.len() - 1]), Err(Damage::Payload));
         assert_eq!(decode(&[&entry[..], b"x"].concat()), Err(Damage::Payload));
+    }
+
+    /// Found by fuzzing a sealed part (`part::decode`): counting went past the last number.
+    #[test]
+    fn the_last_sequence_number_and_the_batch_that_stands_for_none_are_refused() {
+        let (entry, _) = encode(u64::MAX, ChainHash::START, &Record::Withdraw, &[]).unwrap();
+        assert_eq!(decode(&entry), Err(beyond_the_last()));
+        let (entry, _) = encode(3, ChainHash::START, &Record::Published(Some(BatchId(NO_BATCH))), &[]).unwrap();
+        assert!(matches!(decode(&entry), Err(Damage::Body(_))));
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod codec;
 mod commit;
 mod disk;
 mod fork;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzzing;
 mod history;
 mod layout;
 mod lineage;

@@ -68,7 +68,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Header, Entries), Damage> {
     while let Some((length, after)) = rest.split_first_chunk::<8>() {
         let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| Damage::Short)?;
         let (entry, after) = after.split_at_checked(length).ok_or(Damage::Short)?;
-        entries.push((header.first_seq + entries.len() as u64, entry.to_vec()));
+        let seq = header.first_seq.checked_add(entries.len() as u64).ok_or_else(codec::beyond_the_last)?;
+        entries.push((seq, entry.to_vec()));
         rest = after;
     }
     if !rest.is_empty() || entries.len() != header.count as usize {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     job::fingerprint::QueryIdentity,
-    model::{BatchAddress, BatchId, BatchPlan, Error, Generation, Place, Result},
+    model::{BatchAddress, BatchId, BatchPlan, Error, FileRead, Generation, Place, Result},
 };
 
 /// What must be merged, in this order, to get the state at a batch.
@@ -77,6 +77,14 @@ impl History {
     /// Plans of retracted batches, still to be replayed in this order before anything new is planned.
     pub fn pending(&self) -> impl ExactSizeIterator<Item = &BatchPlan> {
         self.pending.iter()
+    }
+
+    /// What the retracted batches that are still to be replayed had read, as far as this history knows them.
+    pub(super) fn reads_to_repeat(&self) -> BTreeMap<BatchId, Vec<Vec<FileRead>>> {
+        let newest: BTreeMap<BatchId, &Arc<Commit>> =
+            self.retracted.iter().map(|commit| (commit.batch(), commit)).collect();
+        let known = |plan: &BatchPlan| newest.get(&plan.batch).filter(|commit| commit.plan == *plan);
+        self.pending.iter().filter_map(|plan| Some((plan.batch, known(plan)?.files.clone()))).collect()
     }
 
     /// The batch under way, if its plan is durable.

@@ -28,7 +28,7 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    fn to_bytes(self) -> [u8; BYTES] {
+    pub(super) fn to_bytes(self) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..16].copy_from_slice(&self.seq.to_be_bytes());
@@ -39,7 +39,7 @@ impl Mark {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Mark> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Mark> {
         let sound =
             bytes.len() == BYTES && bytes[..8] == MAGIC && bytes[56..] == *blake3::hash(&bytes[..56]).as_bytes();
         if !sound {

@@ -1,6 +1,9 @@
 //! A checkpoint that is open for writing: creation, opening, the one way to append, closing.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     CommitPermit,
@@ -22,7 +25,7 @@ use super::{
 };
 use crate::{
     job::Settings,
-    model::{BatchAddress, BatchId, CrashPoint, Error, Faults, Generation, Place, Result},
+    model::{BatchAddress, BatchId, CrashPoint, Error, Faults, FileRead, Generation, Place, Result},
 };
 
 /// How a checkpoint is to be used.
@@ -314,6 +317,19 @@ impl Checkpoint {
             Err(_) if !self.history.complete => self.archive()?.history.find(address).cloned(),
             found => found.cloned(),
         }
+    }
+
+    /// What each batch that a rewind retracted, and that is still to be replayed, had read: per input of its plan, file by
+    /// file. One whose commit is no longer retained is left out.
+    ///
+    /// # Errors
+    /// Where the sealed parts cannot be read.
+    pub fn reads_to_repeat(&self) -> Result<BTreeMap<BatchId, Vec<Vec<FileRead>>>> {
+        let known = self.history.reads_to_repeat();
+        if self.history.complete || known.len() == self.history.pending().len() {
+            return Ok(known);
+        }
+        Ok(self.archive()?.history.reads_to_repeat())
     }
 
     /// The oldest batch that can be addressed or rewound to; `None`: all, the start included.

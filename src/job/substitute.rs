@@ -194,6 +194,12 @@ impl Filler<'_> {
                 };
                 self.check_name(at, name)?;
                 let value = self.value(at, name, default)?;
+                if let Some(other) = self.filled.variables.get(name).filter(|other| **other != value) {
+                    return Err(self
+                        .error(at, format!("${{{name}}} has two defaults"))
+                        .because(format!("'{other}' before and '{value}' here, but the checkpoint keeps one value"))
+                        .help(format!("write the same default each time, or --set {name}=...")));
+                }
                 let inside = self.escaped(&value);
                 self.filled.text.push_str(&inside);
                 self.filled.variables.insert(name.to_owned(), value);
@@ -299,6 +305,7 @@ mod tests {
             ("${E:-d}", "from env"),
             ("${N:-d e}", "d e"),
             ("${N:-}", ""),
+            ("${N:-d}${N:-d}${A:-d}${A:-e}", "ddxx"),
             ("${EMPTY:-d}", "d"),
             ("$${A}", "${A}"),
             ("'${Q}' ${Q}", "'it''s' it's"),
@@ -338,6 +345,8 @@ mod tests {
             ("${}", "'' is not the name of a variable"),
             ("${1A}", "'1A' is not the name of a variable"),
             ("'${env:S:-d}'", "'S:-d' is not the name of a variable"),
+            // found by fuzzing: resumed, the job had one of both for each
+            ("${N:-a}/${N:-b}", "${N} has two defaults"),
         ] {
             let error = filled(template).err().unwrap_or_else(|| panic!("{template} was filled"));
             assert_eq!(error.what(), what);

@@ -170,12 +170,13 @@ impl fmt::Display for Error {
         match &self.0.place {
             Some(Place::Job { file, line, column, text }) => {
                 let caret = " ".repeat((*column as usize).saturating_sub(1));
-                write!(f, "\n  --> {}:{line}:{column}\n   | {}\n   | {caret}^", printable(file), printable(text))?;
+                let file = printable_name(file);
+                write!(f, "\n  --> {file}:{line}:{column}\n   | {}\n   | {caret}^", printable(text))?;
             }
             Some(Place::Input { file, line, byte }) => {
-                write!(f, "\n  --> {}, line {line}, byte {byte}", printable(file))?;
+                write!(f, "\n  --> {}, line {line}, byte {byte}", printable_name(file))?;
             }
-            Some(Place::Path(path)) => write!(f, "\n  --> {}", printable(&path.to_string_lossy()))?,
+            Some(Place::Path(path)) => write!(f, "\n  --> {}", printable_name(&path.to_string_lossy()))?,
             Some(Place::Batch(batch)) => write!(f, "\n  --> batch {batch}")?,
             None => {}
         }
@@ -205,6 +206,11 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// The name of a file or folder with line ends and tabs escaped, too: a name must not look like a line of its own.
+pub fn printable_name(name: &str) -> String {
+    printable(name).replace('\n', "\\n").replace('\t', "\\t")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,5 +231,7 @@ mod tests {
     #[test]
     fn control_characters_never_reach_the_terminal() {
         assert_eq!(printable("a\u{1b}[2Jb\r"), "a\\u{1b}[2Jb\\r");
+        let error = Error::failed("x").at(Place::Path("a\nerror: b".into()));
+        assert_eq!(error.to_string(), "x\n  --> a\\nerror: b");
     }
 }

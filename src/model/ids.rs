@@ -12,9 +12,9 @@ pub struct BatchId(pub u64);
 impl BatchId {
     pub const FIRST: BatchId = BatchId(0);
 
-    /// The batch after this one.
+    /// The batch after this one. The last number has none: no log gets there, and one that was made up to contradicts itself.
     pub fn next(self) -> BatchId {
-        BatchId(self.0 + 1)
+        BatchId(self.0.saturating_add(1))
     }
 }
 
@@ -34,7 +34,7 @@ impl Generation {
 
     /// The generation that a rewind begins.
     pub fn next(self) -> Generation {
-        Generation(self.0 + 1)
+        Generation(self.0.saturating_add(1))
     }
 }
 

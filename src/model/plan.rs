@@ -80,7 +80,7 @@ impl InputPath {
 
 impl fmt::Display for InputPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&super::error::printable(&String::from_utf8_lossy(&self.0)))
+        f.write_str(&super::error::printable_name(&String::from_utf8_lossy(&self.0)))
     }
 }
 

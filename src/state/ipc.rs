@@ -4,11 +4,16 @@
 //! and reserves memory as bytes come, never because of what is stated. Whether the bytes are those that were committed
 //! is checked before, by whoever read them (their hash is in the log).
 
-use std::io::Read;
+use std::{
+    io::Read,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use datafusion::arrow::{
+    buffer::Buffer,
     datatypes::SchemaRef,
-    ipc::{reader::StreamReader, writer::StreamWriter},
+    error::ArrowError,
+    ipc::{reader::StreamDecoder, writer::StreamWriter},
     record_batch::RecordBatch,
 };
 
@@ -43,14 +48,27 @@ pub fn decode(schema: &SchemaRef, bytes: &[u8]) -> Result<Vec<RecordBatch>> {
         Error::refused("state in the checkpoint cannot be decoded").because(error.to_string())
     };
     let plain = decompress(bytes).map_err(|why| damaged(&why))?;
-    let reader = StreamReader::try_new(plain.as_slice(), None).map_err(|error| damaged(&error))?;
-    if reader.schema().fields() != schema.fields() {
-        return Err(damaged(&"its columns are not those of this job's state"));
+    // Arrow panics over a schema that no Arrow ever wrote. Payloads are verified by their hash before they come here, so
+    // only a checkpoint that was made up gets that far; it is refused all the same.
+    let batches = catch_unwind(AssertUnwindSafe(|| decode_stream(schema, plain)));
+    batches
+        .unwrap_or_else(|_| Err(ArrowError::IpcError("it is no Arrow stream".to_owned())))
+        .map_err(|error| damaged(&error))
+}
+
+fn decode_stream(schema: &SchemaRef, plain: Vec<u8>) -> std::result::Result<Vec<RecordBatch>, ArrowError> {
+    // Takes slices of what is there: Arrow's other reader makes room for any length that a message claims.
+    let (mut decoder, mut rest) = (StreamDecoder::new(), Buffer::from_vec(plain));
+    let mut batches = Vec::new();
+    while let Some(batch) = decoder.decode(&mut rest)? {
+        // One schema object for all batches: equality checks further on are then pointer comparisons.
+        batches.push(batch.with_schema(schema.clone())?);
     }
-    let batches: std::result::Result<Vec<_>, _> = reader.collect();
-    // One schema object for all batches: equality checks further on are then pointer comparisons.
-    let with_our_schema = |batch: RecordBatch| batch.with_schema(schema.clone()).map_err(|error| damaged(&error));
-    batches.map_err(|error| damaged(&error))?.into_iter().map(with_our_schema).collect()
+    decoder.finish()?;
+    if decoder.schema().is_none_or(|found| found.fields() != schema.fields()) {
+        return Err(ArrowError::SchemaError("its columns are not those of this job's state".to_owned()));
+    }
+    Ok(batches)
 }
 
 /// The content of one zstd frame: exactly as many bytes as it states.
@@ -111,5 +129,32 @@ mod tests {
         assert!(refused(&unsized_frame).contains("does not say how long"));
         let header = [&[0x28, 0xB5, 0x2F, 0xFD, 0b1110_0000][..], &(1_u64 << 60).to_le_bytes()].concat();
         assert!(decode(&schema, &header).is_err(), "nothing is reserved for what is only stated");
+    }
+
+    /// Found by fuzzing: Arrow's schema reader panics over a type that it does not know.
+    #[test]
+    fn a_made_up_schema_is_refused_and_no_panic() {
+        let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true)]));
+        let plain = zstd::stream::decode_all(&encode(&schema, &[]).expect("encodes")[..]).expect("it is a frame");
+        let mut refused = 0;
+        for at in 8..plain.len() {
+            let mut damaged = plain.clone();
+            damaged[at] = 0;
+            let payload = zstd::bulk::compress(&damaged, 1).expect("anything can be compressed");
+            // an empty stream whose columns are still ours is what it was
+            refused += u32::from(decode(&schema, &payload).is_err());
+        }
+        assert!(refused > 20, "{refused} of {}", plain.len());
+    }
+
+    /// Found by fuzzing: a message that claims gigabytes made room for them.
+    #[test]
+    fn a_claimed_length_allocates_nothing() {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(vec![1, 2, 3]))]);
+        let bytes = encode(&schema, &[rows.expect("a valid batch")]).expect("encodes");
+        let plain = zstd::stream::decode_all(&bytes[..]).expect("it is a frame");
+        let cut = zstd::bulk::compress(&plain[..plain.len() - 20], 1).expect("anything can be compressed");
+        assert!(decode(&schema, &cut).is_err(), "a body that is not all there");
     }
 }

@@ -10,6 +10,7 @@ mod faults;
 mod folders;
 mod json_suite;
 mod kills;
+mod moving_input;
 mod oracle;
 mod properties;
 mod published;

@@ -16,11 +16,13 @@
 
 mod columns;
 mod escape;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzzing;
 mod keys;
 #[cfg(test)]
 mod properties;
 mod record;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 mod reference;
 mod scan;
 #[cfg(test)]

@@ -235,12 +235,19 @@ fn cell(data_type: &DataType, value: &Raw, raw: &str) -> Option<Cell> {
         (DataType::Timestamp(..), Raw::Text(text)) => {
             timestamp(text.as_bytes()).map(|value| Cell::Number(value.into()))
         }
-        (DataType::Date32, Raw::Text(text)) if text.len() == 10 && text.starts_with(|c: char| c.is_ascii_digit()) => {
+        // chrono would take white space for digits
+        (DataType::Date32, Raw::Text(text)) if is_date(text) => {
             let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
             Some(Cell::Number((date - NaiveDate::default()).num_days().into()))
         }
         _ => None,
     }
+}
+
+/// Four digits, two and two, with dashes between.
+fn is_date(text: &str) -> bool {
+    let right = |(at, byte): (usize, u8)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() };
+    text.len() == 10 && text.bytes().enumerate().all(right)
 }
 
 /// A number at a fixed scale, rounded half up and cut down, by moving the point in its text.

@@ -9,7 +9,7 @@ use datafusion::arrow::{
 
 use crate::{
     format::Constant,
-    model::{Error, Result, error::printable},
+    model::{Error, Result, error::printable_name},
 };
 
 /// What Hive and Spark name the folder of a null.
@@ -81,7 +81,7 @@ impl Partitions {
         match parsed {
             Ok(value) => PathColumn { column, value, problem: None },
             Err(reason) => {
-                let folder = printable(&folder.to_string_lossy());
+                let folder = printable_name(&folder.to_string_lossy());
                 let problem = Some(format!("folder '{folder}': {reason}"));
                 PathColumn { column, value: Constant::null(data_type), problem }
             }

@@ -1,0 +1,2 @@
+CREATE TABLE a (x TINYINT, y DECIMAL(38,38)) WITH (connector='files', path='${A:-it''s}', format='json', max_bytes_per_trigger='1 GiB', recursive=true, file_name_only='false');
+CREATE TABLE b WITH (connector='files', path='${A:-it''s}/out', format='json');INSERT INTO b (SELECT 1);
