@@ -68,7 +68,7 @@ impl Engine {
         let EngineOptions { checkpoint: dir, threads, accept_change, faults } = options;
         let log_options = OpenOptions { faults: faults.clone(), settings: job.settings.clone() };
         let queries = JobQueries::plan(&job)?;
-        let (checkpoint, inputs) = if Checkpoint::exists(&dir) {
+        let (checkpoint, inputs) = if Checkpoint::exists(&dir)? {
             reopen(&mut job, &queries, (&dir, log_options), accept_change, loss)?
         } else {
             let inputs = Inputs::open(&job, &queries)?;

@@ -83,7 +83,7 @@ impl Checkpoint {
         records: impl FnOnce(&Layout, &History) -> Result<Vec<Ready>>,
     ) -> Result<Checkpoint> {
         let dir = absolute(dir)?;
-        if Checkpoint::exists(&dir) {
+        if Checkpoint::exists(&dir)? {
             return Err(Error::refused("the folder for the checkpoint is not empty")
                 .at(Place::Path(dir))
                 .help("name another folder with --checkpoint DIR, or remove what is in this one"));
@@ -120,9 +120,7 @@ impl Checkpoint {
     /// repair; I/O errors. What was given up in a repair is in [`Checkpoint::repaired`].
     pub fn open(dir: &Path, options: OpenOptions) -> Result<Checkpoint> {
         let layout = Layout::new(&absolute(dir)?);
-        if !layout.log().is_dir() {
-            return Err(super::chain::no_log(&layout));
-        }
+        super::chain::need_log(&layout)?;
         let lock = Lock::exclusive(&layout)?;
         disk::make_folder(&layout.state())?;
         disk::make_folder(&layout.bad_records())?;
@@ -154,10 +152,12 @@ impl Checkpoint {
         })
     }
 
-    /// Whether `dir` holds anything; what it is, only [`Checkpoint::open`] finds out. A folder that cannot be listed
-    /// counts: opening it says why.
-    pub fn exists(dir: &Path) -> bool {
-        dir.is_file() || !disk::list(dir).is_ok_and(|entries| entries.is_empty())
+    /// Whether `dir` holds anything; what it is, only [`Checkpoint::open`] finds out.
+    ///
+    /// # Errors
+    /// Where that cannot be found out.
+    pub fn exists(dir: &Path) -> Result<bool> {
+        Ok(dir.is_file() || !disk::list(dir)?.is_empty())
     }
 
     /// Its folder, absolute.

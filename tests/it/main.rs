@@ -16,4 +16,5 @@ mod readme;
 mod restarts;
 mod rewinds;
 mod stream;
+mod syscalls;
 mod trace;
