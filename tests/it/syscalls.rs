@@ -87,6 +87,11 @@ fn targets(run: &Traced, wanted: impl Fn(&Call) -> bool) -> Vec<Target> {
     all.collect()
 }
 
+/// Whether everything is to be tried, however long it takes.
+fn wants_all() -> bool {
+    std::env::var_os("HIGHWATER_SYSCALLS").is_some_and(|text| text == "all")
+}
+
 /// What of many cases is tried: those that the environment asks for, else `by_default`. A choice of them has some of
 /// each `kind`.
 fn choose<T, K: Ord>(mut cases: Vec<T>, by_default: usize, seed: u64, kind: impl Fn(&T) -> K) -> Vec<T> {

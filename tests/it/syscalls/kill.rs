@@ -1,19 +1,16 @@
 //! Killed at every system call that changes something, and killed again at one of the recovery's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use super::{
     Target, acknowledged, choose, resumed, scratch,
     strace::{Call, Fault, Injection, Traced, inject, is_there, watch},
-    targets,
+    targets, wants_all,
 };
 use crate::{
-    binary::{Chance, Ended, Folder, copy_tree, from_environment},
+    binary::{Chance, Ended, Folder, Running, copy_tree, from_environment},
     kills::{Outcome, start_over},
 };
-
-/// How many first kills are tried unless the environment asks for another number.
-const KILLS: usize = 160;
 
 fn kill(folder: &Folder, target: &Target) -> Traced {
     let files = target.file.iter().cloned().collect();
@@ -48,7 +45,7 @@ fn names(folder: &Folder) -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
     let mut open = vec![folder.path().to_owned()];
     while let Some(dir) = open.pop() {
-        for entry in std::fs::read_dir(dir).expect("it can be listed") {
+        for entry in fs::read_dir(dir).expect("it can be listed") {
             let path = entry.expect("it can be listed").path();
             let name = path.strip_prefix(folder.path()).expect("it is in there").to_string_lossy().into_owned();
             if name.starts_with("checkpoint/log/live-") {
@@ -77,6 +74,111 @@ fn must_have_ended_well(run: &Traced, story: &str) {
     assert_eq!(run.ended.code(), Some(0), "{story}: {}", run.ended.stderr);
 }
 
+/// Files that another run made, kept to begin from again and again.
+struct Kept(tempfile::TempDir);
+
+impl Kept {
+    fn of(folder: &Folder) -> Kept {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        copy_tree(folder.path(), dir.path());
+        Kept(dir)
+    }
+
+    fn restore(&self, folder: &Folder) {
+        for (from, remove) in [(folder.path(), true), (self.0.path(), false)] {
+            for entry in fs::read_dir(from).expect("it can be listed") {
+                let path = entry.expect("it can be listed").path();
+                let name = path.file_name().expect("it has a name");
+                if !path.is_dir() || name == "input" {
+                    continue;
+                }
+                if remove {
+                    fs::remove_dir_all(&path).expect("a scratch folder can be removed");
+                } else {
+                    copy_tree(&path, &folder.at(&name.to_string_lossy()));
+                }
+            }
+        }
+    }
+}
+
+/// What was tried, and how often it came to a kill.
+#[derive(Debug, Default)]
+struct Counts {
+    first: BTreeMap<String, usize>,
+    second: usize,
+}
+
+/// What a run is killed at, and what it must come to all the same.
+struct Campaign {
+    folder: Folder,
+    expected: Expected,
+    /// What a start after a kill in the middle calls.
+    recovery: Vec<Target>,
+    seed: u64,
+}
+
+impl Campaign {
+    fn new(folder: Folder, seed: u64) -> Campaign {
+        let expected = Expected::of(&folder);
+        start_over(&folder);
+        let mut middle = folder.run_command(&["--available-now"]);
+        assert!(Running::start(middle.env("HIGHWATER_CRASH_AT", "committed:2")).wait().was_killed());
+        let recovery = targets(&watched(&folder), Call::changes);
+        Campaign { folder, expected, recovery, seed }
+    }
+
+    /// Kills at a target, and once more where the next start comes to some target of its own.
+    fn kill_twice(&self, target: &Target, again: &Target, counts: &mut Counts) {
+        let story = format!("HIGHWATER_SEED={} {target:?}, then {again:?}", self.seed);
+        start_over(&self.folder);
+        let first = kill(&self.folder, target);
+        if !first.ended.was_killed() {
+            return must_have_ended_well(&first, &story);
+        }
+        *counts.first.entry(target.call.clone()).or_default() += 1;
+        self.kill_again(&first.ended, again, counts, &story);
+    }
+
+    fn kill_again(&self, before: &Ended, again: &Target, counts: &mut Counts, story: &str) {
+        let second = kill(&self.folder, again);
+        if second.ended.was_killed() {
+            counts.second += 1;
+        } else {
+            must_have_ended_well(&second, story);
+        }
+        let told = if acknowledged(&second.ended).is_some() { &second.ended } else { before };
+        self.expected.must_follow(&self.folder, told, story);
+    }
+
+    /// Kills at a target, and then at every call that the next start makes.
+    fn kill_all_ways(&self, target: &Target, counts: &mut Counts) {
+        let story = format!("{target:?}");
+        start_over(&self.folder);
+        let first = kill(&self.folder, target);
+        if !first.ended.was_killed() {
+            return must_have_ended_well(&first, &story);
+        }
+        *counts.first.entry(target.call.clone()).or_default() += 1;
+        let left = Kept::of(&self.folder);
+        self.expected.must_follow(&self.folder, &first.ended, &story);
+        left.restore(&self.folder);
+        for again in targets(&watched(&self.folder), Call::changes).iter().filter(|again| again.file.is_none()) {
+            left.restore(&self.folder);
+            self.kill_again(&first.ended, again, counts, &format!("{story}, then {again:?}"));
+        }
+        eprintln!("{story}: {} second kills so far", counts.second);
+    }
+}
+
+/// Runs the job to its end and tells its calls.
+#[track_caller]
+fn watched(folder: &Folder) -> Traced {
+    let run = watch(folder);
+    must_have_ended_well(&run, "an undisturbed run");
+    run
+}
+
 #[test]
 fn killed_at_every_system_call_and_again_in_recovery() {
     const TEST: &str = "killed_at_every_system_call_and_again_in_recovery";
@@ -85,66 +187,26 @@ fn killed_at_every_system_call_and_again_in_recovery() {
     }
     let seed = from_environment("HIGHWATER_SEED").unwrap_or(3);
     let folder = scratch();
-    let run = watch(&folder);
-    must_have_ended_well(&run, "an undisturbed run");
-    let expected = Expected::of(&folder);
-    let all = targets(&run, Call::changes);
+    let mut all = targets(&watched(&folder), Call::changes);
+    let campaign = Campaign::new(folder, seed);
+    let mut counts = Counts::default();
+    if std::env::var("HIGHWATER_SYSCALLS").is_err() {
+        // as strace counts; a number, or all, takes each file's calls as well
+        all.retain(|target| target.file.is_none());
+    }
     let count = all.len();
-    let chosen = choose(all, KILLS, seed, |target| target.call.clone());
-    let exhaustive = chosen.len() == count;
+    let chosen = choose(all, count, seed, |target| target.call.clone());
     let mut chance = Chance::new(seed);
-    let (mut kills, mut seconds, mut by_call) = (0, 0, BTreeMap::<String, usize>::new());
     for target in &chosen {
-        let story = format!("HIGHWATER_SEED={seed} {target:?}");
-        start_over(&folder);
-        let first = kill(&folder, target);
-        if !first.ended.was_killed() {
-            must_have_ended_well(&first, &story);
-            continue;
-        }
-        kills += 1;
-        *by_call.entry(target.call.clone()).or_default() += 1;
-        let left = tempfile::tempdir().expect("a temporary folder");
-        copy_tree(folder.path(), left.path());
-        expected.must_follow(&folder, &first.ended, &story);
-        // the calls that recovery makes follow from what was left
-        restore(left.path(), &folder);
-        let recovery = watch(&folder);
-        must_have_ended_well(&recovery, &story);
-        let mut again = targets(&recovery, Call::changes);
-        if !exhaustive {
-            again = vec![again.swap_remove(chance.below(again.len()))];
-        }
-        for target in again {
-            let story = format!("{story}, then {target:?}");
-            restore(left.path(), &folder);
-            let second = kill(&folder, &target);
-            if !second.ended.was_killed() {
-                must_have_ended_well(&second, &story);
-                continue;
-            }
-            seconds += 1;
-            let told = if acknowledged(&second.ended).is_some() { &second.ended } else { &first.ended };
-            expected.must_follow(&folder, told, &story);
+        if wants_all() {
+            campaign.kill_all_ways(target, &mut counts);
+        } else {
+            let again = &campaign.recovery[chance.below(campaign.recovery.len())];
+            campaign.kill_twice(target, again, &mut counts);
         }
     }
+    let kills: usize = counts.first.values().sum();
+    eprintln!("{kills} kills at {} of {count} calls, and in recovery: {counts:?}", chosen.len());
     assert!(kills * 10 >= chosen.len() * 8, "{kills} of {} runs were killed only", chosen.len());
-    eprintln!("{kills} kills at {} of {count} calls, {seconds} more in recovery: {by_call:?}", chosen.len());
-}
-
-fn restore(from: &std::path::Path, folder: &Folder) {
-    for entry in std::fs::read_dir(folder.path()).expect("it can be listed") {
-        let path = entry.expect("it can be listed").path();
-        let name = path.file_name().expect("it has a name");
-        if path.is_dir() && name != "input" {
-            std::fs::remove_dir_all(&path).expect("a scratch folder can be removed");
-        }
-    }
-    for entry in std::fs::read_dir(from).expect("it can be listed") {
-        let path = entry.expect("it can be listed").path();
-        let name = path.file_name().expect("it has a name");
-        if path.is_dir() && name != "input" {
-            copy_tree(&path, &folder.path().join(name));
-        }
-    }
+    assert!(counts.second * 2 >= kills, "{} of {kills} recoveries were killed only", counts.second);
 }
