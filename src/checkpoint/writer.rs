@@ -243,7 +243,9 @@ impl Checkpoint {
         self.history.check(&ready.envelope)?;
         let (seq, entry) = ready.entry;
         let faults = self.faults.clone();
-        self.thread.handle().write("writing to the log", move |store| store::append(store, seq, &entry, &faults))?;
+        let write = move |store: &mut dyn store::LogStore| store::append(store, seq, &entry, &faults);
+        let written = self.thread.handle().write("writing to the log", write);
+        written.map_err(|error| error.at_if_none(Place::Path(self.path.clone())))?;
         let no_lists = &mut |_: &SeenSegment| Err(Error::failed("a new record loads nothing"));
         self.history.apply(&ready.envelope, no_lists)?;
         self.witness.mark(Checkpoint::mark_of(&self.history))?;
@@ -294,7 +296,7 @@ impl Checkpoint {
         let Checkpoint { layout, thread, path, stale, writing, witness, _server, _lock, .. } = self;
         drop(_server);
         witness.close()?;
-        thread.close()?;
+        thread.close().map_err(|error| error.at_if_none(Place::Path(path.clone())))?;
         if !writing && !stale.is_empty() {
             // Nothing was committed in the copy: the original stays, as it was.
             disk::remove(&path)?;

@@ -8,12 +8,12 @@ mod kill;
 mod space;
 mod strace;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use strace::{Call, Traced};
 
 use crate::{
-    binary::{Chance, Ended, Folder},
+    binary::{Chance, Ended, Folder, Running, copy_tree},
     kills,
 };
 
@@ -56,6 +56,41 @@ fn scratch() -> Folder {
     folder
 }
 
+/// Files that another run made, kept to begin from again and again.
+struct Kept(tempfile::TempDir);
+
+impl Kept {
+    fn of(folder: &Folder) -> Kept {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        copy_tree(folder.path(), dir.path());
+        Kept(dir)
+    }
+
+    fn restore(&self, folder: &Folder) {
+        for (from, remove) in [(folder.path(), true), (self.0.path(), false)] {
+            for entry in fs::read_dir(from).expect("it can be listed") {
+                let path = entry.expect("it can be listed").path();
+                let name = path.file_name().expect("it has a name");
+                if !path.is_dir() || name == "input" {
+                    continue;
+                }
+                if remove {
+                    fs::remove_dir_all(&path).expect("a scratch folder can be removed");
+                } else {
+                    copy_tree(&path, &folder.at(&name.to_string_lossy()));
+                }
+            }
+        }
+    }
+}
+
+/// Kills the job when its second batch is committed and not yet published: the next start has something to recover.
+fn kill_in_the_middle(folder: &Folder) {
+    kills::start_over(folder);
+    let mut middle = folder.run_command(&["--available-now"]);
+    assert!(Running::start(middle.env("HIGHWATER_CRASH_AT", "committed:2")).wait().was_killed());
+}
+
 /// A call to be disturbed: the nth of its kind that any one thread makes, which is how strace counts, or the nth on one
 /// file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,11 +128,11 @@ fn wants_all() -> bool {
 }
 
 /// What of many cases is tried: those that the environment asks for, else `by_default`. A choice of them has some of
-/// each `kind`.
+/// each `kind`; all of them come kind by turns, so that a campaign that is stopped has seen each.
 fn choose<T, K: Ord>(mut cases: Vec<T>, by_default: usize, seed: u64, kind: impl Fn(&T) -> K) -> Vec<T> {
     let wanted = match std::env::var("HIGHWATER_SYSCALLS").as_deref() {
         Err(_) => by_default,
-        Ok("all") => return cases,
+        Ok("all") => usize::MAX,
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("HIGHWATER_SYSCALLS={text} is neither `all` nor a number")),
     };
     let mut chance = Chance::new(seed);
@@ -124,11 +159,10 @@ fn acknowledged(ended: &Ended) -> Option<usize> {
 
 /// The newest batch that a run found in the log when it began.
 fn resumed(ended: &Ended) -> Option<usize> {
-    let said = ended.stderr.lines().find_map(|line| {
+    ended.stderr.lines().find_map(|line| {
         let rest = line
             .strip_prefix("resuming after batch ")
             .or_else(|| line.strip_prefix("nothing new: the newest is batch "))?;
         rest.split([',', ' ']).next()?.parse().ok()
-    });
-    said
+    })
 }

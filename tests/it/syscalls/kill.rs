@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, fs};
 
 use super::{
-    Target, acknowledged, choose, resumed, scratch,
+    Kept, Target, acknowledged, choose, kill_in_the_middle, resumed, scratch,
     strace::{Call, Fault, Injection, Traced, inject, is_there, watch},
     targets, wants_all,
 };
 use crate::{
-    binary::{Chance, Ended, Folder, Running, copy_tree, from_environment},
+    binary::{Chance, Ended, Folder, from_environment},
     kills::{Outcome, start_over},
 };
 
@@ -74,34 +74,6 @@ fn must_have_ended_well(run: &Traced, story: &str) {
     assert_eq!(run.ended.code(), Some(0), "{story}: {}", run.ended.stderr);
 }
 
-/// Files that another run made, kept to begin from again and again.
-struct Kept(tempfile::TempDir);
-
-impl Kept {
-    fn of(folder: &Folder) -> Kept {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        copy_tree(folder.path(), dir.path());
-        Kept(dir)
-    }
-
-    fn restore(&self, folder: &Folder) {
-        for (from, remove) in [(folder.path(), true), (self.0.path(), false)] {
-            for entry in fs::read_dir(from).expect("it can be listed") {
-                let path = entry.expect("it can be listed").path();
-                let name = path.file_name().expect("it has a name");
-                if !path.is_dir() || name == "input" {
-                    continue;
-                }
-                if remove {
-                    fs::remove_dir_all(&path).expect("a scratch folder can be removed");
-                } else {
-                    copy_tree(&path, &folder.at(&name.to_string_lossy()));
-                }
-            }
-        }
-    }
-}
-
 /// What was tried, and how often it came to a kill.
 #[derive(Debug, Default)]
 struct Counts {
@@ -121,9 +93,7 @@ struct Campaign {
 impl Campaign {
     fn new(folder: Folder, seed: u64) -> Campaign {
         let expected = Expected::of(&folder);
-        start_over(&folder);
-        let mut middle = folder.run_command(&["--available-now"]);
-        assert!(Running::start(middle.env("HIGHWATER_CRASH_AT", "committed:2")).wait().was_killed());
+        kill_in_the_middle(&folder);
         let recovery = targets(&watched(&folder), Call::changes);
         Campaign { folder, expected, recovery, seed }
     }
