@@ -68,7 +68,7 @@ impl LogThread {
             .map_err(|error| Error::failed("cannot start the log's thread").because(error.to_string()))?;
         let handle = LogHandle { jobs, answer_within, hangs: Arc::new(AtomicBool::new(false)) };
         let started = LogThread { handle, thread };
-        started.replace(part, open)?;
+        started.put("opening the live log", ErrorKind::Refused, part, open)?;
         Ok(started)
     }
 
@@ -78,7 +78,17 @@ impl LogThread {
 
     /// Opens another store in place of the present one, which is closed (where it fails, leaked).
     pub fn replace(&self, part: u32, open: impl FnOnce() -> Result<Box<dyn LogStore>> + Send + 'static) -> Result<()> {
-        self.handle.in_thread("opening the live log", ErrorKind::Refused, move |slot| {
+        self.put("beginning the next part of the log", ErrorKind::Failed, part, open)
+    }
+
+    fn put(
+        &self,
+        what: &'static str,
+        panicked: ErrorKind,
+        part: u32,
+        open: impl FnOnce() -> Result<Box<dyn LogStore>> + Send + 'static,
+    ) -> Result<()> {
+        self.handle.in_thread(what, panicked, move |slot| {
             if let Some(old) = slot.store.take() {
                 old.close()?;
             }

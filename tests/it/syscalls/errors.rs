@@ -54,6 +54,29 @@ fn every_system_call_that_fails_in_recovery_ends_the_job_with_a_reason() {
     fail_everywhere("every_system_call_that_fails_in_recovery_ends_the_job_with_a_reason", true);
 }
 
+/// Where the disk does not take its last write, sled panics as a sealed part's database is closed.
+#[test]
+fn a_panic_inside_sled_is_one_line_and_an_error() {
+    if !is_there("a_panic_inside_sled_is_one_line_and_an_error") {
+        return;
+    }
+    let folder = scratch();
+    let data = folder.at("checkpoint/log/live-000001.g1/db").to_string_lossy().into_owned();
+    let nth = watch(&folder).calls.iter().filter(|call| call.name == "fsync" && call.file == data).count();
+    start_over(&folder);
+    let fault = Fault::Error("EIO");
+    let ended = inject(&folder, &Injection { call: "fsync".to_owned(), fault, nth, files: vec![data] }).ended;
+    let ended = ended.expect(1);
+    let told: Vec<_> = ended.stderr.lines().filter(|line| line.contains("gave up at sled-")).collect();
+    assert!(matches!(told[..], [line] if line.contains("Input/output error")), "{}", ended.stderr);
+    for part in
+        ["error: the log failed", "checkpoint/log/live-", "why: ", "Input/output error", "help: check that the disk"]
+    {
+        assert!(ended.stderr.contains(part), "no '{part}' in {}", ended.stderr);
+    }
+    folder.run().expect(0);
+}
+
 fn fail_everywhere(test: &str, recovering: bool) {
     if !is_there(test) {
         return;
