@@ -76,7 +76,7 @@ impl Engine {
         let log_options = OpenOptions { faults: faults.clone(), settings: job.settings.clone() };
         let queries = JobQueries::plan(&job)?;
         outputs::check_columns(&job, &queries, make_sink)?;
-        let (checkpoint, inputs, differences) = if Checkpoint::exists(&dir) {
+        let (checkpoint, inputs, differences) = if Checkpoint::exists(&dir)? {
             reopen(&mut job, &queries, (&dir, log_options), accept_change, loss)?
         } else {
             let inputs = Inputs::open(&job, &queries)?;

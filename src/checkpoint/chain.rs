@@ -1,6 +1,6 @@
 //! From stored entries to a verified chain of records.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::ErrorKind};
 
 use super::{
     codec::{self, ChainHash, Damage, Envelope, VERSION},
@@ -100,6 +100,16 @@ impl Chain {
 pub(super) fn other_format(version: u16) -> Error {
     Error::refused(format!("checkpoint format {version}, this binary reads {VERSION}"))
         .help("use the version of highwater that wrote the checkpoint, or start a new one with --checkpoint DIR")
+}
+
+/// Fails unless the folder holds a log.
+pub(super) fn need_log(layout: &Layout) -> Result<()> {
+    match std::fs::metadata(layout.log()) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(no_log(layout)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Err(no_log(layout)),
+        Err(error) => Err(Error::io("cannot open the checkpoint's log", layout.log(), &error)),
+    }
 }
 
 /// The error for a folder that holds no log.

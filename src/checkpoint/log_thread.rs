@@ -6,16 +6,21 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread::JoinHandle,
     time::Duration,
 };
 
 use super::store::LogStore;
-use crate::model::{Error, ErrorKind, Result};
+use crate::model::{Error, ErrorKind, Result, error::panic_text};
 
-/// No call on a working disk takes this long.
-const ANSWER_SECONDS_MAX: u64 = 20;
+/// No call on a working disk takes this long. A job whose log hangs (sled waits for ever for some writes that failed)
+/// has ten seconds to say so and leave; on a disk that merely stalls it stops as safely, and can be run again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
 /// What the thread owns.
 struct Slot {
@@ -30,6 +35,10 @@ type Job = Box<dyn FnOnce(&mut Slot) + Send>;
 #[derive(Clone)]
 pub(super) struct LogHandle {
     jobs: Sender<Job>,
+    /// How long a caller waits.
+    answer_within: Duration,
+    /// A call got no answer: the thread hangs, and nobody waits for it again.
+    hangs: Arc<AtomicBool>,
 }
 
 /// The thread itself; ends when it and all handles are dropped.
@@ -41,6 +50,14 @@ pub(super) struct LogThread {
 impl LogThread {
     /// Starts the thread, and opens the store of `part` in it.
     pub fn start(part: u32, open: impl FnOnce() -> Result<Box<dyn LogStore>> + Send + 'static) -> Result<LogThread> {
+        LogThread::start_within(ANSWER_WITHIN, part, open)
+    }
+
+    fn start_within(
+        answer_within: Duration,
+        part: u32,
+        open: impl FnOnce() -> Result<Box<dyn LogStore>> + Send + 'static,
+    ) -> Result<LogThread> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let thread = std::thread::Builder::new()
             .name("checkpoint-log".to_owned())
@@ -49,8 +66,9 @@ impl LogThread {
                 queue.into_iter().for_each(|job| job(&mut slot));
             })
             .map_err(|error| Error::failed("cannot start the log's thread").because(error.to_string()))?;
-        let started = LogThread { handle: LogHandle { jobs }, thread };
-        started.replace(part, open)?;
+        let handle = LogHandle { jobs, answer_within, hangs: Arc::new(AtomicBool::new(false)) };
+        let started = LogThread { handle, thread };
+        started.put("opening the live log", ErrorKind::Refused, part, open)?;
         Ok(started)
     }
 
@@ -60,7 +78,17 @@ impl LogThread {
 
     /// Opens another store in place of the present one, which is closed (where it fails, leaked).
     pub fn replace(&self, part: u32, open: impl FnOnce() -> Result<Box<dyn LogStore>> + Send + 'static) -> Result<()> {
-        self.handle.in_thread("opening the live log", ErrorKind::Refused, move |slot| {
+        self.put("beginning the next part of the log", ErrorKind::Failed, part, open)
+    }
+
+    fn put(
+        &self,
+        what: &'static str,
+        panicked: ErrorKind,
+        part: u32,
+        open: impl FnOnce() -> Result<Box<dyn LogStore>> + Send + 'static,
+    ) -> Result<()> {
+        self.handle.in_thread(what, panicked, move |slot| {
             if let Some(old) = slot.store.take() {
                 old.close()?;
             }
@@ -127,6 +155,9 @@ impl LogHandle {
         panicked: ErrorKind,
         work: impl FnOnce(&mut Slot) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        if self.hangs.load(Ordering::Acquire) {
+            return Err(stopped());
+        }
         let (reply, answer) = mpsc::channel();
         let job = move |slot: &mut Slot| {
             let result = catch_unwind(AssertUnwindSafe(|| work(slot))).unwrap_or_else(|panic| {
@@ -142,12 +173,15 @@ impl LogHandle {
             }
         };
         self.jobs.send(Box::new(job)).map_err(|_| stopped())?;
-        match answer.recv_timeout(Duration::from_secs(ANSWER_SECONDS_MAX)) {
+        match answer.recv_timeout(self.answer_within) {
             Ok(result) => result,
             Err(RecvTimeoutError::Disconnected) => Err(stopped()),
-            Err(RecvTimeoutError::Timeout) => Err(Error::new(ErrorKind::Failed, format!("{what} takes too long"))
-                .because(format!("there was no answer within {ANSWER_SECONDS_MAX} seconds"))
-                .help("check the disk, then run the job again: nothing committed is lost")),
+            Err(RecvTimeoutError::Timeout) => {
+                self.hangs.store(true, Ordering::Release);
+                Err(Error::new(ErrorKind::Failed, format!("{what} takes too long"))
+                    .because(format!("there was no answer within {:?}", self.answer_within))
+                    .help("check the disk, then run the job again: nothing committed is lost"))
+            }
         }
     }
 }
@@ -156,7 +190,40 @@ fn stopped() -> Error {
     Error::failed("the log has stopped after an earlier failure").help("run the job again: nothing committed is lost")
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("it panicked").to_owned()
+#[cfg(test)]
+mod tests {
+    use super::{super::store::MemoryStore, *};
+
+    fn started(answer_within: Duration) -> LogThread {
+        LogThread::start_within(answer_within, 1, || Ok(Box::new(MemoryStore::default()))).unwrap()
+    }
+
+    #[test]
+    fn a_panic_of_the_store_is_an_error_and_its_end() {
+        let log = started(ANSWER_WITHIN);
+        let error = log.handle().write::<()>("writing", |_| panic!("the disk is full")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Failed);
+        let text = error.to_string();
+        assert!(text.contains("the disk is full") && text.contains("help: "), "{text}");
+        let after = log.handle().read(|store, _| store.first_seq()).unwrap_err();
+        assert!(after.to_string().contains("stopped after an earlier failure"), "{after}");
+        log.close().unwrap();
+    }
+
+    #[test]
+    fn a_store_that_hangs_is_an_error_in_time_and_nobody_waits_again() {
+        let log = started(Duration::from_millis(50));
+        let (let_go, held) = mpsc::channel::<()>();
+        let error = log.handle().write("flushing", move |_| {
+            // until the test ends
+            assert!(held.recv().is_ok());
+            Ok(())
+        });
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("flushing takes too long") && text.contains("50ms"), "{text}");
+        // at once: the thread still hangs
+        let after = log.handle().read(|store, _| store.first_seq()).unwrap_err();
+        assert!(after.to_string().contains("stopped after an earlier failure"), "{after}");
+        let_go.send(()).unwrap();
+    }
 }

@@ -201,7 +201,7 @@ fn open_copy(part: u32, path: &Path) -> Result<(Option<LogThread>, Chain)> {
     let dir = path.to_owned();
     let opened = LogThread::start(part, move || Ok(SledStore::open(&dir)? as Box<dyn LogStore>))
         .and_then(|thread| thread.handle().read(|store, _| store.entries()).map(|entries| (thread, entries)));
-    match opened {
+    match opened.map_err(|error| error.at_if_none(Place::Path(path.to_owned()))) {
         Ok((thread, entries)) => Ok((Some(thread), Chain::verify(entries)?)),
         Err(error) if error.kind() == ErrorKind::Refused => {
             Ok((None, Chain::broken(error.why().unwrap_or(error.what()).to_owned())))

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
     archive::Archive,
-    chain::{Chain, no_log},
+    chain::{Chain, need_log, no_log},
     history::History,
     layout::{Layout, Live},
     lock::{Lock, SharedLock},
@@ -37,9 +37,7 @@ impl Reader {
     /// Of kind `Refused` where there is none, it is damaged beyond use, or its owner does not answer; I/O errors.
     pub fn open(dir: &Path) -> Result<Reader> {
         let layout = Layout::new(dir);
-        if !layout.log().is_dir() {
-            return Err(no_log(&layout));
-        }
+        need_log(&layout)?;
         retrying(&layout, || {
             let Some((source, _lock)) = Source::find(&layout)? else { return Ok(Attempt::Busy) };
             match Archive::assemble(&layout, source.part, source.entries) {

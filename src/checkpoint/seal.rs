@@ -3,7 +3,7 @@
 //! Every step leaves a state that `open` completes: a temporary file is removed; a sealed part beside its live
 //! original is the truth; a live part beside an older one is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     codec::{self, Envelope},
@@ -17,7 +17,7 @@ use super::{
     sled_store::SledStore,
     store::{self, LogStore},
 };
-use crate::model::{CrashPoint, Error, Faults, Result};
+use crate::model::{CrashPoint, Error, Faults, Place, Result};
 
 /// Lists of files are merged into one beyond this number.
 const SEEN_SEGMENTS_MAX: usize = 64;
@@ -88,15 +88,29 @@ fn build(path: PathBuf, entries: &Entries, faults: &Faults, built: Option<CrashP
     disk::remove(&temporary)?;
     disk::make_folder(&temporary)?;
     let mut store = SledStore::open(&temporary)?;
-    store::append_all(store.as_mut(), entries)?;
-    disk::sync_tree(&temporary)?;
-    if let Some(point) = built {
-        faults.reach(point)?;
+    let filled = fill(store.as_mut(), &temporary, entries).and_then(|()| {
+        if let Some(point) = built {
+            faults.reach(point)?;
+        }
+        // The database stays open: sled keeps no path that it writes to, only the file.
+        disk::rename(&temporary, &path)
+    });
+    match filled {
+        Ok(()) => {
+            store.moved(&path);
+            Ok(store)
+        }
+        Err(error) => {
+            // closing it would write once more, panic, and hide the error
+            store.abandon();
+            Err(error)
+        }
     }
-    // The database stays open: sled keeps no path that it writes to, only the file.
-    disk::rename(&temporary, &path)?;
-    store.moved(&path);
-    Ok(store)
+}
+
+fn fill(store: &mut dyn LogStore, folder: &Path, entries: &Entries) -> Result<()> {
+    store::append_all(store, entries)?;
+    disk::sync_tree(folder)
 }
 
 /// Builds a live part and starts the log's thread on it.
@@ -107,10 +121,15 @@ pub(super) fn start_part(
     faults: Faults,
     built: CrashPoint,
 ) -> Result<LogThread> {
+    let place = Place::Path(path.clone());
     LogThread::start(number, move || build(path, &entries, &faults, Some(built)))
+        .map_err(|error| error.at_if_none(place))
 }
 
 /// Builds a live part and lets the log's thread go on with it.
 pub(super) fn replace_part(thread: &LogThread, number: u32, path: PathBuf, entry: (u64, Vec<u8>)) -> Result<()> {
-    thread.replace(number, move || build(path, &vec![entry], &Faults::none(), None))
+    let place = Place::Path(path.clone());
+    thread
+        .replace(number, move || build(path, &vec![entry], &Faults::none(), None))
+        .map_err(|error| error.at_if_none(place))
 }

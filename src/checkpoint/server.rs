@@ -60,8 +60,11 @@ impl Drop for Server {
         let stopped = self.wake.shutdown(std::net::Shutdown::Both);
         let joined = self.thread.take().map(JoinHandle::join);
         let removed = disk::remove(&self.layout.dir().join(SOCKET));
-        if stopped.is_err() || matches!(joined, Some(Err(_))) || removed.is_err() {
-            tracing::warn!("the socket for readers was not closed in good order");
+        if let Err(error) = removed {
+            tracing::warn!("the socket for readers stays behind, unused: {error}");
+        }
+        if stopped.is_err() || matches!(joined, Some(Err(_))) {
+            tracing::warn!("the thread that answers readers did not end in good order");
         }
     }
 }

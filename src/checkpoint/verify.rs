@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     archive::joins,
-    chain::{Chain, no_log},
+    chain::{Chain, need_log},
     codec::Envelope,
     disk,
     history::History,
@@ -50,9 +50,7 @@ impl std::fmt::Display for Finding {
 /// Of kind `Refused` where there is no checkpoint; I/O errors.
 pub fn verify(dir: &Path) -> Result<Vec<Finding>> {
     let layout = Layout::new(dir);
-    if !layout.log().is_dir() {
-        return Err(no_log(&layout));
-    }
+    need_log(&layout)?;
     retrying(&layout, || {
         let Some((source, _lock)) = Source::find(&layout)? else { return Ok(Attempt::Busy) };
         let (running, mut inspection) = (source.running, Inspection { layout: &layout, findings: Vec::new() });

@@ -86,7 +86,7 @@ impl Checkpoint {
         records: impl FnOnce(&Layout, &History) -> Result<Vec<Ready>>,
     ) -> Result<Checkpoint> {
         let dir = absolute(dir)?;
-        if Checkpoint::exists(&dir) {
+        if Checkpoint::exists(&dir)? {
             return Err(Error::refused("the folder for the checkpoint is not empty")
                 .at(Place::Path(dir))
                 .help("name another folder with --checkpoint DIR, or remove what is in this one"));
@@ -123,9 +123,7 @@ impl Checkpoint {
     /// repair; I/O errors. What was given up in a repair is in [`Checkpoint::repaired`].
     pub fn open(dir: &Path, options: OpenOptions) -> Result<Checkpoint> {
         let layout = Layout::new(&absolute(dir)?);
-        if !layout.log().is_dir() {
-            return Err(super::chain::no_log(&layout));
-        }
+        super::chain::need_log(&layout)?;
         let lock = Lock::exclusive(&layout)?;
         disk::make_folder(&layout.state())?;
         disk::make_folder(&layout.bad_records())?;
@@ -157,10 +155,12 @@ impl Checkpoint {
         })
     }
 
-    /// Whether `dir` holds anything; what it is, only [`Checkpoint::open`] finds out. A folder that cannot be listed
-    /// counts: opening it says why.
-    pub fn exists(dir: &Path) -> bool {
-        dir.is_file() || !disk::list(dir).is_ok_and(|entries| entries.is_empty())
+    /// Whether `dir` holds anything; what it is, only [`Checkpoint::open`] finds out.
+    ///
+    /// # Errors
+    /// Where that cannot be found out.
+    pub fn exists(dir: &Path) -> Result<bool> {
+        Ok(dir.is_file() || !disk::list(dir)?.is_empty())
     }
 
     /// Its folder, absolute.
@@ -244,7 +244,9 @@ impl Checkpoint {
         self.history.check(&ready.envelope)?;
         let (seq, entry) = ready.entry;
         let faults = self.faults.clone();
-        self.thread.handle().write("writing to the log", move |store| store::append(store, seq, &entry, &faults))?;
+        let write = move |store: &mut dyn store::LogStore| store::append(store, seq, &entry, &faults);
+        let written = self.thread.handle().write("writing to the log", write);
+        written.map_err(|error| error.at_if_none(Place::Path(self.path.clone())))?;
         let no_lists = &mut |_: &SeenSegment| Err(Error::failed("a new record loads nothing"));
         self.history.apply(&ready.envelope, no_lists)?;
         self.witness.mark(Checkpoint::mark_of(&self.history))?;
@@ -298,7 +300,7 @@ impl Checkpoint {
         let Checkpoint { layout, thread, path, stale, writing, witness, _server, _lock, .. } = self;
         drop(_server);
         witness.close()?;
-        thread.close()?;
+        thread.close().map_err(|error| error.at_if_none(Place::Path(path.clone())))?;
         if !writing && !stale.is_empty() {
             // Nothing was committed in the copy: the original stays, as it was.
             disk::remove(&path)?;

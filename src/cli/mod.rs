@@ -7,7 +7,8 @@
 //!
 //! - [`args`]: every command, option and help text, in one place; completions and man pages come from it
 //! - `load`: a job file becomes a `JobSpec`; `streams`: stdout, stderr; `output`: results as table, JSON or CSV
-//! - the commands: `run` (with `progress` and `signals`), `batch`, `check`, `show`, `log`, `diff`, `verify`,
+//! - `signals`, `panics`: what the system, or a bug, may do to the process
+//! - the commands: `run` (with `progress`), `batch`, `check`, `show`, `log`, `diff`, `verify`,
 //!   `rewind`, `trial`, `about`
 
 mod about;
@@ -20,6 +21,7 @@ mod log;
 mod logging;
 mod numbers;
 mod output;
+mod panics;
 mod progress;
 mod rewind;
 mod run;
@@ -54,8 +56,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode
 
 /// Runs a command and says how it ended.
 pub fn run(args: Args) -> ExitCode {
-    let outcome = logging::start(args.verbose, args.command.has_json_progress()).map_err(Failure::from);
-    match outcome.and_then(|()| dispatch(args.command)) {
+    let started = logging::start(args.verbose, args.command.has_json_progress()).and_then(|()| signals::tame());
+    panics::tell_in_one_line();
+    match started.map_err(Failure::from).and_then(|()| panics::caught(|| dispatch(args.command))) {
         Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
         Err(Failure::Error(error)) => {
             say(&format!("error: {error}"));

@@ -95,6 +95,11 @@ impl Error {
             std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
                 error.help("make it accessible to this user, then run again")
             }
+            std::io::ErrorKind::FileTooLarge => error
+                .help("raise the limit on the size of files (ulimit -f), then run again: nothing committed is lost"),
+            _ if cause.raw_os_error() == Some(libc::EIO) => {
+                error.help("check the disk and the system's log, then run again: nothing committed is lost")
+            }
             _ => error,
         }
     }
@@ -192,6 +197,18 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What a panic said, in one line. An error of the operating system, which libraries panic with in its debug form, is
+/// told in words.
+pub fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+    let line = text.unwrap_or("it panicked").split_whitespace().collect::<Vec<_>>().join(" ");
+    let code = |rest: &str| rest.split_once(',').and_then(|(code, _)| code.parse().ok());
+    match line.split_once("Os { code: ").and_then(|(before, rest)| Some((before, code(rest)?))) {
+        Some((before, code)) => format!("{before}{}", std::io::Error::from_raw_os_error(code)),
+        None => line,
+    }
+}
+
 /// Text with its control characters escaped, so that data can never drive a terminal.
 /// Line ends and tabs stay.
 pub fn printable(text: &str) -> String {
@@ -226,6 +243,15 @@ mod tests {
             "unknown option 'pth'\n  --> a.sql:2:3\n   |   pth = 'x'\n   |   ^\n  why: a files source knows no such option\n  help: did you mean 'path'?"
         );
         assert_eq!(error.kind().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_panic_is_told_in_one_line_and_in_words() {
+        let of_system = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let text = panic_text(&format!("called `Result::unwrap()` on an `Err` value:\n{of_system:?}"));
+        assert_eq!(text, "called `Result::unwrap()` on an `Err` value: No space left on device (os error 28)");
+        assert_eq!(panic_text(&"Os { code: none"), "Os { code: none");
+        assert_eq!(panic_text(&5), "it panicked");
     }
 
     #[test]

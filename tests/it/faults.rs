@@ -133,7 +133,7 @@ fn readers_during_a_run_see_committed_batches_only() {
 }
 
 /// A shell script with mounts of its own, which end with it; `None`, with a message: this system gives no such thing.
-fn with_mounts(test: &str, folder: &Folder, script: &str) -> Option<Ended> {
+pub fn with_mounts(test: &str, folder: &Folder, script: &str) -> Option<Ended> {
     folder.write("script.sh", script.as_bytes());
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount", "sh", "-eu", "script.sh"]).current_dir(folder.path());
@@ -150,7 +150,7 @@ fn with_mounts(test: &str, folder: &Folder, script: &str) -> Option<Ended> {
 }
 
 /// `run` and `show` in shell, with the exit code and what was said kept in files named after the step.
-const SHELL: &str = "
+pub const SHELL: &str = "
 run() { step=$1; shift; code=0
   timeout 30 $HIGHWATER run job.sql --checkpoint disk/checkpoint --set INPUT=input --set OUTPUT=disk/output \
     --available-now \"$@\" > $step.out 2> $step.err || code=$?; echo $code > $step.code; }
@@ -158,11 +158,11 @@ ask() { step=$1; shift; code=0; timeout 30 $HIGHWATER \"$@\" > $step.out 2> $ste
 mkdir -p disk
 ";
 
-fn code(folder: &Folder, step: &str) -> i32 {
+pub fn code(folder: &Folder, step: &str) -> i32 {
     text(folder, &format!("{step}.code")).trim().parse().expect("an exit code")
 }
 
-fn text(folder: &Folder, name: &str) -> String {
+pub fn text(folder: &Folder, name: &str) -> String {
     String::from_utf8_lossy(&fs::read(folder.at(name)).unwrap_or_else(|error| panic!("{name}: {error}"))).into_owned()
 }
 

@@ -51,7 +51,7 @@ pub fn fill(folder: &Folder) {
 }
 
 /// Chance, so that it cannot be compressed away.
-fn long_name(chance: &mut Chance) -> String {
+pub fn long_name(chance: &mut Chance) -> String {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     (0..2400).map(|_| char::from(LETTERS[chance.below(LETTERS.len())])).collect()
 }
@@ -64,20 +64,20 @@ fn scratch(sql: &str) -> Folder {
 
 /// All that a user can see of a job that ran.
 #[derive(Debug, PartialEq)]
-struct Outcome {
-    shown: String,
-    log: Vec<String>,
-    published: BTreeMap<String, Vec<u8>>,
+pub struct Outcome {
+    pub shown: String,
+    pub log: Vec<String>,
+    pub published: BTreeMap<String, Vec<u8>>,
 }
 
 impl Outcome {
-    fn of(folder: &Folder) -> Outcome {
+    pub fn of(folder: &Folder) -> Outcome {
         Outcome { shown: folder.shown(), log: folder.canonical_log(), published: folder.published() }
     }
 
     /// Fails the test, naming what differs, unless both are the same.
     #[track_caller]
-    fn must_be(&self, expected: &Outcome, story: &str) {
+    pub fn must_be(&self, expected: &Outcome, story: &str) {
         self.must_show(expected, story);
         same_lines(&self.log, &expected.log, &format!("{story}: the log"));
     }
@@ -112,7 +112,8 @@ fn undisturbed(folder: &Folder) -> (Outcome, Duration) {
     (Outcome::of(folder), ended.took)
 }
 
-fn start_over(folder: &Folder) {
+/// Away with what the job wrote.
+pub fn start_over(folder: &Folder) {
     for name in ["checkpoint", "output"] {
         let path = folder.at(name);
         if path.exists() {

@@ -19,4 +19,5 @@ mod repairs;
 mod restarts;
 mod rewinds;
 mod stream;
+mod syscalls;
 mod trace;

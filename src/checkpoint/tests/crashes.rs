@@ -27,7 +27,7 @@ fn length(batch: u64) -> usize {
 /// Goes on until batch 12 of generation 2; may be called again and again after crashes.
 fn run(dir: &Path, faults: &Faults, acknowledged: &mut Option<BatchAddress>) -> Result<(), Error> {
     let options = OpenOptions { faults: faults.clone(), settings: settings(Some(6)) };
-    let mut checkpoint = match Checkpoint::exists(dir) {
+    let mut checkpoint = match Checkpoint::exists(dir)? {
         true => Checkpoint::open(dir, options)?,
         false => Checkpoint::create(dir, genesis(), options)?,
     };

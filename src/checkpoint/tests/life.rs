@@ -166,10 +166,10 @@ fn retention_drops_whole_parts_and_what_they_alone_name() {
 #[test]
 fn a_folder_with_something_in_it_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(!Checkpoint::exists(dir.path()));
-    assert!(!Checkpoint::exists(&dir.path().join("nowhere")));
+    assert!(!Checkpoint::exists(dir.path()).unwrap());
+    assert!(!Checkpoint::exists(&dir.path().join("nowhere")).unwrap());
     std::fs::write(dir.path().join("notes.txt"), "mine").unwrap();
-    assert!(Checkpoint::exists(dir.path()));
+    assert!(Checkpoint::exists(dir.path()).unwrap());
     let refused = |result: crate::model::Result<Checkpoint>| assert_eq!(result.unwrap_err().kind(), ErrorKind::Refused);
     refused(Checkpoint::create(dir.path(), genesis(), options(Faults::none())));
     refused(Checkpoint::open(dir.path(), options(Faults::none())));
