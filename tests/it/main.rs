@@ -10,6 +10,7 @@ mod faults;
 mod json_suite;
 mod kills;
 mod oracle;
+mod power_loss;
 mod properties;
 mod published;
 mod readme;

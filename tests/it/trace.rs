@@ -41,8 +41,13 @@ pub struct Trace {
 impl Trace {
     /// Reads all that a stopped job left.
     pub fn of(scratch: &Scratch) -> Trace {
-        let view = scratch.view();
-        let reader = Reader::open(&scratch.checkpoint()).unwrap_or_else(|error| panic!("{error}"));
+        Trace::read(scratch.dir.path(), &scratch.checkpoint(), &scratch.output(), &|_| true)
+    }
+
+    /// Reads what a stopped job left in the folder `root`, with the results of those batches that are `shown`.
+    pub fn read(root: &Path, checkpoint: &Path, output: &Path, shown: &dyn Fn(BatchAddress) -> bool) -> Trace {
+        let view = View::open(checkpoint).unwrap_or_else(|error| panic!("{error}"));
+        let reader = Reader::open(checkpoint).unwrap_or_else(|error| panic!("{error}"));
         let bytes = |bytes: Vec<u8>| (bytes.len(), blake3::hash(&bytes).to_hex()[..16].to_owned());
         let read = |payload: &PayloadRef| bytes(reader.read_payload(payload).unwrap_or_else(|error| panic!("{error}")));
         let horizon = reader.horizon();
@@ -59,19 +64,15 @@ impl Trace {
             let steps = reader.restore_steps(at).unwrap_or_else(|error| panic!("{error}"));
             let snapshot = steps.snapshot.map(|kept| (steps.commits.len(), kept.iter().map(read).collect()));
             let trace = BatchTrace {
-                progress: canonical(&row, scratch.dir.path()),
-                results: results(&view, at),
+                progress: canonical(&row, root),
+                results: if shown(at) { results(&view, at) } else { BTreeMap::new() },
                 files: row.files,
                 payloads,
                 snapshot,
             };
             batches.insert(at.batch.0, trace);
         }
-        Trace {
-            batches,
-            output: files(&scratch.output()),
-            bad_records: files(&scratch.checkpoint().join("bad_records")),
-        }
+        Trace { batches, output: files(output), bad_records: files(&checkpoint.join("bad-records")) }
     }
 
     /// The trace from a batch on.

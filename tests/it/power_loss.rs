@@ -1,0 +1,155 @@
+//! The crash-state explorer: what if the power fails?
+//!
+//! A real run of the real binary is recorded with `strace`. From its calls every state is rebuilt that the checkpoint
+//! and the output folder may legally be in after the power failed behind any of them ([`states`]), and the job goes on
+//! from there ([`check`]): nothing acknowledged is lost, nothing is there that was never issued, the results are those
+//! of plain DataFusion over the same files, published files are whole, and the end is that of an undisturbed run.
+//!
+//! `HIGHWATER_STATES=20000` tries that many, `HIGHWATER_SEED` chooses others, `HIGHWATER_FIRST` goes on at a number.
+//! States have the same numbers as long as the recordings are kept: in the folder `HIGHWATER_RECORDINGS`.
+
+mod calls;
+mod check;
+mod disk;
+mod explorer;
+mod mutation;
+mod record;
+mod recording;
+mod scenarios;
+mod states;
+mod world;
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Instant,
+};
+
+use explorer::{Found, Task};
+use mutation::Mutation;
+
+use crate::{
+    binary::{from_environment, skip},
+    stream::temporary_folder,
+};
+
+const SEED: u64 = 1;
+
+/// Where recordings are: kept, if the environment says so.
+struct Recordings {
+    path: PathBuf,
+    _removed: Option<tempfile::TempDir>,
+}
+
+impl Recordings {
+    fn new() -> Recordings {
+        match std::env::var_os("HIGHWATER_RECORDINGS") {
+            Some(path) => {
+                std::fs::create_dir_all(&path).expect("the folder for recordings is made");
+                Recordings { path: Path::new(&path).canonicalize().expect("it is there"), _removed: None }
+            }
+            None => {
+                let folder = temporary_folder();
+                Recordings { path: folder.path().to_owned(), _removed: Some(folder) }
+            }
+        }
+    }
+}
+
+/// Does all tasks, two at a time.
+fn explore(tasks: Vec<Task>) -> Vec<(Task, Found)> {
+    let (waiting, done) = (Mutex::new(VecDeque::from(tasks)), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(task) = waiting.lock().map(|mut tasks| tasks.pop_front()).expect("no thread panicked") {
+                    let found = task.clone().run();
+                    done.lock().expect("no thread panicked").push((task, found));
+                }
+            });
+        }
+    });
+    done.into_inner().expect("no thread panicked")
+}
+
+fn task(scenario: &'static str, recordings: &Recordings) -> Task {
+    Task {
+        scenario,
+        recovery: false,
+        mutation: Mutation::None,
+        seed: from_environment("HIGHWATER_SEED").unwrap_or(SEED),
+        first: from_environment("HIGHWATER_FIRST").unwrap_or(0),
+        count: 0,
+        folder: recordings.path.clone(),
+    }
+}
+
+#[test]
+fn whatever_a_power_loss_leaves_is_recovered() {
+    if let Some(why) = record::cannot_trace() {
+        return skip("whatever_a_power_loss_leaves_is_recovered", &why);
+    }
+    let started = Instant::now();
+    let recordings = Recordings::new();
+    let states = from_environment("HIGHWATER_STATES").unwrap_or(1000);
+    // two of three while the job runs, the third while it recovers from a power loss before
+    let each = |recovery: bool| states.div_ceil(3 * scenarios::ALL.len() as u64) * if recovery { 1 } else { 2 };
+    let tasks = [false, true].iter().flat_map(|recovery| {
+        let of = |scenario: &scenarios::Scenario| Task {
+            recovery: *recovery,
+            count: each(*recovery),
+            ..task(scenario.name, &recordings)
+        };
+        scenarios::ALL.iter().map(of)
+    });
+    let all = explore(tasks.collect());
+    let sum = |of: fn(&Found) -> u64| all.iter().map(|(_, found)| of(found)).sum::<u64>();
+    let seed = task("small-deltas", &recordings).seed;
+    eprintln!(
+        "power loss: {} distinct states ({} checked), HIGHWATER_SEED={seed}, next HIGHWATER_FIRST={}, {:.0} s",
+        sum(|found| found.distinct),
+        sum(|found| found.checked),
+        all.iter().map(|(_, found)| found.next).max().unwrap_or(0),
+        started.elapsed().as_secs_f64(),
+    );
+    for (task, found) in &all {
+        eprintln!("  {}: {} distinct, {} checked", task.name(), found.distinct, found.checked);
+    }
+    let failures: Vec<&String> = all.iter().flat_map(|(_, found)| &found.failures).collect();
+    assert!(failures.is_empty(), "HIGHWATER_SEED={seed}: {failures:#?}");
+    for (task, found) in &all {
+        assert!(found.distinct >= task.count, "{} has only {} states", task.name(), found.distinct);
+    }
+}
+
+/// Who tests the test? A program that leaves out an fsync, or publishes before it commits, must be found out.
+#[test]
+fn what_a_worse_program_would_lose_is_noticed() {
+    if let Some(why) = record::cannot_trace() {
+        return skip("what_a_worse_program_would_lose_is_noticed", &why);
+    }
+    let recordings = Recordings::new();
+    let worse = |mutation: Mutation| {
+        let scenario = if mutation == Mutation::PayloadFsync { "large-deltas" } else { "small-deltas" };
+        let folder = recordings.path.join(format!("{mutation:?}"));
+        std::fs::create_dir_all(&folder).expect("a folder is made");
+        Task { mutation, count: 200, folder, ..task(scenario, &recordings) }
+    };
+    let mutations = Mutation::ALL.into_iter().filter(|mutation| *mutation != Mutation::None);
+    for (task, found) in explore(mutations.map(worse).collect()) {
+        let failure = found.failures.first().unwrap_or_else(|| panic!("{:?} is not noticed", task.mutation));
+        assert!(failure.contains("[Bounds"), "{:?}: not a state, but the explorer failed: {failure}", task.mutation);
+        eprintln!("{:?} is noticed in state {}: {failure}", task.mutation, found.next - 1);
+    }
+}
+
+/// Not a test of its own: the process in which the tests above let jobs recover.
+#[test]
+#[ignore = "is started by the explorer"]
+fn child() {
+    match Task::of_this_process() {
+        Some(task) => task.explore(),
+        None => skip("child", "it is started by the explorer"),
+    }
+}
