@@ -63,9 +63,19 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// Makes a folder and those above it; nothing happens where it is there.
+/// Makes a folder and those above it, durably: a checkpoint is lost with any of them. Nothing happens where it is there.
 pub(super) fn make_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|error| Error::io("cannot make a folder of the checkpoint", path, &error))
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_folder(parent)?;
+    match fs::create_dir(path) {
+        Ok(()) => sync_folder(parent),
+        // another process was quicker
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(Error::io("cannot make a folder of the checkpoint", path, &error)),
+    }
 }
 
 /// Everything in a folder, sorted by name; empty where there is no such folder.

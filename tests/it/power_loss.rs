@@ -26,8 +26,14 @@ use std::{
     time::Instant,
 };
 
+use check::Oracle;
+use disk::Tree;
 use explorer::{Found, Task};
 use mutation::Mutation;
+use recording::Recording;
+use scenarios::Scenario;
+use states::Crashes;
+use world::World;
 
 use crate::{
     binary::{from_environment, skip},
@@ -96,7 +102,7 @@ fn whatever_a_power_loss_leaves_is_recovered() {
     // two of three while the job runs, the third while it recovers from a power loss before
     let each = |recovery: bool| states.div_ceil(3 * scenarios::ALL.len() as u64) * if recovery { 1 } else { 2 };
     let tasks = [false, true].iter().flat_map(|recovery| {
-        let of = |scenario: &scenarios::Scenario| Task {
+        let of = |scenario: &Scenario| Task {
             recovery: *recovery,
             count: each(*recovery),
             ..task(scenario.name, &recordings)
@@ -123,6 +129,30 @@ fn whatever_a_power_loss_leaves_is_recovered() {
     }
 }
 
+/// Found by the explorer: only the checkpoint's own folder was fsynced into the one above it. Where that one had just
+/// been made, too, all acknowledged batches were lost with it.
+#[test]
+fn a_checkpoint_is_as_durable_as_the_folders_that_were_made_for_it() {
+    let name = "a_checkpoint_is_as_durable_as_the_folders_that_were_made_for_it";
+    if let Some(why) = record::cannot_trace() {
+        return skip(name, &why);
+    }
+    let folder = temporary_folder();
+    let world = World::new(&folder.path().join("world"), Scenario::named("small-deltas"));
+    let recorded = Recording::make(&world, &Tree::default(), (0, 0), &folder.path().join("calls"));
+    let recording = recorded.unwrap_or_else(|error| panic!("{error}"));
+    let (oracle, crashes) = (Oracle::of(&world, &recording), Crashes::of(&recording.disk));
+    let events = recording.disk.events.iter().enumerate();
+    let told: Vec<usize> = events.filter(|(_, event)| event.about.contains("batch ")).map(|(at, _)| at).collect();
+    assert_eq!(told.len(), 5 + 3, "a line for each batch, and where the two runs begin and end");
+    for after in told {
+        world.put(&crashes.fsynced(after));
+        let bounds = recording.bounds(after);
+        let position = oracle.recovered(bounds).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(position, bounds.acknowledged);
+    }
+}
+
 /// Who tests the test? A program that leaves out an fsync, or publishes before it commits, must be found out.
 #[test]
 fn what_a_worse_program_would_lose_is_noticed() {
@@ -142,6 +172,32 @@ fn what_a_worse_program_would_lose_is_noticed() {
         assert!(failure.contains("[Bounds"), "{:?}: not a state, but the explorer failed: {failure}", task.mutation);
         eprintln!("{:?} is noticed in state {}: {failure}", task.mutation, found.next - 1);
     }
+}
+
+/// Checksums are for disks that break their promises: here files of `state/` are torn although they were fsynced. That
+/// may cost batches, but no result is ever made of such a file.
+#[test]
+fn a_torn_file_is_never_taken_for_a_sound_one() {
+    if let Some(why) = record::cannot_trace() {
+        return skip("a_torn_file_is_never_taken_for_a_sound_one", &why);
+    }
+    let folder = temporary_folder();
+    let world = World::new(&folder.path().join("world"), Scenario::named("large-deltas"));
+    let recorded = Recording::make(&world, &Tree::default(), (0, 0), &folder.path().join("calls"));
+    let recording = recorded.unwrap_or_else(|error| panic!("{error}"));
+    let oracle = Oracle::of(&world, &recording);
+    let torn = Mutation::PayloadFsync.of(recording.disk.clone());
+    let crashes = Crashes::of(&torn);
+    let mut found_by_checksum = 0;
+    for number in 0..80 {
+        let state = crashes.state(SEED, number);
+        world.put(&state.tree);
+        if let Err(why) = oracle.recovered(torn.events[state.after].bounds(recording.scenario)) {
+            assert!(!why.contains(check::WRONG_RESULT), "state {number}: {}: {why}", state.story);
+            found_by_checksum += u64::from(why.contains("checksum"));
+        }
+    }
+    assert!(found_by_checksum > 0, "no state has a torn file of the right length");
 }
 
 /// Not a test of its own: the process in which the tests above let jobs recover.

@@ -6,9 +6,12 @@ use super::{
     disk::{Item, Tree},
     recording::{Bounds, Recording, remaining},
     scenarios::Position,
-    world::{By, World, sorted},
+    world::{By, CHECKPOINT, World, sorted},
 };
 use crate::{stream::rows, trace::Trace};
+
+/// The worst that can happen: nobody notices.
+pub const WRONG_RESULT: &str = "is not what plain DataFusion yields";
 
 /// All that is known of a scenario that nobody disturbed.
 pub struct Oracle<'a> {
@@ -72,7 +75,7 @@ impl<'a> Oracle<'a> {
             for (query, model) in view.queries().iter().zip(&self.models[newest as usize + 1]) {
                 let table = view.result(query, at).map_err(|error| format!("'{query}' at batch {newest}: {error}"))?;
                 if sorted(rows(&table)) != *model {
-                    return Err(format!("'{query}' at batch {newest} is not what plain DataFusion yields"));
+                    return Err(format!("'{query}' at batch {newest} {WRONG_RESULT}"));
                 }
             }
         }
@@ -103,12 +106,10 @@ impl<'a> Oracle<'a> {
         }));
         found.map_err(|panic| text_of(panic.as_ref()))?;
         let tree = world.read();
-        let at_the_top = tree.0.keys().filter(|path| {
-            !path.contains('/') || path.strip_prefix("checkpoints/").is_some_and(|name| !name.contains('/'))
-        });
-        let at_the_top: Vec<&str> = at_the_top.map(String::as_str).collect();
-        if at_the_top != ["checkpoints", "checkpoints/job", "published"] {
-            return Err(format!("something is left lying about: {at_the_top:?}"));
+        let is_ours = |path: &str| path.starts_with(CHECKPOINT) || path.starts_with("published/");
+        let beside: Vec<&str> = tree.0.keys().map(String::as_str).filter(|path| !is_ours(path)).collect();
+        if beside != ["kept", "kept/checkpoints", "published"] {
+            return Err(format!("something is left lying about: {beside:?}"));
         }
         Ok(())
     }

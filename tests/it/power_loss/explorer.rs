@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     check::{Oracle, text_of},
-    disk::Tree,
+    disk::{Item, Tree},
     mutation::Mutation,
     recording::Recording,
     scenarios::Scenario,
@@ -58,6 +58,13 @@ pub struct Found {
     /// Number of the state after the last one.
     pub next: u64,
     pub failures: Vec<String>,
+}
+
+/// What was checked already.
+#[derive(Default)]
+struct Seen {
+    trees: HashSet<blake3::Hash>,
+    questions: HashSet<(blake3::Hash, usize)>,
 }
 
 impl Task {
@@ -156,6 +163,13 @@ impl Task {
 
     /// In the child: explores.
     pub fn explore(&self) {
+        if let Err(panic) = panic::catch_unwind(panic::AssertUnwindSafe(|| self.explore_all())) {
+            say(&format!("failed the explorer itself: {}", text_of(panic.as_ref())));
+        }
+        say("done");
+    }
+
+    fn explore_all(&self) {
         let scenario = Scenario::named(self.scenario);
         let folder = self.folder.join(self.name());
         let world = World::new(&folder.join("world"), scenario);
@@ -163,7 +177,7 @@ impl Task {
         let whole = recorded.unwrap_or_else(|error| panic!("{error}"));
         let oracle = Oracle::of(&world, &whole);
         panic::set_hook(Box::new(|_| {}));
-        let mut seen = HashSet::new();
+        let mut seen = Seen::default();
         let (mut number, mut distinct) = (self.first, 0);
         let enough = self.first + 20 * self.count;
         if !self.recovery {
@@ -174,7 +188,7 @@ impl Task {
                 distinct += u64::from(self.try_one(&oracle, &recording, &crashes, number, &mut seen));
                 number += 1;
             }
-            return say("done");
+            return;
         }
         let crashes = Crashes::of(&whole.disk);
         while distinct < self.count && number < enough {
@@ -186,7 +200,6 @@ impl Task {
                 number += 1;
             }
         }
-        say("done");
     }
 
     /// Lets the real binary recover from a power loss, and records that.
@@ -218,15 +231,15 @@ impl Task {
         recording: &Recording,
         crashes: &Crashes<'_>,
         number: u64,
-        seen: &mut HashSet<(blake3::Hash, usize)>,
+        seen: &mut Seen,
     ) -> bool {
         let state = crashes.state(self.seed, number);
         let bounds = recording.bounds(state.after);
         say(&format!("try {number} {}", state.story));
         let digest = state.tree.digest();
-        let is_new = !seen.iter().any(|(other, _)| *other == digest);
+        let is_new = seen.trees.insert(digest);
         // the same files, with more that was acknowledged, are another question
-        if !seen.insert((digest, bounds.acknowledged)) {
+        if !seen.questions.insert((digest, bounds.acknowledged)) {
             say("same");
             return false;
         }
@@ -250,7 +263,9 @@ impl Task {
             fs::remove_dir_all(&folder).expect("an older one is removed");
         }
         fs::create_dir_all(&folder).expect("a folder is made");
-        write(&folder, &state.tree);
+        // a socket's path must be short, and says nothing
+        let files = state.tree.0.iter().filter(|(_, item)| **item != Item::Socket);
+        write(&folder, &Tree(files.map(|(path, item)| (path.clone(), item.clone())).collect()));
         fs::write(folder.join("WHY"), format!("{why}\n{}\n", state.story)).expect("it is written");
         folder
     }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, path::Path};
 
 use super::{
     calls,
-    disk::{Change, Disk, Event, Kind, Tree},
+    disk::{Change, Disk, Event, Kind, Timed, Tree},
     record::{Recorder, traced},
     scenarios::{Position, Scenario, Step},
     states::Crashes,
@@ -26,6 +26,13 @@ pub struct Bounds {
     /// Positions in the scenario.
     pub acknowledged: usize,
     pub issued: usize,
+}
+
+impl Timed {
+    pub fn bounds(&self, scenario: &Scenario) -> Bounds {
+        let (step, acknowledged) = self.told;
+        Bounds { step, acknowledged, issued: (acknowledged + 1).min(scenario.end_of(step)) }
+    }
 }
 
 impl Recording {
@@ -81,8 +88,7 @@ impl Recording {
     }
 
     pub fn bounds(&self, after: usize) -> Bounds {
-        let (step, acknowledged) = self.disk.events[after].told;
-        Bounds { step, acknowledged, issued: (acknowledged + 1).min(self.scenario.end_of(step)) }
+        self.disk.events[after].bounds(self.scenario)
     }
 
     /// Each file as it was published, with the earliest position of the job at which it may be seen.

@@ -106,7 +106,7 @@ impl Scenario {
         let mut chance = Chance::new(number as u64);
         let is_large = self.large.contains(&number);
         let mut text = String::new();
-        for row in 0..if is_large { 120 } else { 12 } {
+        for row in 0..if is_large { 160 } else { 12 } {
             let mut device = format!("Comp{}", chance.below(7));
             if is_large {
                 // chance, so that it cannot be compressed away

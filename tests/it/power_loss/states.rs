@@ -57,6 +57,13 @@ impl<'a> Crashes<'a> {
         self.bytes(file, &(0..=after).collect::<Vec<_>>())
     }
 
+    /// Only what was fsynced by an event's end is there.
+    pub fn fsynced(&self, after: usize) -> Tree {
+        let is_durable = |number: &usize| self.durable[*number].is_some_and(|when| when <= after);
+        let kept: Vec<usize> = (0..self.disk.events.len()).filter(is_durable).collect();
+        self.disk.tree(kept.iter().copied(), &mut |file| self.bytes(file, &kept))
+    }
+
     /// The power fails after an event; chance says what of the rest is there.
     pub fn cut(&self, after: usize, chance: &mut Chance) -> State {
         let now = self.disk.events[after].ended;

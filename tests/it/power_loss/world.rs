@@ -27,6 +27,9 @@ use crate::{
 /// What no power loss touches.
 pub const APART: [&str; 2] = ["input", "job.sql"];
 
+/// Where the checkpoint is in it.
+pub const CHECKPOINT: &str = "kept/checkpoints/job";
+
 pub struct World {
     root: PathBuf,
     pub scenario: &'static Scenario,
@@ -58,9 +61,9 @@ impl World {
         &self.root
     }
 
-    /// In a folder of its own, which the first run makes.
+    /// Below folders of its own, which the first run makes, and nothing else makes durable.
     pub fn checkpoint(&self) -> PathBuf {
-        self.root.join("checkpoints/job")
+        self.root.join(CHECKPOINT)
     }
 
     pub fn output(&self) -> PathBuf {
@@ -79,7 +82,7 @@ impl World {
         let mut command = Command::new(executable());
         match step {
             Step::Run { .. } => {
-                command.args(["run", "job.sql", "--checkpoint", "checkpoints/job", "--available-now"]);
+                command.args(["run", "job.sql", "--checkpoint", CHECKPOINT, "--available-now"]);
                 for (name, folder) in [("INPUT", "input"), ("OUTPUT", "published")] {
                     command.arg("--set").arg(format!("{name}={}", self.root.join(folder).display()));
                 }
@@ -87,7 +90,7 @@ impl World {
             }
             Step::Rewind { to } => {
                 let to = to.map_or("start".to_owned(), |to| to.to_string());
-                command.args(["rewind", "checkpoints/job", "--to", &to]);
+                command.args(["rewind", CHECKPOINT, "--to", &to]);
             }
         }
         for name in ["HIGHWATER_CRASH_AT", "RUST_LOG", "RUST_BACKTRACE"] {
