@@ -116,7 +116,8 @@ impl Scenario {
             writeln!(text, r#"{{"device": "{device}", "port": "{port}", "bytes": {}}}"#, row * 7 + number)
                 .expect("text grows");
         }
-        text
+        // one that cannot be read, for bad-records/
+        text + "{\"device\": \"cut\n"
     }
 
     /// Every position in turn, from before the first batch.
