@@ -72,7 +72,7 @@ impl Trace {
             };
             batches.insert(at.batch.0, trace);
         }
-        Trace { batches, output: files(output), bad_records: files(&checkpoint.join("bad-records")) }
+        Trace { batches, output: files(output), bad_records: bad_records(checkpoint) }
     }
 
     /// The trace from a batch on.
@@ -182,6 +182,17 @@ fn strip(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(strip),
         _ => {}
     }
+}
+
+/// The files of bad records by batch: how many rewinds came before, their names say, and a crash may add one.
+fn bad_records(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for (name, bytes) in files(&checkpoint.join("bad-records")) {
+        let (batch, _) = name.split_once("-g").unwrap_or_else(|| panic!("{name} is left lying about"));
+        let other = found.insert(batch.to_owned(), bytes);
+        assert!(other.is_none(), "batch {batch} has two files of bad records");
+    }
+    found
 }
 
 /// Every file below a folder, by its path in it; the owner's mark by its name alone.

@@ -173,9 +173,9 @@ impl Disk {
             else {
                 continue;
             };
-            for earlier in 0..later {
-                if matches!(&self.events[earlier].event, Event::Change(change) if change.names(from)) {
-                    durable[earlier] = Some(durable[earlier].map_or(when, |before| before.min(when)));
+            for (earlier, durable) in self.events.iter().zip(&mut durable).take(later) {
+                if matches!(&earlier.event, Event::Change(change) if change.names(from)) {
+                    *durable = Some(durable.map_or(when, |before| before.min(when)));
                 }
             }
         }

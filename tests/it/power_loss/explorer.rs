@@ -1,11 +1,11 @@
 //! One child process explores one scenario; its parent watches over it, so that a hang or a crash is a finding, too.
 //!
-//! A child says one line before and one after each state. Its recordings stay in its folder, so that the next child
-//! goes on among the same states where this one ended.
+//! A child says one line before and one after each state. Its recordings stay in its folder, and so does a list of what
+//! was checked: the next child goes on among the same states where this one ended.
 
 use std::{
     collections::HashSet,
-    fs,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
     panic,
     path::{Path, PathBuf},
@@ -30,6 +30,8 @@ const HANGS_AFTER: Duration = Duration::from_secs(60);
 const STATES_OF_A_RECOVERY: u64 = 40;
 /// Every so manieth state is given to a process of its own.
 const BINARY_EVERY: u64 = 8;
+/// A scenario has only so many states: after so many draws for each one that is wanted, there are not many left.
+const DRAWS_MAX: u64 = 6;
 const TASK: &str = "HIGHWATER_POWER_LOSS_TASK";
 const MARK: &str = "power-loss\t";
 const FAILURES_MAX: usize = 5;
@@ -60,11 +62,38 @@ pub struct Found {
     pub failures: Vec<String>,
 }
 
-/// What was checked already.
-#[derive(Default)]
+/// What was checked already, by earlier children, too: kept beside the recordings.
 struct Seen {
     trees: HashSet<blake3::Hash>,
+    /// With what was acknowledged: the same files, with more of it, are another question.
     questions: HashSet<(blake3::Hash, usize)>,
+    file: File,
+}
+
+impl Seen {
+    fn open(path: &Path) -> Seen {
+        let file = File::options().read(true).append(true).create(true).open(path).expect("it opens");
+        let mut seen = Seen { trees: HashSet::new(), questions: HashSet::new(), file };
+        let lines = fs::read_to_string(path).expect("it is read");
+        for (digest, acknowledged) in lines.lines().filter_map(|line| line.split_once(' ')) {
+            // a line that a killed child cut short counts for nothing
+            if let (Ok(digest), Ok(acknowledged)) = (blake3::Hash::from_hex(digest), acknowledged.parse()) {
+                seen.trees.insert(digest);
+                seen.questions.insert((digest, acknowledged));
+            }
+        }
+        seen
+    }
+
+    /// Whether the tree is new; `None`: so was the question already.
+    fn add(&mut self, digest: blake3::Hash, acknowledged: usize) -> Option<bool> {
+        let is_new = self.trees.insert(digest);
+        self.questions.insert((digest, acknowledged)).then_some(is_new)
+    }
+
+    fn write(&mut self, digest: blake3::Hash, acknowledged: usize) {
+        writeln!(self.file, "{digest} {acknowledged}").expect("it is written");
+    }
 }
 
 impl Task {
@@ -177,9 +206,9 @@ impl Task {
         let whole = recorded.unwrap_or_else(|error| panic!("{error}"));
         let oracle = Oracle::of(&world, &whole);
         panic::set_hook(Box::new(|_| {}));
-        let mut seen = Seen::default();
+        let mut seen = Seen::open(&folder.join("seen"));
         let (mut number, mut distinct) = (self.first, 0);
-        let enough = self.first + 20 * self.count;
+        let enough = self.first + DRAWS_MAX * self.count;
         if !self.recovery {
             let disk = self.mutation.of(whole.disk.clone());
             let recording = Recording { disk, scenario, end: Tree::default() };
@@ -237,12 +266,10 @@ impl Task {
         let bounds = recording.bounds(state.after);
         say(&format!("try {number} {}", state.story));
         let digest = state.tree.digest();
-        let is_new = seen.trees.insert(digest);
-        // the same files, with more that was acknowledged, are another question
-        if !seen.questions.insert((digest, bounds.acknowledged)) {
+        let Some(is_new) = seen.add(digest, bounds.acknowledged) else {
             say("same");
             return false;
-        }
+        };
         let by = if number.is_multiple_of(BINARY_EVERY) { By::Binary } else { By::Library };
         let checked = panic::catch_unwind(panic::AssertUnwindSafe(|| oracle.check(&state.tree, bounds, by)));
         match checked.unwrap_or_else(|panic| Err(text_of(panic.as_ref()))) {
@@ -252,6 +279,7 @@ impl Task {
                 say(&format!("failed {why} [{bounds:?}, kept in {}]", kept.display()));
             }
         }
+        seen.write(digest, bounds.acknowledged);
         is_new
     }
 
