@@ -275,7 +275,8 @@ impl Task {
         match checked.unwrap_or_else(|panic| Err(text_of(panic.as_ref()))) {
             Ok(()) => say(if is_new { "new" } else { "ok" }),
             Err(why) => {
-                let kept = self.keep(&state, number, &why);
+                let is_wanted = self.mutation != Mutation::None;
+                let kept = if is_wanted { "nowhere".into() } else { self.keep(&state, number, &why) };
                 say(&format!("failed {why} [{bounds:?}, kept in {}]", kept.display()));
             }
         }
@@ -285,7 +286,7 @@ impl Task {
 
     /// Keeps a state that was not recovered from, for whoever looks into it.
     fn keep(&self, state: &State, number: u64, why: &str) -> PathBuf {
-        let name = format!("{}-{:?}-{}-{number}", self.name(), self.mutation, self.seed);
+        let name = format!("{}-{}-{number}", self.name(), self.seed);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("power_loss").join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder).expect("an older one is removed");
