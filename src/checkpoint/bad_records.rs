@@ -30,10 +30,15 @@ pub(super) fn keep(layout: &Layout, (batch, generation): (BatchId, Generation), 
     disk::rename(&temporary, &path)
 }
 
-/// Removes the files of batches that were rewound or never committed, and of those before `horizon`.
+/// Removes the files of batches that were rewound or never committed, and of those before `horizon`; half-written ones,
+/// too. Not while a batch is under way.
 pub(super) fn retire(layout: &Layout, history: &History, horizon: Option<BatchId>) -> Result<()> {
     for path in disk::list(&layout.bad_records())? {
-        let Some((batch, generation)) = parse(&disk::name_of(&path)) else { continue };
+        let name = disk::name_of(&path);
+        if name.ends_with(disk::TEMPORARY) {
+            disk::remove(&path)?;
+        }
+        let Some((batch, generation)) = parse(&name) else { continue };
         let beyond = Some(batch) > history.newest_batch();
         let retracted = history.branches.iter().any(|branch| branch.generation > generation && Some(batch) > branch.to);
         if beyond || retracted || Some(batch) < horizon {

@@ -213,6 +213,8 @@ impl Checkpoint {
             self.begin_writing()?;
             self.seal()?;
         }
+        // A rewind may have been durable, and what it removed not.
+        bad_records::retire(&self.layout, &self.history, None)?;
         self.apply_retention()
     }
 

@@ -63,7 +63,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// Makes a folder and what is missing above it, their names durable; nothing happens where it is there.
+/// Makes a folder and those above it, durably: a checkpoint is lost with any of them. Nothing happens where it is there.
 pub(super) fn make_folder(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());

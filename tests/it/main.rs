@@ -12,6 +12,7 @@ mod json_suite;
 mod kills;
 mod moving_input;
 mod oracle;
+mod power_loss;
 mod properties;
 mod published;
 mod readme;

@@ -41,8 +41,13 @@ pub struct Trace {
 impl Trace {
     /// Reads all that a stopped job left.
     pub fn of(scratch: &Scratch) -> Trace {
-        let view = scratch.view();
-        let reader = Reader::open(&scratch.checkpoint()).unwrap_or_else(|error| panic!("{error}"));
+        Trace::read(scratch.dir.path(), &scratch.checkpoint(), &scratch.output(), &|_| true)
+    }
+
+    /// Reads what a stopped job left in the folder `root`, with the results of those batches that are `shown`.
+    pub fn read(root: &Path, checkpoint: &Path, output: &Path, shown: &dyn Fn(BatchAddress) -> bool) -> Trace {
+        let view = View::open(checkpoint).unwrap_or_else(|error| panic!("{error}"));
+        let reader = Reader::open(checkpoint).unwrap_or_else(|error| panic!("{error}"));
         let bytes = |bytes: Vec<u8>| (bytes.len(), blake3::hash(&bytes).to_hex()[..16].to_owned());
         let read = |payload: &PayloadRef| bytes(reader.read_payload(payload).unwrap_or_else(|error| panic!("{error}")));
         let horizon = reader.horizon();
@@ -59,15 +64,15 @@ impl Trace {
             let steps = reader.restore_steps(at).unwrap_or_else(|error| panic!("{error}"));
             let snapshot = steps.snapshot.map(|kept| (steps.commits.len(), kept.iter().map(read).collect()));
             let trace = BatchTrace {
-                progress: canonical(&row, scratch.dir.path()),
-                results: results(&view, at),
+                progress: canonical(&row, root),
+                results: if shown(at) { results(&view, at) } else { BTreeMap::new() },
                 files: row.files,
                 payloads,
                 snapshot,
             };
             batches.insert(at.batch.0, trace);
         }
-        Trace { batches, output: files(&scratch.output()), bad_records: bad_records(&scratch.checkpoint()) }
+        Trace { batches, output: files(output), bad_records: bad_records(checkpoint) }
     }
 
     /// The trace from a batch on.
@@ -179,6 +184,17 @@ fn strip(value: &mut Value) {
     }
 }
 
+/// The files of bad records by batch: how many rewinds came before, their names say, and a crash may add one.
+fn bad_records(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for (name, bytes) in files(&checkpoint.join("bad-records")) {
+        let (batch, _) = name.split_once("-g").unwrap_or_else(|| panic!("{name} is left lying about"));
+        let other = found.insert(batch.to_owned(), bytes);
+        assert!(other.is_none(), "batch {batch} has two files of bad records");
+    }
+    found
+}
+
 /// Every file below a folder, by its path in it; the owner's mark by its name alone.
 pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -225,10 +241,4 @@ pub fn restore_folder(from: &Path, to: &Path) {
         fs::remove_dir_all(to).expect("a folder is removed");
     }
     copy_folder(from, to);
-}
-
-/// The files of bad records by batch: the generation in a name tells how often a rewind was tried.
-fn bad_records(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
-    let by_batch = |(name, bytes): (String, Vec<u8>)| (name.split('-').next().unwrap_or_default().to_owned(), bytes);
-    files(&checkpoint.join("bad-records")).into_iter().map(by_batch).collect()
 }

@@ -1,0 +1,129 @@
+//! The oracle: what must hold for a job whose disk is in a given state.
+
+use std::{collections::HashMap, panic};
+
+use super::{
+    disk::{Item, Tree},
+    recording::{Bounds, Recording, remaining},
+    scenarios::Position,
+    world::{By, CHECKPOINT, World, sorted},
+};
+use crate::{stream::rows, trace::Trace};
+
+/// The worst that can happen: nobody notices.
+pub const WRONG_RESULT: &str = "is not what plain DataFusion yields";
+
+/// All that is known of a scenario that nobody disturbed.
+pub struct Oracle<'a> {
+    world: &'a World,
+    positions: Vec<Position>,
+    /// By count of input files: each query's rows, from plain DataFusion.
+    models: Vec<Vec<Vec<String>>>,
+    /// What may be seen in the output folder, and from which position on.
+    published: HashMap<(String, blake3::Hash), usize>,
+    end: Trace,
+}
+
+impl<'a> Oracle<'a> {
+    /// `recording` is of the whole scenario.
+    pub fn of(world: &'a World, recording: &Recording) -> Oracle<'a> {
+        world.put(&recording.end);
+        Oracle {
+            world,
+            positions: world.scenario.positions(),
+            models: (0..=world.scenario.files()).map(|files| world.model(files)).collect(),
+            published: recording.published(),
+            end: trace(world),
+        }
+    }
+
+    /// Lets the job go on from a state of its disk.
+    ///
+    /// # Errors
+    /// What was violated.
+    pub fn check(&self, tree: &Tree, bounds: Bounds, by: By) -> Result<(), String> {
+        self.world.put(tree);
+        let position = self.recovered(bounds)?;
+        self.check_published(tree, position)?;
+        for (step, batches_max) in remaining(self.world.scenario, bounds.step, position) {
+            let step = self.world.scenario.steps[step];
+            self.world
+                .perform(step, batches_max, by)
+                .map_err(|error| format!("{step:?} after recovery fails: {error}"))?;
+        }
+        self.check_end()
+    }
+
+    /// Where the job stands: acknowledged <= recovered <= issued, and the results are those of that batch.
+    pub fn recovered(&self, bounds: Bounds) -> Result<usize, String> {
+        let view = match self.world.view() {
+            Ok(view) => view,
+            Err(_) if bounds.acknowledged == 0 => return Ok(0),
+            Err(error) => return Err(format!("position {} was acknowledged, but: {error}", bounds.acknowledged)),
+        };
+        let reader =
+            highwater::checkpoint::Reader::open(&self.world.checkpoint()).map_err(|error| error.to_string())?;
+        let generation = reader.history().generation().0;
+        let newest = view.newest().map(|at| at.batch.0);
+        let found = Position { generation, newest };
+        let position = self.positions.iter().position(|position| *position == found);
+        let position = position.ok_or_else(|| format!("the job never stood at {found:?}"))?;
+        if position < bounds.acknowledged || position > bounds.issued {
+            return Err(format!("recovered position {position} ({found:?}), which is not within {bounds:?}"));
+        }
+        if let (Some(newest), Some(at)) = (newest, view.newest()) {
+            for (query, model) in view.queries().iter().zip(&self.models[newest as usize + 1]) {
+                let table = view.result(query, at).map_err(|error| format!("'{query}' at batch {newest}: {error}"))?;
+                if sorted(rows(&table)) != *model {
+                    return Err(format!("'{query}' at batch {newest} {WRONG_RESULT}"));
+                }
+            }
+        }
+        Ok(position)
+    }
+
+    /// A plain `ls` of the output folder shows whole files of committed batches only.
+    fn check_published(&self, tree: &Tree, position: usize) -> Result<(), String> {
+        for (path, item) in &tree.0 {
+            let Some(name) = path.strip_prefix("published/").filter(|name| !name.starts_with('.')) else { continue };
+            let Item::File(bytes) = item else { return Err(format!("{path} is no file")) };
+            match self.published.get(&(name.to_owned(), blake3::hash(bytes))) {
+                None => return Err(format!("{path} ({} bytes) is not what any batch published", bytes.len())),
+                Some(from) if *from > position => {
+                    return Err(format!("{path} is visible at position {position}, and committed at {from} only"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The end is that of a run that nobody disturbed, and nothing is left lying about.
+    fn check_end(&self) -> Result<(), String> {
+        let world = self.world;
+        let found = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+            trace(world).assert_same(&self.end, &"after recovery, compared with an undisturbed run");
+        }));
+        found.map_err(|panic| text_of(panic.as_ref()))?;
+        let tree = world.read();
+        let is_ours = |path: &str| path.starts_with(CHECKPOINT) || path.starts_with("published/");
+        let beside: Vec<&str> = tree.0.keys().map(String::as_str).filter(|path| !is_ours(path)).collect();
+        if beside != ["kept", "kept/checkpoints", "published"] {
+            return Err(format!("something is left lying about: {beside:?}"));
+        }
+        Ok(())
+    }
+}
+
+fn trace(world: &World) -> Trace {
+    // Earlier results follow from the bytes of the deltas, which are compared for each batch.
+    let newest = world.scenario.files() as u64 - 1;
+    Trace::read(world.root(), &world.checkpoint(), &world.output(), &|at| at.batch.0 == newest)
+}
+
+/// What a panic said.
+pub fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    text.unwrap_or("it panicked".to_owned())
+}

@@ -1,0 +1,165 @@
+//! A scenario, or the end of one, recorded from the real binary; and what of it was told to whom at each moment.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use super::{
+    calls,
+    disk::{Change, Disk, Event, Kind, Timed, Tree},
+    record::{Recorder, traced},
+    scenarios::{Position, Scenario, Step},
+    states::Crashes,
+    world::{APART, World},
+};
+use crate::binary::Running;
+
+pub struct Recording {
+    pub scenario: &'static Scenario,
+    pub disk: Disk,
+    /// What the disk holds when all is done.
+    pub end: Tree,
+}
+
+/// What may be recovered after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub step: usize,
+    /// Positions in the scenario.
+    pub acknowledged: usize,
+    pub issued: usize,
+}
+
+impl Timed {
+    pub fn bounds(&self, scenario: &Scenario) -> Bounds {
+        let (step, acknowledged) = self.told;
+        Bounds { step, acknowledged, issued: (acknowledged + 1).min(scenario.end_of(step)) }
+    }
+}
+
+impl Recording {
+    /// Records the steps from `step` on, of a job that stands at `position` on a disk that holds `start`. The trace is
+    /// kept in `folder`; one that is there already is read again, so that a number means the same state another time.
+    ///
+    /// # Errors
+    /// Where a call was not understood, or all of them together do not make the disk that there is.
+    pub fn make(
+        world: &World,
+        start: &Tree,
+        (step, position): (usize, usize),
+        folder: &Path,
+    ) -> Result<Recording, String> {
+        let root = world.root().to_str().ok_or("the folder is not UTF-8")?;
+        let scenario = world.scenario;
+        let positions = scenario.positions();
+        let is_kept = folder.join("complete").exists();
+        fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+        if !is_kept {
+            world.put(start);
+        }
+        let mut recorder = Recorder::new(Disk::holding(start), root, &APART);
+        let mut told = 0;
+        let mut position = position;
+        for (number, batches_max) in remaining(scenario, step, position) {
+            let trace = folder.join(format!("calls-{number}"));
+            if !is_kept {
+                let ended =
+                    Running::start(&mut traced(&world.command(scenario.steps[number], batches_max), &trace)).wait();
+                if ended.code() != Some(0) {
+                    return Err(format!("step {number} failed: {}", ended.stderr));
+                }
+            }
+            let text = fs::read_to_string(&trace).map_err(|error| error.to_string())?;
+            recorder.follow(&calls::parse(&text)?, text.lines().count())?;
+            for event in &mut recorder.disk.events[told..] {
+                if let Event::Said(text) = &event.event {
+                    position = after(text, position, &positions);
+                }
+                event.told = (number, position);
+            }
+            told = recorder.disk.events.len();
+            position = scenario.end_of(number);
+        }
+        let disk = recorder.disk;
+        let end = Crashes::of(&disk).whole();
+        if !is_kept {
+            same(&end, &world.read())?;
+            fs::write(folder.join("complete"), "").map_err(|error| error.to_string())?;
+        }
+        Ok(Recording { scenario, disk, end })
+    }
+
+    pub fn bounds(&self, after: usize) -> Bounds {
+        self.disk.events[after].bounds(self.scenario)
+    }
+
+    /// Each file as it was published, with the earliest position of the job at which it may be seen.
+    pub fn published(&self) -> HashMap<(String, blake3::Hash), usize> {
+        let crashes = Crashes::of(&self.disk);
+        let mut published = HashMap::new();
+        for (number, event) in self.disk.events.iter().enumerate() {
+            let Event::Change(Change::Rename { to, inode, .. }) = &event.event else { continue };
+            if self.disk.kind(*inode) == Kind::File && event.about.contains("-> published/") {
+                let bytes = crashes.bytes_of(*inode, number);
+                let from = event.told.1 + 1;
+                let first = published.entry((to.1.clone(), blake3::hash(&bytes))).or_insert(from);
+                *first = from.min(*first);
+            }
+        }
+        published
+    }
+}
+
+/// The steps that are left for a job that was cut off in `step` and stands at `position`; of a run, how many batches
+/// (`None`: all that there are).
+pub fn remaining(scenario: &Scenario, step: usize, position: usize) -> Vec<(usize, Option<u64>)> {
+    let last = scenario.steps.len() - 1;
+    let mut left = Vec::new();
+    let mut position = position;
+    for number in step..=last {
+        let end = scenario.end_of(number);
+        match scenario.steps[number] {
+            Step::Run { .. } if number == last => left.push((number, None)),
+            _ if position >= end => {}
+            Step::Run { .. } => left.push((number, Some((end - position) as u64))),
+            Step::Rewind { .. } => left.push((number, None)),
+        }
+        position = position.max(end);
+    }
+    left
+}
+
+/// The position that a message acknowledges: `batch 3  12 rows  ...`.
+fn after(said: &str, before: usize, positions: &[Position]) -> usize {
+    let batch = |line: &str| line.strip_prefix("batch ")?.split_once(' ')?.0.parse::<u64>().ok();
+    let told: Vec<u64> = said.lines().filter_map(batch).collect();
+    told.iter().fold(before, |position, batch| {
+        let next = positions.get(position + 1).filter(|next| next.newest == Some(*batch));
+        if next.is_some() { position + 1 } else { position }
+    })
+}
+
+fn same(modelled: &Tree, real: &Tree) -> Result<(), String> {
+    for (path, item) in &real.0 {
+        match modelled.0.get(path) {
+            None => return Err(format!("the model does not know {path}")),
+            Some(other) if other != item => return Err(format!("the model has other bytes in {path}")),
+            Some(_) => {}
+        }
+    }
+    match modelled.0.keys().find(|path| !real.0.contains_key(*path)) {
+        Some(path) => Err(format!("the model still has {path}")),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn what_is_left_of_a_scenario() {
+    let rewinds = Scenario::named("rewinds");
+    // four batches, a rewind, three more, a rewind, five more
+    assert_eq!(remaining(rewinds, 0, 2), [(0, Some(2)), (1, None), (2, Some(3)), (3, None), (4, None)]);
+    assert_eq!(remaining(rewinds, 1, 4), [(1, None), (2, Some(3)), (3, None), (4, None)]);
+    assert_eq!(remaining(rewinds, 1, 5), [(2, Some(3)), (3, None), (4, None)]);
+    assert_eq!(remaining(rewinds, 4, 14), [(4, None)]);
+    let positions = rewinds.positions();
+    assert_eq!(after("batch 0  5 rows\nbatch 1  5 rows\n", 0, &positions), 2);
+    assert_eq!(after("resuming after batch 1, 3 files waiting\n", 2, &positions), 2);
+}

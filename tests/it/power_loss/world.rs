@@ -1,0 +1,207 @@
+//! The folder that a scenario lives in: filled with any state of it, and worked on by the binary or the library.
+
+use std::{
+    fs,
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::AtomicBool,
+};
+
+use highwater::{
+    batch::{self, EngineOptions, Event, RewindOptions, RunOptions, Trigger, View},
+    job::{self, JobSpec, Variables},
+    model::{BatchId, Error, Faults},
+    sink::{self, ConsoleTarget},
+};
+
+use super::{
+    disk::{Item, Tree},
+    scenarios::{Scenario, Step},
+};
+use crate::{
+    binary::{Running, executable},
+    stream::{rows, stamp},
+};
+
+/// What no power loss touches.
+pub const APART: [&str; 2] = ["input", "job.sql"];
+
+/// Where the checkpoint is in it.
+pub const CHECKPOINT: &str = "kept/checkpoints/job";
+
+pub struct World {
+    root: PathBuf,
+    pub scenario: &'static Scenario,
+}
+
+/// Who does the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A process of its own, 30 ms dearer.
+    Binary,
+    Library,
+}
+
+impl World {
+    /// Makes the folder with the input, unless it is there.
+    pub fn new(root: &Path, scenario: &'static Scenario) -> World {
+        fs::create_dir_all(root.join("input")).expect("a folder is made");
+        let root = fs::canonicalize(root).expect("it is there");
+        fs::write(root.join("job.sql"), scenario.sql()).expect("the job is written");
+        for number in 0..scenario.files() {
+            let path = root.join(format!("input/{number:04}.json"));
+            fs::write(&path, scenario.file(number)).expect("input is written");
+            stamp(&path, number);
+        }
+        World { root, scenario }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Below folders of its own, which the first run makes, and nothing else makes durable.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.root.join(CHECKPOINT)
+    }
+
+    pub fn output(&self) -> PathBuf {
+        self.root.join("published")
+    }
+
+    fn job_over(&self, input: &Path) -> JobSpec {
+        let set = [("INPUT", input), ("OUTPUT", &self.output())];
+        let given = set.map(|(name, path)| (name.to_owned(), path.to_string_lossy().into_owned())).into();
+        let parsed = job::parse("job.sql", "job", &self.scenario.sql(), &Variables::new(given));
+        parsed.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The command for a step; a run stops after so many batches.
+    pub fn command(&self, step: Step, batches_max: Option<u64>) -> Command {
+        let mut command = Command::new(executable());
+        match step {
+            Step::Run { .. } => {
+                command.args(["run", "job.sql", "--checkpoint", CHECKPOINT, "--available-now"]);
+                for (name, folder) in [("INPUT", "input"), ("OUTPUT", "published")] {
+                    command.arg("--set").arg(format!("{name}={}", self.root.join(folder).display()));
+                }
+                command.args(batches_max.iter().flat_map(|max| ["--max-batches".to_owned(), max.to_string()]));
+            }
+            Step::Rewind { to } => {
+                let to = to.map_or("start".to_owned(), |to| to.to_string());
+                command.args(["rewind", CHECKPOINT, "--to", &to]);
+            }
+        }
+        for name in ["HIGHWATER_CRASH_AT", "RUST_LOG", "RUST_BACKTRACE"] {
+            command.env_remove(name);
+        }
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// Does a step.
+    ///
+    /// # Errors
+    /// What the product says.
+    pub fn perform(&self, step: Step, batches_max: Option<u64>, by: By) -> Result<(), String> {
+        if by == By::Binary {
+            let ended = Running::start(&mut self.command(step, batches_max)).wait();
+            let sober = !ended.stderr.contains("panicked at");
+            return if ended.code() == Some(0) && sober { Ok(()) } else { Err(format!("{ended:?}")) };
+        }
+        let mut make_sink = |spec: &job::SinkSpec, mode| Ok(sink::make_sink(spec, mode, ConsoleTarget::nowhere));
+        let done = match step {
+            Step::Run { .. } => {
+                let engine = EngineOptions {
+                    checkpoint: self.checkpoint(),
+                    threads: 1,
+                    accept_change: false,
+                    faults: Faults::none(),
+                };
+                let stop = AtomicBool::new(false);
+                let options = RunOptions { engine, trigger: Trigger::AvailableNow, batches_max, stop: &stop };
+                let job = self.job_over(&self.root.join("input"));
+                batch::run(job, options, &mut make_sink, &mut |_: Event<'_>| {}).map(drop)
+            }
+            Step::Rewind { to } => {
+                let to = to.map(BatchId);
+                let options = RewindOptions { to, dry_run: false, replan: false, threads: 1, faults: Faults::none() };
+                batch::rewind(&self.checkpoint(), &options, &mut make_sink).map(drop)
+            }
+        };
+        done.map_err(|error: Error| error.to_string())
+    }
+
+    pub fn view(&self) -> Result<View, Error> {
+        View::open(&self.checkpoint())
+    }
+
+    /// What the queries yield over the first input files, on plain DataFusion: rows as text, sorted.
+    pub fn model(&self, files: usize) -> Vec<Vec<String>> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for number in 0..files {
+            fs::write(folder.path().join(format!("{number:04}.json")), self.scenario.file(number))
+                .expect("it is written");
+        }
+        let job = self.job_over(folder.path());
+        let tables = batch::baseline(&job, 1, 0, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
+        tables.iter().map(|table| sorted(rows(table))).collect()
+    }
+
+    /// Puts the disk into a state.
+    pub fn put(&self, tree: &Tree) {
+        for path in self.top() {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+        write(&self.root, tree);
+    }
+
+    /// The state that the disk is in.
+    pub fn read(&self) -> Tree {
+        let mut tree = Tree::default();
+        let mut open = self.top();
+        while let Some(path) = open.pop() {
+            let name = path.strip_prefix(&self.root).expect("it lies below").to_string_lossy().into_owned();
+            let kind = fs::symlink_metadata(&path).expect("it is there").file_type();
+            let item = if kind.is_dir() {
+                open.extend(
+                    fs::read_dir(&path).expect("it is listed").map(|entry| entry.expect("it is listed").path()),
+                );
+                Item::Folder
+            } else if kind.is_file() {
+                Item::File(fs::read(&path).expect("it is read").into())
+            } else {
+                Item::Socket
+            };
+            tree.0.insert(name, item);
+        }
+        tree
+    }
+
+    /// All at the top of the folder that a power loss can touch.
+    fn top(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.root).expect("it is listed");
+        let paths = entries.map(|entry| entry.expect("it is listed").path());
+        paths.filter(|path| !APART.iter().any(|apart| path.ends_with(apart))).collect()
+    }
+}
+
+/// Writes a tree into a folder that is empty.
+pub fn write(folder: &Path, tree: &Tree) {
+    for (name, item) in &tree.0 {
+        let path = folder.join(name);
+        let written = match item {
+            Item::Folder => fs::create_dir_all(&path),
+            Item::File(bytes) => fs::write(&path, bytes),
+            Item::Socket => UnixListener::bind(&path).map(drop),
+        };
+        written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+pub fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
+}
