@@ -161,7 +161,15 @@ pub struct Folder {
 impl Folder {
     /// The job is `job.sql`; it may use `${INPUT}` and `${OUTPUT}`, which [`Folder::run`] fills in.
     pub fn new(sql: &str) -> Folder {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        Folder::within(tempfile::tempdir().expect("a temporary folder"), sql)
+    }
+
+    /// As [`Folder::new`], in memory where there is such a place: for tests that depend on no disk.
+    pub fn in_memory(sql: &str) -> Folder {
+        Folder::within(crate::stream::temporary_folder(), sql)
+    }
+
+    fn within(dir: tempfile::TempDir, sql: &str) -> Folder {
         let path = fs::canonicalize(dir.path()).expect("it is there");
         let folder = Folder { _dir: dir, path };
         folder.write("job.sql", sql.as_bytes());
