@@ -1,14 +1,24 @@
 //! The sources of a job: what has arrived, what of it a batch takes, and reading it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use super::clock::{Stopwatch, now_us};
 use crate::{
     checkpoint::History,
     job::JobSpec,
     model::{Error, PlannedFile, Result, SourceInput},
     query::JobQueries,
-    source::{Change, FilesSource, Limits, Listing, Next, ReadFile, Seen, Watch, next_files},
+    source::{Change, FilesSource, Limits, Listing, Next, ReadFile, Seen, Settling, Watch, next_files},
 };
+
+/// A file that was modified more recently may still be being written.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// How long a job that reads what is there waits at its start for files that are being written.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One source, and what of it was committed.
 pub(super) struct Input {
@@ -24,6 +34,8 @@ pub(super) struct Input {
     watch: Option<Watch>,
     /// Files that wait, as far as the last look told.
     pub waiting: u64,
+    /// How long until a file that may still be being written counts as whole, as far as the last look told.
+    settles_in: Option<Duration>,
 }
 
 /// All sources of a job, in its order.
@@ -53,6 +65,7 @@ impl Inputs {
                 fixed: None,
                 watch: None,
                 waiting: 0,
+                settles_in: None,
             });
         }
         Ok(Inputs { inputs })
@@ -83,15 +96,39 @@ impl Inputs {
         Ok(count)
     }
 
-    /// Remembers what is there now as all that the job will read.
+    /// Remembers what is there now as all that the job will read. A file that is being written is waited for a little,
+    /// and left to another run if it is not whole by then.
     ///
     /// # Errors
     /// Of kind `Failed`, where a folder cannot be listed.
-    pub fn fix(&mut self) -> Result<()> {
+    pub fn fix(&mut self, notice: &mut dyn FnMut(String)) -> Result<()> {
+        let waited = Stopwatch::start();
         for input in &mut self.inputs {
-            input.fixed = Some(input.source.list()?);
+            let mut listing = input.source.list()?;
+            let mut next = next_files(&listing, &input.seen, &settled());
+            while let Some(left) = next.settles_in.filter(|_| waited.elapsed() < PATIENCE) {
+                std::thread::sleep(left);
+                listing = input.source.list()?;
+                next = next_files(&listing, &input.seen, &settled());
+            }
+            for file in &next.unsettled {
+                notice(format!(
+                    "source '{}': {} is still being written; it is left to the next run",
+                    input.name, file.identity
+                ));
+            }
+            listing.files.retain(|file| !next.unsettled.contains(file));
+            input.fixed = Some(listing);
         }
         Ok(())
+    }
+
+    /// Lists again what was remembered, if anything was: a planned file is no longer what it was.
+    ///
+    /// # Errors
+    /// As [`Inputs::fix`].
+    pub fn look_again(&mut self, notice: &mut dyn FnMut(String)) -> Result<()> {
+        if self.inputs.iter().any(|input| input.fixed.is_some()) { self.fix(notice) } else { Ok(()) }
     }
 
     /// What the next batch takes of each source; `None`: nothing waits anywhere. Warnings go to `notice`.
@@ -109,7 +146,7 @@ impl Inputs {
     /// Reads and decodes the files of a plan, in its order.
     ///
     /// # Errors
-    /// Of kind `Failed` for a file that is gone or was changed, `Data` where bad records are refused.
+    /// Of kind `Moved` for a file that is gone or was changed, `Data` where bad records are refused.
     pub fn read(&self, plan: &[SourceInput], threads: usize) -> Result<Vec<SourceRead>> {
         let read = |planned: &SourceInput| {
             let input = self.find(&planned.source)?;
@@ -131,7 +168,12 @@ impl Inputs {
     }
 
     /// Waits for a change in any source, at most so long, and no longer than until `stop` says so.
-    pub fn wait(&mut self, longest: std::time::Duration, stop: &dyn Fn() -> bool) {
+    pub fn wait(&mut self, longest: Duration, stop: &dyn Fn() -> bool) {
+        // While a file is being written each of its writes is a change: there is nothing to be hinted at.
+        if let Some(settles_in) = self.inputs.iter().filter_map(|input| input.settles_in).min() {
+            std::thread::sleep(settles_in.min(longest));
+            return;
+        }
         // One source is watched by its hint; with several, each gets an equal part of the time.
         let share = longest / u32::try_from(self.inputs.len().max(1)).unwrap_or(u32::MAX);
         for input in &mut self.inputs {
@@ -155,13 +197,20 @@ impl Input {
         let limits = if ignore_limits { self.limits.without_size() } else { self.limits };
         let next = match &self.fixed {
             Some(listing) => next_files(listing, &self.seen, &limits),
-            None => next_files(&self.source.list()?, &self.seen, &limits),
+            None => next_files(&self.source.list()?, &self.seen, &Limits { settling: settled().settling, ..limits }),
         };
+        self.settles_in = next.settles_in;
         tell(&self.name, &next, notice);
         self.seen.note_reported(&next);
         self.waiting = next.more_files + next.files.len() as u64;
         Ok(planned(&self.name, self.offset, next.files))
     }
+}
+
+/// Nothing counts but that files are left alone.
+fn settled() -> Limits {
+    let settling = Settling { now_ns: now_us().saturating_mul(1000), quiet: QUIET };
+    Limits { settling: Some(settling), ..Limits::default() }
 }
 
 /// What was not read, and why; each is told once.

@@ -14,9 +14,15 @@ use super::{
 };
 use crate::{
     job::JobSpec,
-    model::{BatchId, BatchPlan, Result},
+    model::{BatchId, BatchPlan, Error, ErrorKind, Result},
     progress::Progress,
 };
+
+/// How often in a row a batch is planned anew because its input was no longer what had been planned.
+const REPLANS_MAX: u32 = 20;
+
+/// What is writing the input gets this long before it is looked at again.
+const REPLAN_AFTER: Duration = Duration::from_millis(100);
 
 /// How a job is run.
 pub struct RunOptions<'a> {
@@ -58,13 +64,14 @@ pub fn run(
 ) -> Result<Summary> {
     let RunOptions { engine, trigger, batches_max, stop } = options;
     let mut engine = Engine::open(job, engine, make_sink)?;
-    if trigger == Trigger::AvailableNow {
-        engine.inputs.fix()?;
+    if trigger.when_idle() == Idle::End {
+        engine.inputs.fix(&mut |message| watch(Event::Notice(message)))?;
     }
     let files_waiting = engine.files_waiting(watch)?;
     watch(Event::Opened { newest: engine.checkpoint.history().newest().map(|commit| commit.batch()), files_waiting });
     let mut summary = Summary::default();
     let mut started_us = None;
+    let mut planned_in_vain = 0;
     let stopped =
         |summary: &Summary| stop.load(Ordering::Relaxed) || batches_max.is_some_and(|max| summary.batches >= max);
     while !stopped(&summary) {
@@ -81,8 +88,18 @@ pub fn run(
             }
             continue;
         };
+        let progress = match engine.run_batch(plan, origin, timings) {
+            Err(error) if may_plan_again(origin, &error, planned_in_vain) => {
+                planned_in_vain += 1;
+                watch(Event::Notice(format!("the batch is planned again: {error}")));
+                engine.pause(REPLAN_AFTER, stop);
+                engine.inputs.look_again(&mut |message| watch(Event::Notice(message)))?;
+                continue;
+            }
+            ended => ended?,
+        };
+        planned_in_vain = 0;
         started_us = Some(began_us);
-        let progress = engine.run_batch(plan, origin, timings)?;
         summary.batches += 1;
         summary.rows += progress.num_input_rows;
         summary.bad_rows += progress.num_bad_rows;
@@ -93,6 +110,11 @@ pub fn run(
     }
     engine.close()?;
     Ok(summary)
+}
+
+/// Whether a batch that failed may take its input as it is now: nothing depends on its plan, and the input moved.
+fn may_plan_again(origin: Origin, error: &Error, planned_in_vain: u32) -> bool {
+    origin == Origin::Fresh && error.kind() == ErrorKind::Moved && planned_in_vain < REPLANS_MAX
 }
 
 impl Engine {
@@ -151,5 +173,20 @@ impl Engine {
 
     fn files_left(&self) -> u64 {
         self.inputs.inputs.iter().map(|input| input.waiting).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plan_of_its_own_is_made_again_and_not_for_ever() {
+        let moved = Error::new(ErrorKind::Moved, "an input file is gone");
+        assert!(may_plan_again(Origin::Fresh, &moved, 0));
+        assert!(!may_plan_again(Origin::Fresh, &moved, REPLANS_MAX));
+        assert!(!may_plan_again(Origin::Replayed, &moved, 0), "a replay promises the same input");
+        assert!(!may_plan_again(Origin::Interrupted, &moved, 0), "output of this plan may be staged");
+        assert!(!may_plan_again(Origin::Fresh, &Error::failed("the disk is full"), 0));
     }
 }

@@ -12,8 +12,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What the operator has to deal with; each kind has an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Something failed while running: input gone, disk full. Exit code 1.
+    /// Something failed while running: disk full, a file that cannot be read. Exit code 1.
     Failed,
+    /// An input file is no longer what was planned: a batch of its own plan can be planned again. Exit code 1.
+    Moved,
     /// The command line or the job file is wrong. Exit code 2.
     Usage,
     /// The checkpoint may not be used: other job, locked, damaged. Exit code 3.
@@ -28,7 +30,7 @@ impl ErrorKind {
     /// The process's exit code, as the command line's contract fixes it.
     pub fn exit_code(self) -> u8 {
         match self {
-            ErrorKind::Failed | ErrorKind::Crashed => 1,
+            ErrorKind::Failed | ErrorKind::Moved | ErrorKind::Crashed => 1,
             ErrorKind::Usage => 2,
             ErrorKind::Refused => 3,
             ErrorKind::Data => 4,

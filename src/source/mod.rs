@@ -7,5 +7,5 @@
 pub mod files;
 pub mod watch;
 
-pub use files::{Change, Changed, FilesSource, Limits, Listing, Next, ReadFile, Seen, Skipped, next_files};
+pub use files::{Change, Changed, FilesSource, Limits, Listing, Next, ReadFile, Seen, Settling, Skipped, next_files};
 pub use watch::Watch;

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     os::unix::fs::PermissionsExt,
     process::Command,
     time::{Duration, Instant},
@@ -67,6 +68,38 @@ fn a_running_checkpoint_is_read_by_many_and_written_by_one() {
     let ended = running.wait().expect(0);
     assert!(ended.stderr.contains("stopped after batch 12"), "{}", ended.stderr);
     assert!(!folder.at("checkpoint/socket").exists(), "the socket is gone");
+}
+
+#[test]
+fn a_file_that_is_copied_into_the_folder_is_read_when_it_is_whole() {
+    const LINES: usize = 60;
+    let folder = Folder::new(kills::JOB);
+    kills::fill(&folder);
+    let running = waiting(&folder, kills::FILES);
+    let mut batches = kills::FILES;
+    // Under load a pause of the copy may be so long that the file counts as whole: such a copy proves nothing.
+    for attempt in 0.. {
+        let (device, path) = (format!("copied{attempt}"), folder.at(&format!("input/{:04}.json", 90 + attempt)));
+        let mut file = fs::File::create(&path).expect("a new input file");
+        let mut longest_pause = Duration::ZERO;
+        for _ in 0..LINES {
+            let paused = Instant::now();
+            std::thread::sleep(Duration::from_millis(10));
+            writeln!(file, "{{\"device\": \"{device}\", \"port\": \"80\", \"bytes\": 1}}").expect("it is written");
+            longest_pause = longest_pause.max(paused.elapsed());
+        }
+        batches += 1;
+        wait_for(&folder, batches);
+        if longest_pause < Duration::from_millis(100) {
+            let log = folder.call(&["log", "checkpoint", "--json"]).expect(0);
+            let newest = log.stdout.lines().last().expect("batches");
+            assert!(newest.contains(&format!("\"numInputRows\":{LINES},")), "only a part was read: {newest}");
+            break;
+        }
+        assert!(attempt < 20, "this machine is too busy for a copy without pauses");
+    }
+    running.signal(libc::SIGTERM);
+    running.wait().expect(0);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::path::Path;
 pub(super) use self::listing::ignored_name;
 pub use self::{
     listing::{Listing, Skipped},
-    next::{Change, Changed, Limits, Next, Seen, next_files},
+    next::{Change, Changed, Limits, Next, Seen, Settling, next_files},
     read::ReadFile,
 };
 use self::{partitions::Partitions, place::Place};
@@ -75,7 +75,7 @@ impl FilesSource {
     /// Reads and decodes one planned file with up to `threads` threads.
     ///
     /// # Errors
-    /// Of kind `Failed` where it is gone, was replaced since it was planned or changed while it was read; of kind
+    /// Of kind `Moved` where it is gone, was replaced since it was planned or changed while it was read; of kind
     /// `Data` in `failfast` mode where it holds a bad record or is damaged.
     pub fn read(&self, file: &PlannedFile, threads: usize) -> Result<ReadFile> {
         read::read(self, file, threads)

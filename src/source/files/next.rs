@@ -72,6 +72,29 @@ pub struct Limits {
     pub bytes_max: Option<u64>,
     /// Files older than the newest one by more than this are skipped.
     pub age_max: Option<Duration>,
+    /// Files that may still be being written wait; `None`: all count as whole.
+    pub settling: Option<Settling>,
+}
+
+/// When a file counts as whole. Files ought to be placed under their names when they are whole; where one is copied
+/// into the folder instead, its beginning must not be taken for all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settling {
+    /// Nanoseconds since the Unix epoch.
+    pub now_ns: i64,
+    /// How long a file must have been left alone.
+    pub quiet: Duration,
+}
+
+impl Settling {
+    /// How long a file last modified at `modified_ns` has to wait; `None`: it is settled. One from the far future has a
+    /// time that says nothing, and waits for nothing.
+    fn left(&self, modified_ns: i64) -> Option<Duration> {
+        let quiet_ns = i64::try_from(self.quiet.as_nanos()).unwrap_or(i64::MAX);
+        let age_ns = self.now_ns.saturating_sub(modified_ns);
+        let left_ns = quiet_ns.saturating_sub(age_ns);
+        (left_ns > 0 && age_ns > -quiet_ns).then(|| Duration::from_nanos(left_ns.unsigned_abs()))
+    }
 }
 
 impl Limits {
@@ -81,6 +104,7 @@ impl Limits {
             files_max: options.max_files_per_trigger.map(|files| files.get()),
             bytes_max: options.max_bytes_per_trigger.map(|bytes| bytes.get()),
             age_max: options.max_file_age,
+            settling: None,
         }
     }
 
@@ -104,6 +128,10 @@ pub struct Next {
     pub changed: Vec<Changed>,
     /// What is not read, not reported before.
     pub skipped: Vec<Skipped>,
+    /// New files that may still be being written, in reading order ...
+    pub unsettled: Vec<PlannedFile>,
+    /// ... and how long until the first of them may be settled; `None`: there are none.
+    pub settles_in: Option<Duration>,
 }
 
 /// A committed file that is no longer what was read. It is not read again.
@@ -139,6 +167,11 @@ pub fn next_files(listing: &Listing, seen: &Seen, limits: &Limits) -> Next {
                 let reason = "it is older than the newest file by more than max_file_age".to_owned();
                 next.skipped.push(Skipped { path: file.path.clone(), reason });
             }
+            continue;
+        }
+        if let Some(left) = limits.settling.and_then(|settling| settling.left(file.modified_ns)) {
+            next.settles_in = Some(next.settles_in.map_or(left, |before| before.min(left)));
+            next.unsettled.push(file.clone());
             continue;
         }
         bytes = bytes.saturating_add(file.size_bytes);
@@ -209,7 +242,7 @@ mod tests {
             (None, Some(150), "abc", (1, 1)),
             (None, Some(151), "abcd", (0, 0)),
         ] {
-            let limits = Limits { files_max, bytes_max, age_max: None };
+            let limits = Limits { files_max, bytes_max, ..Limits::default() };
             let next = next_files(&listing, &Seen::default(), &limits);
             assert_eq!(names(&next).concat(), taken, "{limits:?}");
             assert_eq!((next.more_files, next.more_bytes), more, "{limits:?}");
@@ -256,6 +289,30 @@ mod tests {
         seen.note_reported(&next);
         let again = next_files(&listing, &seen, &Limits::default());
         assert_eq!((names(&again), again.changed), (vec!["new".to_owned()], Vec::new()));
+    }
+
+    #[test]
+    fn a_new_file_waits_until_it_was_left_alone_for_a_while() {
+        let files =
+            [file("old", 1, 1), file("being written", 1, 99), file("just now", 1, 100), file("far ahead", 1, 110)];
+        let at = |now_s: i64| {
+            let settling = Settling { now_ns: now_s * 1_000_000_000, quiet: Duration::from_secs(2) };
+            let limits = Limits { settling: Some(settling), ..Limits::default() };
+            let next = next_files(&listing(&files), &Seen::default(), &limits);
+            let unsettled: Vec<_> = next.unsettled.iter().map(|file| file.path.to_string()).collect();
+            (names(&next), unsettled, next.settles_in.map(|left| left.as_secs()))
+        };
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(at(100), (owned(&["old", "far ahead"]), owned(&["being written", "just now"]), Some(1)));
+        // a clock that lags a little behind that of the file system
+        assert_eq!(at(99), (owned(&["old", "far ahead"]), owned(&["being written", "just now"]), Some(2)));
+        assert_eq!(at(101).1, ["just now"]);
+        assert_eq!(at(102), (owned(&["old", "being written", "just now", "far ahead"]), Vec::new(), None));
+        let mut seen = Seen::default();
+        seen.insert(&files[2]);
+        let settling = Settling { now_ns: 100_000_000_000, quiet: Duration::from_secs(2) };
+        let next = next_files(&listing(&files), &seen, &Limits { settling: Some(settling), ..Limits::default() });
+        assert_eq!((next.unsettled.len(), next.changed), (1, Vec::new()), "what was committed waits for nothing");
     }
 
     #[test]

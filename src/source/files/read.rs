@@ -13,7 +13,7 @@ use super::{FilesSource, listing};
 use crate::{
     format::{BadRecord, Decoded, Decompressed, decompress},
     job::Mode,
-    model::{Error, FileRead, Place, PlannedFile, Result},
+    model::{Error, ErrorKind, FileRead, Place, PlannedFile, Result},
 };
 
 const PLACE_ATOMICALLY: &str =
@@ -97,7 +97,7 @@ fn open(path: &Path) -> Result<File> {
 }
 
 fn moved(what: &str, path: &Path, why: String, help: &str) -> Error {
-    Error::failed(what).at(Place::Path(path.to_owned())).because(why).help(help)
+    Error::new(ErrorKind::Moved, what).at(Place::Path(path.to_owned())).because(why).help(help)
 }
 
 /// In what a file differs from the plan.
@@ -189,7 +189,7 @@ mod tests {
         for change in changes {
             let error = changed_during(5, change).unwrap_err();
             assert_eq!(error.what(), "an input file changed while it was read");
-            assert_eq!(error.kind(), crate::model::ErrorKind::Failed);
+            assert_eq!(error.kind(), ErrorKind::Moved);
         }
     }
 

@@ -299,7 +299,7 @@ fn a_file_that_moved_since_it_was_planned_is_named() {
         let planned = source.list().unwrap().files.remove(0);
         change(&folder.path("a"));
         let error = source.read(&planned, 1).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Moved, "{error}");
         let text = error.to_string();
         assert!(text.contains(says) && text.contains(folder.path("a").to_str().unwrap()), "{says}: {text}");
     }
