@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{input::Inputs, view::make_absolute};
 use crate::{
     checkpoint::{Checkpoint, OpenOptions},
-    job::{JobSpec, fingerprint},
+    job::{JobSpec, SinkConnector, SinkSpec, fingerprint},
     model::Result,
     query::JobQueries,
 };
@@ -37,7 +37,7 @@ pub(super) fn reopen(
     let mut inputs = Inputs::open(job, queries)?;
     inputs.remember(checkpoint.history());
     if loss == Loss::Replay {
-        refuse_loss(&checkpoint, &inputs)?;
+        refuse_loss(job, &checkpoint, &inputs)?;
     }
     let (identities, history) = (queries.identities(), checkpoint.history());
     let text_changed = history.template() != job.template || history.variables() != &job.variables;
@@ -47,9 +47,14 @@ pub(super) fn reopen(
     Ok((checkpoint, inputs))
 }
 
-/// Each lost batch took at least one file: with fewer files waiting, something cannot be read again.
-fn refuse_loss(checkpoint: &Checkpoint, inputs: &Inputs) -> Result<()> {
+/// Each lost batch took at least one file: with fewer files waiting, something cannot be read again. What a lost rewind
+/// took back at a sink is published again by rewinding again only.
+fn refuse_loss(job: &JobSpec, checkpoint: &Checkpoint, inputs: &Inputs) -> Result<()> {
     let Some(repair) = checkpoint.repaired() else { return Ok(()) };
+    let outside = |sink: &SinkSpec| matches!(sink.connector, SinkConnector::Files { .. });
+    if repair.rewind_lost && job.sinks.iter().any(outside) {
+        return Err(repair.refuse_lost_rewind(checkpoint.dir()));
+    }
     let next = |newest: Option<crate::model::BatchId>| newest.map_or(0, |batch| batch.0 + 1);
     let lost = next(repair.acknowledged).saturating_sub(next(repair.newest));
     let replayed = checkpoint.history().pending().count() as u64 + u64::from(checkpoint.history().intent().is_some());

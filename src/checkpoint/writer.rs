@@ -283,7 +283,8 @@ impl Checkpoint {
     }
 
     fn mark_of(history: &History) -> Mark {
-        Mark { seq: history.next_seq - 1, batch: history.newest_batch(), hash: history.head }
+        let (batch, generation) = (history.newest_batch(), history.generation());
+        Mark { seq: history.next_seq - 1, batch, generation, hash: history.head }
     }
 
     /// A clean stop. Say [`Checkpoint::mark_published`] first if all is published.
