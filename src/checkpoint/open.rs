@@ -20,8 +20,7 @@ use super::{
     part, payloads,
     record::{SeenFile, SeenSegment},
     seal,
-    sled_store::{self, Extent, SledStore},
-    store::LogStore,
+    sled_store::{self, Extent},
     witness::{Mark, Witness},
 };
 use crate::model::{BatchId, CrashPoint, Error, ErrorKind, Faults, Place, Result};
@@ -215,7 +214,7 @@ fn adopt(layout: &Layout, part: u32, from: &Path, to: &Path, faults: &Faults) ->
 
 fn open_copy(part: u32, path: &Path) -> Result<(Option<LogThread>, Chain)> {
     let dir = path.to_owned();
-    let opened = LogThread::start(part, move || Ok(SledStore::open(&dir)? as Box<dyn LogStore>))
+    let opened = LogThread::start(part, move || sled_store::open(&dir))
         .and_then(|thread| thread.handle().read(|store, _| store.entries()).map(|entries| (thread, entries)));
     match opened {
         Ok((thread, entries)) => Ok((Some(thread), Chain::verify(entries)?)),

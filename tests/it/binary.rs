@@ -120,7 +120,13 @@ impl Running {
 
     /// Waits for its end.
     #[track_caller]
-    pub fn wait(mut self) -> Ended {
+    pub fn wait(self) -> Ended {
+        self.wait_within(HANGS_AFTER * 3)
+    }
+
+    /// Waits for the end of what may take longer than a test's command does.
+    #[track_caller]
+    pub fn wait_within(mut self, longest: Duration) -> Ended {
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be asked") {
                 let took = self.started.elapsed();
@@ -130,7 +136,7 @@ impl Running {
                 };
                 return Ended { status, stdout: text(&mut self.stdout), stderr: text(&mut self.stderr), took };
             }
-            assert!(self.started.elapsed() < HANGS_AFTER * 3, "it hangs");
+            assert!(self.started.elapsed() < longest, "it hangs");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
