@@ -91,7 +91,7 @@ fn every_file_damaged_in_every_way() {
 fn random_damage_of_one_file_and_of_several() {
     let (first, cases) = match from_environment("HIGHWATER_CASE") {
         Some(case) => (case, case + 1),
-        None => (0, from_environment("HIGHWATER_DAMAGE").unwrap_or(500)),
+        None => (0, from_environment("HIGHWATER_DAMAGE").unwrap_or(420)),
     };
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(2)) as u64;
     let mut tally = Tally::default();

@@ -149,13 +149,12 @@ fn live(sessions: &[Session], retain: Option<u64>, lie: Lie) -> Vec<String> {
         life.trace.push(format!("{how}, {:?}, {:?}", session.end, session.after));
         life.befall(session);
     }
-    let checkpoint = life.start(Faults::none()).expect("nothing crashes");
-    checkpoint.close().unwrap();
-    if life.trace.last().is_none_or(|line| !line.contains("repaired")) {
-        let findings = verify(&life.dir).unwrap();
-        // what a crash left is removed with the next write
-        assert!(findings.iter().all(|finding| finding.harmless), "{findings:?}");
-    }
+    // with the next write everything is as if nothing had happened, the witness and what crashes left behind included
+    let last =
+        Session { crash: None, steps: vec![Step::Commit { large: false }], end: End::Close, after: After::Nothing };
+    life.session(&last).expect("nothing crashes");
+    life.start(Faults::none()).expect("nothing crashes").close().unwrap();
+    assert_eq!(verify(&life.dir).unwrap(), []);
     life.trace
 }
 
@@ -292,7 +291,7 @@ impl Life {
         let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else { return };
         let next = (last + 1 - records.min(last + 1)).max(first + 1);
         // only between what was acknowledged; inside a snapshot's own records there is no model
-        let Some((model, then)) = self.acknowledged.get(&next).cloned() else { return };
+        let Some((mut model, then)) = self.acknowledged.get(&next).cloned() else { return };
         let Some((_, now)) = self.acknowledged.get(&(last + 1)).cloned() else { return };
         if next > *last {
             return;
@@ -304,8 +303,9 @@ impl Life {
             rewind_lost: now.generation > then.generation,
             why: String::new(),
         });
-        let attempts = self.sure.as_ref().map_or(0, |sure| sure.attempts);
-        self.sure = Some(Model { attempts, ..model });
+        // what is done again is told from what was lost
+        model.attempts = self.sure.as_ref().map_or(0, |sure| sure.attempts);
+        self.sure = Some(model);
         self.acknowledged.split_off(&(next + 1));
     }
 }
@@ -341,7 +341,7 @@ fn drawn(seed: u64) -> (Vec<Session>, Option<u64>) {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn whatever_happens_acknowledged_is_kept_and_nothing_else_appears(sessions in sessions(), retain in prop::option::of(1..6u64)) {
