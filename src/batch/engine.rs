@@ -12,7 +12,7 @@ use super::{
 use crate::{
     checkpoint::{Checkpoint, Genesis, OpenOptions},
     job::{JobSpec, SinkConnector, SinkSpec},
-    model::{BatchPlan, Faults, OutputMode, Result},
+    model::{BatchPlan, Error, ErrorKind, Faults, OutputMode, Result},
     progress::LateProgress,
     query::JobQueries,
     sink::Sink,
@@ -44,6 +44,8 @@ pub struct Engine {
     pub(super) faults: Faults,
     /// What became known of the newest batch after its commit.
     pub(super) late: Option<LateProgress>,
+    /// Whether it is unknown what is durable, or the sinks do not show it yet: for the next start to find out.
+    pub(super) owes: bool,
     /// A plan that must run before anything new, because a crash interrupted it.
     pub(super) bound: Option<BatchPlan>,
 }
@@ -68,13 +70,13 @@ impl Engine {
         let EngineOptions { checkpoint: dir, threads, accept_change, faults } = options;
         let log_options = OpenOptions { faults: faults.clone(), settings: job.settings.clone() };
         let queries = JobQueries::plan(&job)?;
-        let (checkpoint, inputs) = if Checkpoint::exists(&dir) {
+        let (checkpoint, inputs, differences) = if Checkpoint::exists(&dir) {
             reopen(&mut job, &queries, (&dir, log_options), accept_change, loss)?
         } else {
             let inputs = Inputs::open(&job, &queries)?;
             let genesis = genesis(&job, &queries, unique_id(), now_us())?;
             make_absolute(&mut job, &genesis.roots.iter().cloned().collect());
-            (Checkpoint::create(&dir, genesis, log_options)?, inputs)
+            (Checkpoint::create(&dir, genesis, log_options)?, inputs, Vec::new())
         };
         let mut sinks = Vec::with_capacity(job.queries.len());
         for (spec, query) in job.queries.iter().zip(&queries.queries) {
@@ -90,14 +92,41 @@ impl Engine {
             threads,
             faults,
             late: None,
+            owes: false,
             bound: None,
         };
+        engine.claim_sinks(loss)?;
+        engine.accept(differences)?;
         engine.resume()?;
         Ok(engine)
     }
 
+    /// Makes the sinks this checkpoint's own.
+    fn claim_sinks(&mut self, loss: Loss) -> Result<()> {
+        let history = self.checkpoint.history();
+        let genesis = history.genesis();
+        let inherited = genesis.forked_from.as_ref().map(|fork| fork.batch);
+        // What a rewind takes back need not be there any more, and a fork publishes to a place of its own.
+        let published = match history.newest() {
+            Some(newest) if loss == Loss::Replay && Some(newest.batch()) != inherited => &newest.outputs[..],
+            _ => &[],
+        };
+        self.outputs.open(&self.queries, &genesis.checkpoint_id, published)
+    }
+
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// A stop because of `error`: the log still learns that what was committed is published, if it is, so that the next
+    /// start does not publish it again. That this may fail as well is logged: the first error is the operator's.
+    pub(super) fn leave(self, error: &Error) {
+        if self.owes || error.kind() == ErrorKind::Crashed {
+            return;
+        }
+        if let Err(second) = self.close() {
+            tracing::warn!("the checkpoint could not be closed in good order: {second}");
+        }
     }
 
     /// A clean stop: the newest batch is known to be published.

@@ -12,7 +12,7 @@ use crate::{
     checkpoint::{CommitDraft, Payload, PayloadKind},
     job::{FormatSpec, SinkConnector},
     model::{BatchPlan, CrashPoint, Error, ErrorKind, Place, Result, StagedOutput},
-    progress::{LateProgress, Progress},
+    progress::{self, LateProgress, Progress},
     query::{self, Step},
     state,
 };
@@ -32,28 +32,40 @@ pub(super) enum Origin {
 struct Worked {
     reads: Vec<SourceRead>,
     steps: Vec<Step>,
+    /// What each sink publishes.
+    rows: Vec<Rows>,
     staged: Vec<StagedOutput>,
 }
 
+/// All that is left to do is to commit it.
+struct Ready {
+    draft: CommitDraft,
+    rows: Vec<Rows>,
+    progress: Progress,
+}
+
 impl Engine {
-    /// Runs one batch to its end. After an error of kind `Crashed`, or one after the commit, the engine must be dropped.
+    /// Runs one batch to its end. After any error but one of kind `Moved` the engine must be dropped.
     ///
     /// # Errors
-    /// A clean failure has staged and published nothing and holds no plan back, so that the input can be mended.
+    /// A failure before the commit leaves nothing staged or published and holds no plan back, so that the input can be
+    /// mended; after one in the commit or later, recovery finds out what is durable, and goes on from there.
     pub(super) fn run_batch(&mut self, plan: BatchPlan, origin: Origin, mut timings: Timings) -> Result<Progress> {
         self.faults.reach(CrashPoint::Planned)?;
         let watch = Stopwatch::start();
         let intended = origin == Origin::Interrupted;
         if !intended && self.must_intend() {
+            self.owes = true;
             self.checkpoint.intend(&plan)?;
+            self.owes = false;
             self.faults.reach(CrashPoint::Intended)?;
         }
         timings.wal_commit_ms = watch.elapsed_ms();
-        let worked = match self.work(&plan, &mut timings) {
-            Ok(worked) => worked,
-            Err(error) => return Err(self.give_up(&plan, origin, error)),
-        };
-        self.finish(plan, worked, timings)
+        let worked = self.work(&plan, &mut timings);
+        match worked.and_then(|worked| self.ready(&plan, worked, &timings)) {
+            Ok(ready) => self.finish(&plan, ready, &timings),
+            Err(error) => Err(self.give_up(&plan, origin, error)),
+        }
     }
 
     /// A plan must be durable before anything outside the checkpoint depends on it.
@@ -76,7 +88,7 @@ impl Engine {
         let mut steps = Vec::with_capacity(self.queries.queries.len());
         for index in 0..self.queries.queries.len() {
             let step = self.queries.step(index, self.wants_rows(index));
-            steps.push(step.map_err(|error| error.at_if_none(Place::Batch(plan.batch)))?);
+            steps.push(step.map_err(|error| in_batch(error, plan))?);
         }
         for source in 0..reads.len() {
             self.queries.feed(source, query::Rows::None);
@@ -84,45 +96,51 @@ impl Engine {
         self.faults.reach(CrashPoint::Stepped)?;
         let rows: Vec<Rows> = steps.iter_mut().map(|step| step.output.take()).collect();
         let staged = self.outputs.stage(&self.queries, plan.batch, &rows)?;
-        for (step, rows) in steps.iter_mut().zip(rows) {
-            step.output = rows;
-        }
         self.faults.reach(CrashPoint::Staged)?;
         timings.add_batch_ms = watch.lap_ms();
-        Ok(Worked { reads, steps, staged })
+        Ok(Worked { reads, steps, rows, staged })
     }
 
-    /// Commit, publish, and the upkeep that a commit may make due.
-    fn finish(&mut self, plan: BatchPlan, worked: Worked, timings: Timings) -> Result<Progress> {
-        let Worked { reads, mut steps, staged } = worked;
-        let rows: Vec<Rows> = steps.iter_mut().map(|step| step.output.take()).collect();
+    /// Puts together what the commit says; the last that can fail without a doubt about what is durable.
+    fn ready(&mut self, plan: &BatchPlan, worked: Worked, timings: &Timings) -> Result<Ready> {
+        let Worked { reads, steps, rows, staged } = worked;
         let payloads = self.payloads(&steps, &rows)?;
-        let mut progress = self.report(&plan, &reads, &steps, &staged, &timings);
+        let progress = self.report(plan, &reads, &steps, &staged, timings);
         let text = serde_json::to_string(&progress)
             .map_err(|error| Error::failed("progress cannot be written").because(error.to_string()))?;
         let late = self.late.as_ref().map(serde_json::to_string).transpose();
         let late = late.map_err(|error| Error::failed("progress cannot be written").because(error.to_string()))?;
-        self.keep_bad_records(&plan, &reads)?;
-        let watch = Stopwatch::start();
-        let permit = self.checkpoint.commit(CommitDraft {
+        self.keep_bad_records(plan, &reads)?;
+        let draft = CommitDraft {
             plan: plan.clone(),
             run_id: self.run_id.clone(),
             committed_at_us: now_us(),
             files: reads.iter().map(|reads| reads.iter().map(|read| read.read.clone()).collect()).collect(),
             watermarks_us: vec![None; plan.inputs.len()],
             payloads,
-            outputs: staged.clone(),
+            outputs: staged,
             rows: progress.num_input_rows,
             bad_rows: progress.num_bad_rows,
             state_rows: self.queries.queries.iter().map(query::Query::state_rows).sum(),
             progress: text,
             late_progress: late,
-        })?;
+        };
+        Ok(Ready { draft, rows, progress })
+    }
+
+    /// Commit, publish, and the upkeep that a commit may make due.
+    fn finish(&mut self, plan: &BatchPlan, ready: Ready, timings: &Timings) -> Result<Progress> {
+        let Ready { draft, rows, mut progress } = ready;
+        let staged = draft.outputs.clone();
+        let watch = Stopwatch::start();
+        self.owes = true;
+        let permit = self.checkpoint.commit(draft)?;
         self.faults.reach(CrashPoint::Committed)?;
         let commit_offsets = watch.elapsed_ms();
         self.inputs.committed(&plan.inputs);
         let watch = Stopwatch::start();
         self.outputs.publish(&permit, &self.queries, (plan.batch, &staged), &rows)?;
+        self.owes = false;
         let publish = watch.elapsed_ms();
         self.keep_snapshot()?;
         let late = LateProgress { batch_duration: timings.started.elapsed_ms(), commit_offsets, publish };
@@ -231,6 +249,22 @@ impl Engine {
                 });
             }
         }
-        bad_records::write(&self.checkpoint.bad_records_file(), plan.batch, &files)
+        self.checkpoint.keep_bad_records(&bad_records::lines(plan.batch, &files)?)
     }
+}
+
+/// Says in which batch an expression failed, and which files it read.
+fn in_batch(error: Error, plan: &BatchPlan) -> Error {
+    const FILES_NAMED_MAX: usize = 3;
+    if error.place().is_none() {
+        return error.at(Place::Batch(plan.batch));
+    }
+    let files: Vec<String> =
+        progress::names(plan.inputs.iter().flat_map(|input| &input.files).map(|file| file.path.clone()));
+    let more = files.len().saturating_sub(FILES_NAMED_MAX);
+    let mut named = files.into_iter().take(FILES_NAMED_MAX).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        named += &format!(" and {more} more");
+    }
+    error.and_because(format!("in batch {}, of {named}", plan.batch))
 }

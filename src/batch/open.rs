@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use super::{input::Inputs, view::make_absolute};
+use super::{engine::Engine, input::Inputs, view::make_absolute};
 use crate::{
     checkpoint::{Checkpoint, OpenOptions},
-    job::{JobSpec, SinkConnector, SinkSpec, fingerprint},
-    model::Result,
+    job::{
+        JobSpec, SinkConnector, SinkSpec,
+        fingerprint::{self, Difference},
+    },
+    model::{Error, Place, Result},
     query::JobQueries,
 };
 
@@ -19,18 +22,20 @@ pub(super) enum Loss {
     Accept,
 }
 
-/// Opens the checkpoint for this job, whose paths become those that the checkpoint was made with.
+/// Opens the checkpoint for this job, whose paths become those that the checkpoint was made with; also returns how the
+/// job's queries differ from what the checkpoint knows, all of it acceptable.
 ///
 /// # Errors
-/// Of kind `Refused`: it is another job's, or lost batches cannot be read again; nothing is written then.
+/// Of kind `Refused`: it is another job's, reads another folder, or lost batches cannot be read again; nothing is
+/// written then.
 pub(super) fn reopen(
     job: &mut JobSpec,
     queries: &JobQueries,
     (dir, options): (&Path, OpenOptions),
     accept_change: bool,
     loss: Loss,
-) -> Result<(Checkpoint, Inputs)> {
-    let mut checkpoint = Checkpoint::open(dir, options)?;
+) -> Result<(Checkpoint, Inputs, Vec<Difference>)> {
+    let checkpoint = Checkpoint::open(dir, options)?;
     let differences = fingerprint::differences(checkpoint.history().identities(), &queries.identities());
     fingerprint::refuse(&differences, accept_change)?;
     make_absolute(job, &checkpoint.history().genesis().roots.iter().cloned().collect());
@@ -38,13 +43,50 @@ pub(super) fn reopen(
     inputs.remember(checkpoint.history());
     if loss == Loss::Replay {
         refuse_loss(job, &checkpoint, &inputs)?;
+        if !accept_change {
+            refuse_other_input(job, &checkpoint, &inputs)?;
+        }
     }
-    let (identities, history) = (queries.identities(), checkpoint.history());
-    let text_changed = history.template() != job.template || history.variables() != &job.variables;
-    if text_changed || history.identities() != identities.as_slice() {
-        checkpoint.accept(differences, identities, (job.template.clone(), job.variables.clone()))?;
+    Ok((checkpoint, inputs, differences))
+}
+
+impl Engine {
+    /// Keeps the job as it is from now on, if it is not as the checkpoint has it.
+    pub(super) fn accept(&mut self, differences: Vec<Difference>) -> Result<()> {
+        let (identities, history) = (self.queries.identities(), self.checkpoint.history());
+        let text_changed = history.template() != self.job.template || history.variables() != &self.job.variables;
+        if text_changed || history.identities() != identities.as_slice() {
+            let text = (self.job.template.clone(), self.job.variables.clone());
+            self.checkpoint.accept(differences, identities, text)?;
+        }
+        Ok(())
     }
-    Ok((checkpoint, inputs))
+}
+
+/// A source's folder may move, its files with it. One that has none of the files that were read is another one, and its
+/// files of the same names would be taken for those that were read.
+fn refuse_other_input(job: &JobSpec, checkpoint: &Checkpoint, inputs: &Inputs) -> Result<()> {
+    for (root, input) in job.sources.iter().zip(&inputs.inputs) {
+        let before = checkpoint.history().genesis().roots.iter().find(|(name, _)| *name == input.name);
+        let Some((_, before)) = before.filter(|(_, before)| before.as_os_str() != root.files.path.as_str()) else {
+            continue;
+        };
+        if input.seen.is_empty() || input.seen.holds_any(&input.source.list()?) {
+            continue;
+        }
+        return Err(Error::refused(format!("source '{}' would read another folder than before", input.name))
+            .at(Place::Path(root.files.path.clone().into()))
+            .because(format!(
+                "the checkpoint has read files of {} ({} so far), and none of them is here as it was",
+                before.display(),
+                input.seen.len()
+            ))
+            .help(
+                "set the path back, or give the job a checkpoint of its own with --checkpoint DIR; if the folder was moved \
+                 and what was read is gone from it, run with --accept-change",
+            ));
+    }
+    Ok(())
 }
 
 /// Each lost batch took at least one file: with fewer files waiting, something cannot be read again. What a lost rewind

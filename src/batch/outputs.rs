@@ -27,10 +27,16 @@ impl Outputs {
         &self.sinks
     }
 
+    /// Claims every sink; `newest`: what the newest batch of this very checkpoint published, which must be there.
+    ///
     /// # Errors
-    /// Where a sink's place belongs to another checkpoint or cannot be written.
-    pub fn open(&mut self, checkpoint_id: &str) -> Result<()> {
-        self.sinks.iter_mut().try_for_each(|sink| sink.open(checkpoint_id))
+    /// Where a sink's place belongs to another checkpoint, is not the one that was published to, or cannot be written.
+    pub fn open(&mut self, queries: &JobQueries, checkpoint_id: &str, newest: &[StagedOutput]) -> Result<()> {
+        for (sink, query) in self.sinks.iter_mut().zip(&queries.queries) {
+            let resumes = newest.iter().any(|output| output.sink == query.name() && !output.name.is_empty());
+            sink.open(checkpoint_id, resumes)?;
+        }
+        Ok(())
     }
 
     pub fn stage_outside(&self) -> bool {

@@ -10,8 +10,6 @@ use crate::{
 impl Engine {
     /// Restores the state, and does what the log's verdict says.
     pub(super) fn resume(&mut self) -> Result<()> {
-        let checkpoint_id = self.checkpoint.history().genesis().checkpoint_id.clone();
-        self.outputs.open(&checkpoint_id)?;
         match self.checkpoint.recovery() {
             Recovery::PlanAnew => {
                 self.outputs.abort()?;
@@ -27,6 +25,10 @@ impl Engine {
                 self.restore_newest(false)?;
                 self.retract_after(to)?;
             }
+        }
+        if self.checkpoint.repaired().is_some() {
+            // What lost batches published is theirs no more: their input may be divided otherwise this time.
+            self.take_back(self.checkpoint.history().newest().map(|newest| newest.batch()))?;
         }
         // Which batches have a snapshot, and which are retained, must not depend on crashes that came before either.
         self.keep_snapshot()?;
@@ -66,8 +68,14 @@ impl Engine {
         self.checkpoint.mark_published()
     }
 
-    /// Takes back at the sinks what batches after `to` published; idempotent.
+    /// Carries out a rewind at the sinks.
     pub(super) fn retract_after(&mut self, to: Option<BatchId>) -> Result<()> {
+        self.take_back(to)?;
+        self.checkpoint.mark_published()
+    }
+
+    /// Takes back at the sinks what batches after `to` published; idempotent.
+    fn take_back(&mut self, to: Option<BatchId>) -> Result<()> {
         let Some(permit) = self.checkpoint.permit() else { return Ok(()) };
         let executor = self.queries.executor();
         let mut latest = Vec::with_capacity(self.queries.queries.len());
@@ -76,8 +84,7 @@ impl Engine {
             latest.push(if shown { Some(query.result(&executor)?) } else { None });
         }
         self.outputs.abort()?;
-        self.outputs.retract(&permit, &self.queries, to, &latest)?;
-        self.checkpoint.mark_published()
+        self.outputs.retract(&permit, &self.queries, to, &latest)
     }
 
     /// Whether a query's sink is given rows (a memory sink's result lives in the checkpoint).

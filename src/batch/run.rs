@@ -62,8 +62,19 @@ pub fn run(
     make_sink: MakeSink<'_>,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary> {
-    let RunOptions { engine, trigger, batches_max, stop } = options;
-    let mut engine = Engine::open(job, engine, make_sink)?;
+    let mut engine = Engine::open(job, options.engine.clone(), make_sink)?;
+    match batches(&mut engine, &options, watch) {
+        Ok(summary) => engine.close().map(|()| summary),
+        Err(error) => {
+            engine.leave(&error);
+            Err(error)
+        }
+    }
+}
+
+/// Batch after batch, until there is a reason to stop.
+fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
+    let &RunOptions { trigger, batches_max, stop, .. } = options;
     if trigger.when_idle() == Idle::End {
         engine.inputs.fix(&mut |message| watch(Event::Notice(message)))?;
     }
@@ -108,7 +119,6 @@ pub fn run(
             break;
         }
     }
-    engine.close()?;
     Ok(summary)
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     checkpoint::{self, Commit, PayloadKind},
-    model::{BatchAddress, BatchId, ErrorKind, Result},
+    model::{BatchAddress, BatchId, Error, ErrorKind, Place, Result},
     query::{self, Baseline, JobQueries, Rows},
     sink::{self, ConsoleTarget},
     source::FilesSource,
@@ -28,12 +28,14 @@ pub struct VerifyOptions {
 }
 
 /// What was found.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct VerifyReport {
     /// What is wrong; empty: all is well.
     pub findings: Vec<String>,
     /// What could not be checked, and why.
     pub notes: Vec<String>,
+    /// Why nothing could be compared with the input, though that was asked for; `None`: it could, or was not.
+    pub not_compared: Option<Error>,
     pub batches_checked: u64,
     /// Results that were recomputed and compared.
     pub results_compared: u64,
@@ -51,8 +53,15 @@ pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(Batc
     report.notes.extend(harmless.iter().map(ToString::to_string));
     let view = View::open(dir)?;
     report.notes.extend(view.warnings());
-    sinks(&view, &mut report)?;
-    let mut walk = Walk::new(&view, options)?;
+    sinks(dir, &view, &mut report)?;
+    let mut walk = Walk::new(&view)?;
+    if options.batch {
+        match input(&view, options.threads) {
+            Ok(input) => walk.baseline = Some(input),
+            Err(error) if error.kind() == ErrorKind::Moved => report.not_compared = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
     let commits = view.reader.history().live().to_vec();
     let last = commits.last().map(|commit| commit.batch());
     for commit in &commits {
@@ -67,25 +76,63 @@ pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(Batc
     Ok(report)
 }
 
+/// How often the sinks of a running job are looked at: between a look at its log and one at its sinks it goes on.
+const LOOKS: u32 = 5;
+
 /// Whether the sinks show what the commits say.
-fn sinks(view: &View, report: &mut VerifyReport) -> Result<()> {
+fn sinks(dir: &Path, view: &View, report: &mut VerifyReport) -> Result<()> {
+    let mut found = look_at_sinks(view)?;
+    for _ in 1..LOOKS {
+        if found.is_empty() || !view.reader.is_running() {
+            break;
+        }
+        found = look_at_sinks(&View::open(dir)?)?;
+    }
+    for finding in found {
+        if finding.owed { &mut report.notes } else { &mut report.findings }.push(finding.text);
+    }
+    Ok(())
+}
+
+struct SinkFinding {
+    text: String,
+    /// The next start does what is missing.
+    owed: bool,
+}
+
+fn look_at_sinks(view: &View) -> Result<Vec<SinkFinding>> {
     let queries = JobQueries::plan(view.job())?;
-    let live = view.reader.history().live();
+    let history = view.reader.history();
+    let live = history.live();
     // What a fork begins with was published by the job that it is a fork of.
     let inherited = view.reader.genesis().forked_from.as_ref().map(|fork| fork.batch);
     let commits = &live[live.partition_point(|commit| Some(commit.batch()) <= inherited)..];
+    let mut found = Vec::new();
     for (spec, query) in view.job().queries.iter().zip(&queries.queries) {
         let sink = sink::make_sink(view.job().sink_of(spec), query.mode(), ConsoleTarget::nowhere);
         let findings = sink.verify(&published(commits, &spec.name))?;
-        report.findings.extend(findings.into_iter().map(|finding| format!("sink '{}': {finding}", spec.name)));
+        // After a kill the newest batch may be published or not: what is wrong either way is wrong.
+        let before = match commits.split_last() {
+            Some((_, before)) if !history.settled() && !history.retracting() => {
+                Some(sink.verify(&published(before, &spec.name))?)
+            }
+            _ => None,
+        };
+        for finding in findings {
+            let owed = history.retracting() && !history.settled()
+                || before.as_ref().is_some_and(|before| !before.contains(&finding));
+            let why = if owed { " (the next start of the job completes it)" } else { "" };
+            found.push(SinkFinding { text: format!("sink '{}': {finding}{why}", spec.name), owed });
+        }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// The fold of all deltas, batch by batch, and the input beside it.
 struct Walk<'a> {
     view: &'a View,
     queries: JobQueries,
+    /// What recomputes results, and the input of each source.
     baseline: Option<(Baseline, Vec<Vec<FileRows>>)>,
     begun: bool,
     notes: Vec<String>,
@@ -98,11 +145,9 @@ struct FileRows {
 }
 
 impl<'a> Walk<'a> {
-    fn new(view: &'a View, options: &VerifyOptions) -> Result<Walk<'a>> {
+    fn new(view: &'a View) -> Result<Walk<'a>> {
         let queries = JobQueries::plan(view.job())?;
-        let mut notes = Vec::new();
-        let baseline = if options.batch { input(view, options.threads, &mut notes)? } else { None };
-        Ok(Walk { view, queries, baseline, begun: false, notes })
+        Ok(Walk { view, queries, baseline: None, begun: false, notes: Vec::new() })
     }
 
     /// Folds one more delta, and compares with the snapshot of this batch, if there is one.
@@ -188,8 +233,11 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Reads the input that the log names; `None` where it is not the same any more.
-fn input(view: &View, threads: usize, notes: &mut Vec<String>) -> Result<Option<(Baseline, Vec<Vec<FileRows>>)>> {
+/// Reads the input that the log names.
+///
+/// # Errors
+/// Of kind `Moved`, where it is not the same any more.
+fn input(view: &View, threads: usize) -> Result<(Baseline, Vec<Vec<FileRows>>)> {
     let job = view.job();
     let baseline = Baseline::new(job)?;
     let mut sources = Vec::with_capacity(job.sources.len());
@@ -198,25 +246,17 @@ fn input(view: &View, threads: usize, notes: &mut Vec<String>) -> Result<Option<
         let source = FilesSource::open(spec, columns)?;
         let mut files = Vec::new();
         for seen in view.reader.history().seen_files().iter().filter(|seen| seen.source == spec.name) {
-            let read = match source.read(&seen.file, threads) {
-                Ok(read) => read,
-                Err(error) => {
-                    notes.push(format!("the input cannot be read again, so nothing is compared with it: {error}"));
-                    return Ok(None);
-                }
-            };
+            let read = source.read(&seen.file, threads)?;
             if read.read.content_hash != seen.content_hash {
-                notes.push(format!(
-                    "{} is no longer what batch {} read, so nothing is compared with it",
-                    seen.file.path, seen.batch
-                ));
-                return Ok(None);
+                return Err(Error::new(ErrorKind::Moved, "an input file is no longer what was read")
+                    .at(Place::Path(source.root().join(seen.file.path.as_path())))
+                    .because(format!("its bytes are not those that batch {} read", seen.batch)));
             }
             files.push(FileRows { batch: seen.batch, rows: read.decoded.batches });
         }
         sources.push(files);
     }
-    Ok(Some((baseline, sources)))
+    Ok((baseline, sources))
 }
 
 /// The first batch of a query; `None` where its filter was changed on the way, so that no batch result equals it.

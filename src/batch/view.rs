@@ -290,9 +290,7 @@ fn parsed(schema: &SchemaRef, bytes: &[u8], format: RowFormat) -> Result<Vec<Rec
 /// The job that a checkpoint keeps, its relative paths made what they were.
 pub(super) fn kept_job(history: &crate::checkpoint::History) -> Result<JobSpec> {
     let genesis = history.genesis();
-    // A secret is only needed by what connects; reading results must work without it.
-    let environment = |_: &str| Some(std::ffi::OsString::from("unset"));
-    let variables = Variables::with_environment(history.variables().clone(), environment);
+    let variables = Variables::without_secrets(history.variables().clone());
     let mut spec = job::parse(&genesis.job_file, &genesis.job_name, history.template(), &variables)?;
     make_absolute(&mut spec, &genesis.roots.iter().cloned().collect());
     Ok(spec)

@@ -13,6 +13,23 @@ fn parse(name: &str) -> Option<(BatchId, Generation)> {
     Some((BatchId(batch.parse().ok()?), Generation(generation.parse().ok()?)))
 }
 
+/// Writes a batch's file, durably; its name is a function of the batch, so that writing it again changes nothing. A file
+/// that an earlier attempt at the batch left goes, where there is nothing to write.
+pub(super) fn keep(layout: &Layout, (batch, generation): (BatchId, Generation), lines: &[u8]) -> Result<()> {
+    let path = layout.bad_records().join(file_name(batch, generation));
+    if lines.is_empty() {
+        if disk::length_of(&path)?.is_none() {
+            return Ok(());
+        }
+        disk::remove(&path)?;
+        return disk::sync_folder(&layout.bad_records());
+    }
+    disk::make_folder(&layout.bad_records())?;
+    let temporary = path.with_extension("tmp");
+    disk::write_file(&temporary, lines)?;
+    disk::rename(&temporary, &path)
+}
+
 /// Removes the files of batches that were rewound or never committed, and of those before `horizon`.
 pub(super) fn retire(layout: &Layout, history: &History, horizon: Option<BatchId>) -> Result<()> {
     for path in disk::list(&layout.bad_records())? {

@@ -63,9 +63,19 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// Makes a folder and those above it; nothing happens where it is there.
+/// Makes a folder and what is missing above it, their names durable; nothing happens where it is there.
 pub(super) fn make_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|error| Error::io("cannot make a folder of the checkpoint", path, &error))
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_folder(above)?;
+    match fs::create_dir(path) {
+        // another process was quicker: its name may not be durable yet
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => sync_folder(above),
+        Err(error) => Err(Error::io("cannot make a folder of the checkpoint", path, &error)),
+        Ok(()) => sync_folder(above),
+    }
 }
 
 /// Everything in a folder, sorted by name; empty where there is no such folder.

@@ -146,12 +146,12 @@ fn open_live(
     if let [only] = lives[..] {
         let path = layout.live(part, generation);
         let (thread, chain) = adopt(layout, part, &only.path, &path, faults)?;
-        if let Some(thread) = thread
-            && is_sound(&chain, witness)
-            && is_of_part(&chain, part_begins(folder, part)?)
-        {
-            let history = fold(layout, part, &chain)?;
-            return Ok(OpenLog { thread, part, path, stale, history, hashes: chain.hashes(), repair: None });
+        if let Some(thread) = thread {
+            if is_sound(&chain, witness) && is_of_part(&chain, part_begins(folder, part)?) {
+                let history = fold(layout, part, &chain)?;
+                return Ok(OpenLog { thread, part, path, stale, history, hashes: chain.hashes(), repair: None });
+            }
+            thread.close()?;
         }
         // The copy is given up, the original is as it was.
         disk::remove(&path)?;
@@ -277,7 +277,10 @@ fn is_sound(chain: &Chain, witness: Option<Mark>) -> bool {
 /// Holds what was opened against the witness.
 fn check_witness(layout: &Layout, mut log: OpenLog, witness: Option<Mark>) -> Result<OpenLog> {
     let Some(mark) = witness else { return Ok(log) };
-    if mark.seq >= log.history.next_seq {
+    // A repair was begun, and not one record written since.
+    let beyond = mark.batch > log.history.newest_batch() || mark.generation > log.history.generation();
+    let given_up = mark.seq + 1 == log.history.next_seq && beyond;
+    if mark.seq >= log.history.next_seq || given_up {
         let why = "the log ends before what was acknowledged: its file was damaged or is an old copy".to_owned();
         let repair = log.repair.get_or_insert_with(|| Repair::new(&log.history, why));
         repair.acknowledged = mark.batch;

@@ -27,6 +27,7 @@ pub struct Reader {
     layout: Layout,
     archive: Archive,
     damage: Option<String>,
+    running: bool,
 }
 
 impl Reader {
@@ -47,7 +48,7 @@ impl Reader {
                         None if !source.running => rolled_back(&layout, &archive.history)?,
                         damage => damage,
                     };
-                    Ok(Attempt::Done(Reader { archive, layout: layout.clone(), damage }))
+                    Ok(Attempt::Done(Reader { archive, layout: layout.clone(), damage, running: source.running }))
                 }
                 Err(error) if source.running => Ok(Attempt::Moved(error)),
                 Err(error) => Err(error),
@@ -67,6 +68,11 @@ impl Reader {
 
     pub fn genesis(&self) -> &Genesis {
         self.archive.history.genesis()
+    }
+
+    /// Whether a running job gave the records: it may have gone on since.
+    pub fn is_running(&self) -> bool {
+        self.running
     }
 
     /// Why newer records than these could not be read, if so.

@@ -88,9 +88,7 @@ fn build(path: PathBuf, entries: &Entries, faults: &Faults, built: Option<CrashP
     disk::remove(&temporary)?;
     disk::make_folder(&temporary)?;
     let mut store = sled_store::open(&temporary)?;
-    for (seq, entry) in entries {
-        store::append(store.as_mut(), *seq, entry, &Faults::none())?;
-    }
+    store::append_all(store.as_mut(), entries)?;
     disk::sync_tree(&temporary)?;
     if let Some(point) = built {
         faults.reach(point)?;

@@ -50,15 +50,29 @@ pub(super) trait LogStore: Send {
 /// # Errors
 /// After any error it is unknown whether the entry is durable: the caller stops, and recovery finds out.
 pub(super) fn append(store: &mut dyn LogStore, seq: u64, entry: &[u8], faults: &Faults) -> Result<()> {
-    let pieces: Vec<&[u8]> = entry.chunks(VALUE_BYTES_MAX).collect();
-    if pieces.len() > PIECES_MAX {
-        return Err(Error::failed(format!("record {seq} is too large for the log: {} bytes", entry.len())));
-    }
-    store.apply(seq, &pieces)?;
+    apply(store, seq, entry)?;
     faults.reach(CrashPoint::Applied)?;
     store.flush()?;
     faults.reach(CrashPoint::Flushed)?;
     store.sync()
+}
+
+/// Fills a store that nothing depends on yet, and makes it durable once.
+///
+/// # Errors
+/// As [`append`].
+pub(super) fn append_all(store: &mut dyn LogStore, entries: &[(u64, Vec<u8>)]) -> Result<()> {
+    entries.iter().try_for_each(|(seq, entry)| apply(store, *seq, entry))?;
+    store.flush()?;
+    store.sync()
+}
+
+fn apply(store: &mut dyn LogStore, seq: u64, entry: &[u8]) -> Result<()> {
+    let pieces: Vec<&[u8]> = entry.chunks(VALUE_BYTES_MAX).collect();
+    if pieces.len() > PIECES_MAX {
+        return Err(Error::failed(format!("record {seq} is too large for the log: {} bytes", entry.len())));
+    }
+    store.apply(seq, &pieces)
 }
 
 #[cfg(test)]

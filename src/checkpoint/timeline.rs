@@ -99,6 +99,11 @@ impl History {
         self.settled
     }
 
+    /// Whether the newest thing that the sinks must be told is a rewind.
+    pub fn retracting(&self) -> bool {
+        self.retracting
+    }
+
     /// The oldest batch that can be addressed or rewound to; `None`: all of them, the start included.
     pub fn horizon(&self) -> Option<BatchId> {
         if self.complete { None } else { self.live.first().map(|commit| commit.batch()) }
@@ -146,7 +151,10 @@ impl History {
             }
             commits.push(Arc::clone(commit));
         }
-        let from_the_start = commits.last().is_some_and(|oldest| oldest.batch() == BatchId::FIRST);
+        // The state that a fork begins with is in its snapshot alone.
+        let inherited = self.genesis.forked_from.as_ref().map(|fork| fork.batch);
+        let from_the_start =
+            commits.last().is_some_and(|oldest| oldest.batch() == BatchId::FIRST && inherited != Some(BatchId::FIRST));
         if !from_the_start {
             return Err(Error::refused(format!("the state at batch {address} can no longer be restored"))
                 .at(Place::Batch(address.batch))

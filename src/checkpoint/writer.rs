@@ -165,15 +165,13 @@ impl Checkpoint {
         self.layout.dir()
     }
 
-    /// Where bad records go, one file per batch: [`Checkpoint::bad_records_file`].
-    pub fn bad_records_dir(&self) -> PathBuf {
-        self.layout.bad_records()
-    }
-
-    /// The file for the bad records of the batch to come. Files of batches that were never committed, were rewound, or
-    /// are older than what is retained are removed.
-    pub fn bad_records_file(&self) -> PathBuf {
-        self.layout.bad_records().join(bad_records::file_name(self.history.next_batch(), self.history.generation()))
+    /// Keeps the bad records of the batch to come, durably: the bytes of one file, named after the batch; empty: there
+    /// are none. Files of batches that were never committed, were rewound, or are older than what is retained are removed.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, naming the file.
+    pub fn keep_bad_records(&self, lines: &[u8]) -> Result<()> {
+        bad_records::keep(&self.layout, (self.history.next_batch(), self.history.generation()), lines)
     }
 
     /// All that the log says from the newest part's base on; [`Reader`](super::Reader) knows more.
@@ -192,10 +190,10 @@ impl Checkpoint {
         self.repair.as_ref()
     }
 
-    /// A permit for what the log already says: to publish the newest commit again, or to retract again after a rewind.
+    /// A permit for what the log already says: to publish the newest commit again, or to retract what came after it.
     pub fn permit(&self) -> Option<CommitPermit> {
         let rewound = self.history.generation() > Generation::FIRST;
-        (rewound || self.history.newest().is_some()).then_some(CommitPermit(()))
+        (rewound || self.repair.is_some() || self.history.newest().is_some()).then_some(CommitPermit(()))
     }
 
     /// Reads a payload, verified.
@@ -250,13 +248,18 @@ impl Checkpoint {
         self.drop_stale()
     }
 
-    /// Before the first write since opening: a repair becomes final, and what no record names is removed.
+    /// Before the first write since opening: what a repair gave up leads nowhere any more, and what no record names is
+    /// removed. Until that write is durable, the witness still tells up to which batch there was a log.
     pub(super) fn begin_writing(&mut self) -> Result<()> {
         if self.writing {
             return Ok(());
         }
         if self.repair.is_some() {
-            witness::write_both(&self.layout, Checkpoint::mark_of(&self.history))?;
+            let head = Checkpoint::mark_of(&self.history);
+            let batch = self.repair.as_ref().and_then(|repair| repair.acknowledged).max(head.batch);
+            let rewind_lost = self.repair.as_ref().is_some_and(|repair| repair.rewind_lost);
+            let generation = if rewind_lost { head.generation.next() } else { head.generation };
+            witness::write_both(&self.layout, Mark { batch, generation, ..head })?;
         }
         payloads::remove_orphans(&self.layout, self.history.next_seq)?;
         self.writing = true;

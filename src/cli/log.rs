@@ -1,14 +1,18 @@
 //! `highwater log`: one line per committed batch.
 
-use std::io::Write;
+use std::{io::Write, sync::Arc};
 
+use datafusion::arrow::{
+    array::{ArrayRef, BooleanArray, Float64Array, StringArray, UInt64Array},
+    record_batch::RecordBatch,
+};
 use serde::Serialize;
 
 use super::{
-    args::LogArgs,
+    args::{LogArgs, OutputFormat},
     load,
     numbers::grouped,
-    output::text_table,
+    output::{text_table, write_rows},
     streams::{Failure, data},
 };
 use crate::{
@@ -20,15 +24,23 @@ use crate::{
 /// Files that a line of the table names; the others are counted.
 const FILES_NAMED_MAX: usize = 2;
 
+/// Between the names of a batch's files in CSV.
+const FILES_SEPARATOR: &str = ";";
+
 pub fn log(args: &LogArgs) -> Result<(), Failure> {
     let rows = load::view(&args.checkpoint)?.log()?;
     let mut out = data();
-    if args.json {
-        for row in &rows {
-            writeln!(out, "{}", json_line(row)?)?;
+    match args.output() {
+        OutputFormat::Json => {
+            for row in &rows {
+                writeln!(out, "{}", json_line(row)?)?;
+            }
         }
-    } else {
-        out.write_all(table(&rows)?.as_bytes())?;
+        OutputFormat::Table => out.write_all(table(&rows)?.as_bytes())?,
+        OutputFormat::Csv => {
+            let batch = columns(&rows)?;
+            write_rows(&mut out, OutputFormat::Csv, &batch.schema(), std::slice::from_ref(&batch))?;
+        }
     }
     Ok(out.flush()?)
 }
@@ -67,6 +79,29 @@ fn table(rows: &[LogRow]) -> Result<String> {
     text_table(&HEADER, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
+/// The table's columns for programs: every file, plain numbers, nothing where the table has `-`.
+fn columns(rows: &[LogRow]) -> Result<RecordBatch> {
+    let text = |of: &dyn Fn(&LogRow) -> Option<String>| Arc::new(rows.iter().map(of).collect::<StringArray>());
+    let number = |of: &dyn Fn(&LogRow) -> Option<u64>| Arc::new(rows.iter().map(of).collect::<UInt64Array>());
+    let rate: Float64Array = rows.iter().map(|row| row.progress.processed_rows_per_second).collect();
+    let retracted: BooleanArray = rows.iter().map(|row| Some(row.retracted)).collect();
+    let columns: [(&str, ArrayRef); 11] = [
+        ("batch", number(&|row| Some(row.address.batch.0))),
+        ("generation", number(&|row| row.address.generation.map(|generation| u64::from(generation.0)))),
+        ("committed_at", text(&|row| Some(timestamp(row.committed_at_us)))),
+        ("files", text(&|row| Some(row.files.join(FILES_SEPARATOR)))),
+        ("rows", number(&|row| Some(row.rows))),
+        ("bad", number(&|row| Some(row.bad_rows))),
+        ("state", number(&|row| Some(row.state_rows))),
+        ("watermark", text(&|row| row.watermark_us.map(timestamp))),
+        ("ms", number(&|row| row.progress.batch_duration)),
+        ("rows_per_second", Arc::new(rate)),
+        ("retracted", Arc::new(retracted)),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))
+        .map_err(|cause| Error::failed("the log cannot be printed").because(cause.to_string()))
+}
+
 fn cells(row: &LogRow) -> Vec<String> {
     let progress = &row.progress;
     vec![
@@ -78,10 +113,15 @@ fn cells(row: &LogRow) -> Vec<String> {
         grouped(row.bad_rows),
         grouped(row.state_rows),
         row.watermark_us.map(timestamp).unwrap_or_default(),
-        progress.batch_duration.map(grouped).unwrap_or_default(),
-        progress.processed_rows_per_second.map(super::numbers::short).unwrap_or_default(),
+        progress.batch_duration.map_or_else(unknown, grouped),
+        progress.processed_rows_per_second.map_or_else(unknown, super::numbers::short),
         if row.retracted { "retracted".to_owned() } else { String::new() },
     ]
+}
+
+/// What is known only after the commit travels with the next one of the same run: a run's last batch has none.
+fn unknown() -> String {
+    "-".to_owned()
 }
 
 fn files(names: &[String]) -> String {
@@ -131,5 +171,14 @@ mod tests {
         assert_eq!(cell(false)[..4], ["25", "2023-11-14T22:13:20.123Z", "a, b and 1 more", "10,000"]);
         assert_eq!((cell(true)[0].as_str(), cell(true)[9].as_str()), ("25@1", "retracted"));
         assert!(table(&[]).unwrap().contains("| batch | committed at |"));
+    }
+
+    #[test]
+    fn what_travels_with_the_next_commit_is_a_dash_until_it_is_known() {
+        let mut newest = row(false);
+        assert_eq!(cells(&newest)[7..9], ["118", "84.7k"]);
+        newest.progress.batch_duration = None;
+        newest.progress.processed_rows_per_second = None;
+        assert_eq!(cells(&newest)[7..9], ["-", "-"]);
     }
 }

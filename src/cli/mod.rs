@@ -1,7 +1,8 @@
 //! The command line: the only module that prints.
 //!
 //! stdout carries data, stderr the rest. Exit codes: 0 done; 1 failed while running; 2 usage or job file; 3 checkpoint
-//! refused (other job, locked, damaged); 4 data refused. A reader that closes stdout early (`| head`) ends a command
+//! refused (other job, locked, damaged); 4 data refused (`failfast`, bad-record limit, a value that an expression of
+//! the job fails on). A reader that closes stdout early (`| head`) ends a command
 //! that only reads, quietly and with 0; a running job says so and fails, since it did not do all it was asked to.
 //!
 //! - [`args`]: every command, option and help text, in one place; completions and man pages come from it

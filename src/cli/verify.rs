@@ -23,19 +23,25 @@ pub fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let mut out = data();
     out.write_all(text(&report).as_bytes())?;
     out.flush()?;
-    if report.findings.is_empty() {
-        return Ok(());
+    if let Some(first) = report.findings.first() {
+        return Err(not_sound(args, &report, first).into());
     }
-    let error =
-        Error::refused(format!("the checkpoint does not verify: {}", count(report.findings.len() as u64, "finding")))
-            .at(Place::Path(args.checkpoint.clone()))
-            .because(report.findings[0].clone())
-            .help("rewind to a batch before it, or start a new checkpoint; what is damaged is left as it is");
-    Err(error.into())
+    report.not_compared.map_or(Ok(()), |error| {
+        Err(error
+            .or_help("without --batch, `highwater verify` checks the records, the state and the sinks alone")
+            .into())
+    })
+}
+
+fn not_sound(args: &VerifyArgs, report: &VerifyReport, first: &str) -> Error {
+    Error::refused(format!("the checkpoint does not verify: {}", count(report.findings.len() as u64, "finding")))
+        .at(Place::Path(args.checkpoint.clone()))
+        .because(first)
+        .help("rewind to a batch before it, or start a new checkpoint; what is damaged is left as it is")
 }
 
 fn text(report: &VerifyReport) -> String {
-    let VerifyReport { findings, notes, batches_checked, results_compared } = report;
+    let VerifyReport { findings, notes, not_compared, batches_checked, results_compared } = report;
     let mut lines: Vec<String> = notes.iter().map(|note| format!("note: {note}")).collect();
     lines.extend(findings.iter().map(|finding| format!("finding: {finding}")));
     let batches = if *batches_checked == 1 { "1 batch".to_owned() } else { format!("{batches_checked} batches") };
@@ -43,14 +49,13 @@ fn text(report: &VerifyReport) -> String {
         0 => String::new(),
         results => format!(", {} compared with the batch", count(*results, "result")),
     };
-    // Where nothing was compared and a note says why, nobody may read that all was.
-    let uncompared = *results_compared == 0 && !notes.is_empty();
-    let verdict = match (findings.is_empty(), uncompared) {
-        (true, false) => "all good",
-        (true, true) => "good as far as checked (see the notes)",
+    let verdict = match (findings.is_empty(), not_compared) {
+        (true, None) => "all good",
+        (true, Some(_)) => "good as far as checked",
         (false, _) => "NOT good",
     };
-    lines.push(format!("{verdict}: {batches} checked{compared}\n"));
+    let uncompared = if not_compared.is_some() { ", nothing compared with the batch" } else { "" };
+    lines.push(format!("{verdict}: {batches} checked{compared}{uncompared}\n"));
     printable(&lines.join("\n"))
 }
 
@@ -60,14 +65,12 @@ mod tests {
 
     #[test]
     fn the_verdict_is_the_last_line() {
-        let mut report =
-            VerifyReport { findings: Vec::new(), notes: Vec::new(), batches_checked: 50, results_compared: 1 };
+        let mut report = VerifyReport { batches_checked: 50, results_compared: 1, ..VerifyReport::default() };
         assert_eq!(text(&report), "all good: 50 batches checked, 1 result compared with the batch\n");
         report.results_compared = 0;
-        report.notes.push("the input cannot be read again".into());
-        let told = "note: the input cannot be read again\ngood as far as checked (see the notes): 50 batches checked\n";
-        assert_eq!(text(&report), told);
-        report.notes.clear();
+        report.not_compared = Some(Error::failed("an input file is gone"));
+        assert_eq!(text(&report), "good as far as checked: 50 batches checked, nothing compared with the batch\n");
+        report.not_compared = None;
         report.findings.push("batch 3: the delta is damaged".into());
         assert_eq!(text(&report), "finding: batch 3: the delta is damaged\nNOT good: 50 batches checked\n");
     }

@@ -59,7 +59,7 @@ pub(super) fn source(
     }
     source_connector(&options, name)?;
     options.check_keys(SOURCE_KEYS, SOURCE_UNBUILT)?;
-    let path = options.required("path", "input")?;
+    let path = options.path("input")?;
     check_source_format(&options)?;
     let files = FilesOptions {
         path: path.value.clone(),
@@ -202,7 +202,7 @@ fn files_sink(options: &Options<'_>, name: &str) -> Result<SinkConnector> {
             .help("if it is a source, declare its columns; if it is a sink, leave the option out"));
     }
     options.check_keys(FILES_SINK_KEYS, SINK_UNBUILT)?;
-    let path = PathBuf::from(&options.required("path", "out")?.value);
+    let path = PathBuf::from(&options.path("out")?.value);
     let format = options.required("format", "json")?;
     let format = options.pick(format, &[("json", RowFormat::Json), ("csv", RowFormat::Csv)])?;
     Ok(SinkConnector::Files { path, format })

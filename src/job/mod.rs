@@ -2,10 +2,11 @@
 //!
 //! In the order a job takes: `substitute` fills in `${NAME}`, `tokens` cuts the text into statements, `parse` reads
 //! them one by one (`table` the columns, `options` the `WITH` list, `connectors` what the options mean) and puts the
-//! job together; `overlap` refuses a job that would read its own output.
+//! job together; `keywords` finds the slip behind a syntax error; `overlap` refuses a job that would read its own output.
 
 mod connectors;
 pub mod fingerprint;
+mod keywords;
 mod names;
 mod options;
 mod overlap;
@@ -16,10 +17,11 @@ mod table;
 mod tokens;
 mod values;
 
-pub use names::nearest;
+pub use names::{nearest, nearest_function};
 pub use parse::parse;
 pub use spec::*;
 pub use substitute::Variables;
+pub use table::nearest_type;
 pub use values::{parse_duration, parse_size};
 
 #[cfg(test)]

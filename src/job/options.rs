@@ -17,6 +17,8 @@ pub(super) struct Setting {
     pub value_at: At,
     /// With quotes removed and secrets filled in: never for an error or a log line.
     pub value: String,
+    /// Whether all secrets in it are known; otherwise the option is as if it were left out.
+    pub known: bool,
     /// As the text has it, for errors.
     pub shown: String,
 }
@@ -37,7 +39,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Vec<Setting>> {
     cursor.expect_token(&Token::LParen)?;
     loop {
         if cursor.take_token(&Token::RParen) {
-            return Ok(settings);
+            return Ok(known(settings));
         }
         let (key, key_at) = key(cursor)?;
         if settings.iter().any(|setting| setting.key == key) {
@@ -47,9 +49,14 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Vec<Setting>> {
         settings.push(value(cursor, key, key_at)?);
         if !cursor.take_token(&Token::Comma) {
             cursor.expect_token(&Token::RParen)?;
-            return Ok(settings);
+            return Ok(known(settings));
         }
     }
+}
+
+fn known(mut settings: Vec<Setting>) -> Vec<Setting> {
+    settings.retain(|setting| setting.known);
+    settings
 }
 
 /// A key: a name, or a string as Flink writes it.
@@ -67,10 +74,14 @@ fn key(cursor: &mut Cursor<'_>) -> Result<(String, At)> {
 /// A value: a string, a number, `true` or `false`.
 pub(super) fn value(cursor: &mut Cursor<'_>, key: String, key_at: At) -> Result<Setting> {
     let value_at = cursor.at();
+    let mut known = true;
     let minus = if cursor.take_token(&Token::Minus) { "-" } else { "" };
     let value = match cursor.peek() {
         Some(Lexeme { token, start, end }) => match &token.token {
-            Token::SingleQuotedString(_) if minus.is_empty() => unquoted(cursor.source, *start, *end),
+            Token::SingleQuotedString(_) if minus.is_empty() => {
+                known = cursor.source.secrets_in(*start..*end).iter().all(|secret| secret.value.is_some());
+                unquoted(cursor.source, *start, *end)
+            }
             Token::Number(number, _) => format!("{minus}{number}"),
             Token::Word(word) if minus.is_empty() && word.quote_style.is_none() && is_switch(&word.value) => {
                 word.value.to_ascii_lowercase()
@@ -81,7 +92,7 @@ pub(super) fn value(cursor: &mut Cursor<'_>, key: String, key_at: At) -> Result<
     };
     let end = cursor.take().map_or(value_at.0, |lexeme| lexeme.end);
     let shown = cursor.source.text[value_at.0..end].to_owned();
-    Ok(Setting { key, key_at, value_at, value, shown })
+    Ok(Setting { key, key_at, value_at, value, known, shown })
 }
 
 fn is_switch(word: &str) -> bool {
@@ -102,7 +113,7 @@ fn unquoted(source: Source<'_>, start: usize, end: usize) -> String {
     let mut value = String::new();
     for secret in source.secrets_in(start..end) {
         value.push_str(&source.text[from..secret.at.start].replace("''", "'"));
-        value.push_str(&secret.value);
+        value.push_str(secret.value.as_deref().unwrap_or_default());
         from = secret.at.end;
     }
     value.push_str(&source.text[from..end.max(from)].replace("''", "'"));
@@ -132,6 +143,19 @@ impl Options<'_> {
             .error(setting.key_at, format!("unknown option '{key}'"))
             .because(format!("{} knows no such option", self.owner))
             .help(suggestion(key, known.iter().copied())))
+    }
+
+    /// A folder or file, with nothing secret in it: the checkpoint keeps absolute paths, and progress names them.
+    pub fn path(&self, example: &str) -> Result<&Setting> {
+        let setting = self.required("path", example)?;
+        let written = setting.value_at.0..setting.value_at.0 + setting.shown.len();
+        let Some(secret) = self.source.secrets_in(written).first() else { return Ok(setting) };
+        let shown = &self.source.text[secret.at.clone()];
+        Err(self
+            .source
+            .error(At(secret.at.start), format!("{shown} stands in a path"))
+            .because("what it stands for is never stored, and the checkpoint keeps where input and output are")
+            .help("write ${NAME} for what is no secret"))
     }
 
     /// An option that must be there and not be empty.

@@ -189,7 +189,9 @@ impl<'a> Parts<'a> {
         }
         let setting = options::value(&mut cursor, name.text, name.at)?;
         cursor.expect_end()?;
-        self.settings.push(setting);
+        if setting.known {
+            self.settings.push(setting);
+        }
         Ok(())
     }
 
@@ -350,5 +352,9 @@ fn not_allowed(cursor: &Cursor<'_>) -> Error {
     } else {
         format!("a job has no {} statement", word.to_uppercase())
     };
-    cursor.source.error(at, what).help(ALLOWED)
+    let error = cursor.source.error(at, what);
+    match nearest(word, ["SELECT", "INSERT", "CREATE", "WITH", "SET"]) {
+        Some(near) if !word.eq_ignore_ascii_case("create") => error.help(format!("did you mean {near}?")),
+        _ => error.help(ALLOWED),
+    }
 }

@@ -49,7 +49,7 @@ impl JobSpec {
 }
 
 /// The place of an offset of a file's text; one past its end, or inside a character, is moved back.
-pub(super) fn place_in(file: &str, text: &str, at: At) -> Place {
+pub fn place_in(file: &str, text: &str, at: At) -> Place {
     let offset = text.floor_char_boundary(at.0);
     let start = text[..offset].rfind('\n').map_or(0, |end| end + 1);
     let line = text[start..].lines().next().unwrap_or_default();

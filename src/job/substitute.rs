@@ -18,6 +18,8 @@ type Lookup = Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
 pub struct Variables {
     given: BTreeMap<String, String>,
     environment: Lookup,
+    /// Whether a job may be read without its secrets: an option that holds one which is not set is as if left out.
+    secrets_optional: bool,
 }
 
 impl Variables {
@@ -31,7 +33,12 @@ impl Variables {
         given: BTreeMap<String, String>,
         environment: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static,
     ) -> Variables {
-        Variables { given, environment: Box::new(environment) }
+        Variables { given, environment: Box::new(environment), secrets_optional: false }
+    }
+
+    /// For a job that a checkpoint keeps and nobody runs: what connects needs its secrets, reading results does not.
+    pub fn without_secrets(given: BTreeMap<String, String>) -> Variables {
+        Variables { secrets_optional: true, ..Variables::new(given) }
     }
 
     /// Checks that the job has a place for every value given by name.
@@ -68,7 +75,8 @@ impl fmt::Debug for Variables {
 /// A secret in the text: where its `${env:NAME}` stands, and what it stands for.
 pub(super) struct Secret {
     pub at: Range<usize>,
-    pub value: String,
+    /// `None`: it is not set, and need not be.
+    pub value: Option<String>,
 }
 
 /// A job's text with its variables filled in.
@@ -203,7 +211,8 @@ impl Filler<'_> {
                 .help(format!("write it in quotes: '${{env:{name}}}'")));
         }
         let value = match self.variables.look_up(name) {
-            Ok(Some(value)) => value,
+            Ok(Some(value)) => Some(value),
+            Ok(None) if self.variables.secrets_optional => None,
             Ok(None) => {
                 return Err(self
                     .error(at, format!("nothing fills ${{env:{name}}}"))
@@ -314,7 +323,7 @@ mod tests {
         assert_eq!(filled.text, "'xd${env:S}'");
         assert_eq!(filled.variables, [("A", "x"), ("N", "d")].map(|(a, b)| (a.to_owned(), b.to_owned())).into());
         assert_eq!(filled.secrets.len(), 1);
-        assert_eq!(filled.secrets[0].value, "se'cret");
+        assert_eq!(filled.secrets[0].value.as_deref(), Some("se'cret"));
         assert_eq!(&filled.text[filled.secrets[0].at.clone()], "${env:S}");
     }
 

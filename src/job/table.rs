@@ -47,6 +47,11 @@ const TYPES: [(&str, DataType); 20] = [
 /// As in Spark.
 const DECIMAL_DEFAULT: DataType = DataType::Decimal128(10, 0);
 
+/// The type that was probably meant by a misspelt one.
+pub fn nearest_type(word: &str) -> Option<String> {
+    nearest(word, TYPES.iter().map(|(name, _)| *name))
+}
+
 /// Reads a statement from behind `CREATE TABLE`.
 pub(super) fn read(mut cursor: Cursor<'_>) -> Result<Table> {
     let name = cursor.expect_name("the name of a table")?;
@@ -99,7 +104,7 @@ fn data_type(cursor: &mut Cursor<'_>) -> Result<DataType> {
     };
     cursor.take();
     let Some((_, known)) = TYPES.iter().find(|(name, _)| *name == word) else {
-        let near = nearest(&word, TYPES.iter().map(|(name, _)| *name));
+        let near = nearest_type(&word);
         let near = near.map_or(String::new(), |near| format!("did you mean {near}? "));
         return Err(cursor.source.error(at, format!("unknown type '{word}'")).help(format!(
             "{near}types are STRING, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), DATE, \

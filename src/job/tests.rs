@@ -30,7 +30,11 @@ INSERT INTO OUT WITH x AS (SELECT 1) SELECT * FROM x;
 
 fn variables() -> Variables {
     let given = BTreeMap::from([("INPUT".to_owned(), "it's/in".to_owned())]);
-    Variables::with_environment(given, |name| (name == "SECRET").then(|| OsString::from("hush")))
+    Variables::with_environment(given, |name| match name {
+        "SECRET" => Some(OsString::from("hush")),
+        "DEPTH" => Some(OsString::from("987")),
+        _ => None,
+    })
 }
 
 fn job(text: &str) -> crate::model::Result<JobSpec> {
@@ -120,14 +124,17 @@ fn queries_keep_their_text_their_place_and_their_sink() {
 
 #[test]
 fn a_secret_reaches_the_option_and_nothing_that_is_kept_or_shown() {
-    let text = "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x''/${env:SECRET}', format = 'json'); SELECT a FROM t";
+    let text = "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'json', max_depth = '${env:DEPTH}'); SELECT a FROM t";
     let job = job(text).unwrap();
-    assert_eq!(job.sources[0].files.path, "x'/hush");
-    assert_eq!(job.option_text(job.sources[0].files.path_at), "'x''/${env:SECRET}'");
+    let FormatSpec::Json(json) = &job.sources[0].format;
+    assert_eq!(json.depth_max, 987);
     assert!(job.variables.is_empty());
     for kept in [&job.text, &job.template, &job.queries[0].sql] {
-        assert!(!kept.contains("hush"));
+        assert!(!kept.contains("987"));
     }
+    let in_a_path = error(&text.replace("'x'", "'x''/${env:SECRET}'"));
+    assert_eq!(in_a_path.what(), "${env:SECRET} stands in a path");
+    assert!(!in_a_path.to_string().contains("hush"), "{in_a_path}");
     let bad = error(&text.replace("'json'", "'${env:SECRET}'")).to_string();
     assert!(bad.contains("bad value '${env:SECRET}'") && !bad.contains("hush"), "{bad}");
     assert_eq!(error("SELECT '${env:SECRET}'").what(), "${env:SECRET} stands in a query");

@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::{
 };
 
 use super::{
+    keywords,
     spec::{At, JobSpec, place_in},
     substitute::Secret,
 };
@@ -250,7 +251,14 @@ impl<'a> Cursor<'a> {
             .iter()
             .any(|word| why == format!("expected {STATEMENT_END}, found {word}"));
         let error = self.source.error(At(at), "this is not SQL").because(lower_first(&why));
-        if is_next_statement { error.help("end the statement before it with ';'") } else { error }
+        if is_next_statement {
+            return error.help("end the statement before it with ';'");
+        }
+        let lexemes = &self.lexemes[self.next..];
+        match keywords::slip(lexemes, lexemes.iter().position(|lexeme| lexeme.start >= at)) {
+            Some(slip) => error.at(place_in(self.source.file, self.source.text, slip.at)).help(slip.help),
+            None => error,
+        }
     }
 }
 
@@ -272,20 +280,10 @@ fn lower_first(message: &str) -> String {
 }
 
 impl JobSpec {
-    /// The string literal or number at `at` as the text has it, every `${env:NAME}` in place: what may be shown or
-    /// stored of an option whose value may hold a secret. Empty where there is none.
-    pub fn option_text(&self, at: At) -> &str {
-        let rest = &self.text[self.text.floor_char_boundary(at.0)..];
-        let Some(inner) = rest.strip_prefix('\'') else {
-            return rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-').next().unwrap_or_default();
-        };
-        let mut quotes = inner.char_indices().filter(|(_, c)| *c == '\'').map(|(at, _)| at).peekable();
-        while let Some(quote) = quotes.next() {
-            if quotes.next_if_eq(&(quote + 1)).is_none() {
-                return &rest[..quote + 2];
-            }
-        }
-        rest
+    /// Where a line and column (both from 1, columns in characters) of a piece of the job's SQL are that begins at
+    /// `sql_at`; one outside of it is moved to the nearest end of its line.
+    pub fn find_location(sql: &str, sql_at: At, line: u64, column: u64) -> At {
+        At(sql_at.0 + Lines::new(sql).offset(Location { line, column }))
     }
 
     /// Where a word stands in a piece of the job's SQL that begins at `sql_at`: the first name equal to it, quotes

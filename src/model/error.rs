@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Usage,
     /// The checkpoint may not be used: other job, locked, damaged. Exit code 3.
     Refused,
-    /// The data was refused: `failfast`, bad-record limit. Exit code 4.
+    /// The data was refused: `failfast`, bad-record limit, a value that an expression fails on. Exit code 4.
     Data,
     /// A simulated crash (tests only): everything in memory is to be dropped as it is.
     Crashed,
@@ -128,6 +128,14 @@ impl Error {
     #[must_use]
     pub fn help_if_none(mut self, help: impl Into<String>) -> Error {
         self.0.help.get_or_insert_with(|| help.into());
+        self
+    }
+
+    /// Adds another reason behind the one that there is.
+    #[must_use]
+    pub fn and_because(mut self, why: impl Into<String>) -> Error {
+        let why = why.into();
+        self.0.why = Some(self.0.why.take().map_or_else(|| why.clone(), |first| format!("{first}; {why}")));
         self
     }
 

@@ -5,12 +5,14 @@ use std::{collections::BTreeSet, sync::Arc};
 use datafusion::{
     arrow::{datatypes::SchemaRef, record_batch::RecordBatch},
     catalog::MemTable,
+    error::DataFusionError,
+    execution::context::SQLOptions,
     logical_expr::LogicalPlan,
     physical_plan::collect,
 };
 
 use super::{
-    errors::running,
+    errors::{After, Functions, Planning, running},
     feed::Rows,
     now::BatchTime,
     order,
@@ -18,7 +20,7 @@ use super::{
     session,
 };
 use crate::{
-    job::JobSpec,
+    job::{At, JobSpec},
     model::{Error, Result},
 };
 
@@ -64,7 +66,7 @@ impl Baseline {
     /// Runs one query (by its index in the job) over what was fed.
     ///
     /// # Errors
-    /// Of kind `Usage` where the query cannot be planned, `Failed` where it fails on the data.
+    /// Of kind `Usage` where the query cannot be planned, `Data` where an expression fails on the data.
     pub fn run(&self, job: &JobSpec, query: usize) -> Result<BatchResult> {
         let optimised = self.optimised(job, query)?;
         let session = self.planner.context.state();
@@ -72,10 +74,14 @@ impl Baseline {
             let physical = session.query_planner().create_physical_plan(&optimised, &session).await?;
             collect(physical, session.task_ctx()).await
         });
+        let rows = rows.map_err(|error| {
+            let spec = &job.queries[query];
+            self.planner.planning(job, spec).failed_on_data(&spec.name, After::Nothing, running(&spec.name, error))
+        });
         Ok(BatchResult {
             schema: Arc::new(optimised.schema().as_arrow().clone()),
             keys: order::output_keys(&optimised),
-            rows: rows.map_err(|error| running(&job.queries[query].name, error))?,
+            rows: rows?,
         })
     }
 
@@ -83,6 +89,7 @@ impl Baseline {
     fn optimised(&self, job: &JobSpec, query: usize) -> Result<LogicalPlan> {
         let spec = &job.queries[query];
         let planning = self.planner.planning(job, spec);
+        planning.check_nothing_ignored()?;
         let plan = self.planner.logical(&spec.sql).map_err(|error| planning.error(&error))?;
         let aggregates = order::aggregates(&plan);
         let plan = if aggregates { order::complete(plan).map_err(|error| planning.error(&error))? } else { plan };
@@ -107,25 +114,35 @@ pub fn sql_over(
     sql: &str,
     tables: Vec<(String, SchemaRef, Vec<RecordBatch>)>,
 ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let wrong = |error: datafusion::error::DataFusionError| {
-        Error::usage("the SQL cannot be run over the results").because(error.strip_backtrace())
-    };
     let context = session::context(&BatchTime::default());
-    for (name, schema, rows) in tables {
-        let table = MemTable::try_new(schema, vec![rows]).map_err(wrong)?;
-        context.register_table(datafusion::common::TableReference::bare(name), Arc::new(table)).map_err(wrong)?;
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(|error| Error::failed("the query runtime cannot start").because(error.to_string()))?;
-    runtime.block_on(async {
-        // Only queries: a statement that would change something is refused, not run on a copy.
-        let options = datafusion::execution::context::SQLOptions::new()
-            .with_allow_ddl(false)
-            .with_allow_dml(false)
-            .with_allow_statements(false);
-        let frame = context.sql_with_options(sql, options).await.map_err(wrong)?;
-        let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
-        Ok((schema, frame.collect().await.map_err(wrong)?))
-    })
+    let names: Vec<String> = tables.iter().map(|(name, ..)| name.clone()).collect();
+    for (name, schema, rows) in tables {
+        let refused = |error: DataFusionError| {
+            Error::failed(format!("the result of '{name}' cannot be a table")).because(error.strip_backtrace())
+        };
+        let table = MemTable::try_new(schema, vec![rows]).map_err(refused)?;
+        context
+            .register_table(datafusion::common::TableReference::bare(name.as_str()), Arc::new(table))
+            .map_err(refused)?;
+    }
+    let functions = Functions::of(&context);
+    let planning = Planning {
+        file: "--sql",
+        text: sql,
+        sql,
+        at: At(0),
+        tables: names.iter().map(String::as_str).collect(),
+        functions: &functions,
+        runtime: &runtime,
+        context: &context,
+    };
+    // Only queries: a statement that would change something is refused, not run on a copy.
+    let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let frame = runtime.block_on(context.sql_with_options(sql, options)).map_err(|error| planning.error(&error))?;
+    let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
+    let rows = runtime.block_on(frame.collect());
+    Ok((schema, rows.map_err(|error| running("--sql", error))?))
 }

@@ -49,11 +49,13 @@ impl Shape {
             _ if self.sorted => refuse(
                 "only a whole result can be sorted, and this mode gives out what changed",
                 "drop ORDER BY, or aggregate and declare output_mode = 'complete' on the sink",
-            ),
+            )
+            .map_err(|refusal| refusal.at("order")),
             _ if self.limited => refuse(
                 "LIMIT over what changed in a batch has no meaning for the whole stream",
                 "drop LIMIT, or aggregate and declare output_mode = 'complete' on the sink",
-            ),
+            )
+            .map_err(|refusal| refusal.at("limit")),
             _ => Ok(()),
         }
     }
@@ -110,7 +112,7 @@ pub(super) fn classify(plan: &LogicalPlan) -> Result<Shape, Refusal> {
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
             LogicalPlan::Unnest(unnest) => &unnest.input,
             LogicalPlan::Sort(sort) => {
-                above_the_aggregate(&shape, "ORDER BY below an aggregate", "sort")?;
+                above_the_aggregate(&shape, "ORDER BY below an aggregate", "order")?;
                 shape.sorted = true;
                 &sort.input
             }
@@ -205,8 +207,8 @@ fn refused_node(node: &LogicalPlan) -> Refusal {
         LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
             Refusal::new("this query reads no source table", "select FROM a table that the job declares")
         }
-        other => Refusal::new(
-            format!("{} cannot be run incrementally", other.display()),
+        _ => Refusal::new(
+            "a part of it is none of filters, expressions, GROUP BY, DISTINCT, ORDER BY and LIMIT",
             "run it with `highwater batch`, which needs no state",
         ),
     }
@@ -221,7 +223,8 @@ fn expressions(node: &LogicalPlan, shape: &mut Shape) -> Result<(), Refusal> {
             Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
         });
         if let Err(error) = visited {
-            return Err(Refusal::new(error.strip_backtrace(), "simplify the expression"));
+            tracing::debug!("expressions of {} cannot be walked: {error}", node.display());
+            return Err(Refusal::new("an expression of it cannot be looked into", "simplify the expression"));
         }
         if let Some(refusal) = refusal {
             return Err(refusal);

@@ -10,6 +10,7 @@ use datafusion::arrow::{
     compute::cast,
     datatypes::{DataType, Float64Type, SchemaRef},
     record_batch::RecordBatch,
+    row::{RowConverter, Rows, SortField},
     util::display::{ArrayFormatter, FormatOptions},
 };
 
@@ -134,11 +135,60 @@ pub struct GroupChange {
     pub to: Option<(usize, usize)>,
 }
 
-/// The groups whose row changed between two results, in order of their key; `keys`: columns that identify a row.
+/// The groups whose row changed between two results, in order of their key's values: numbers as numbers, nulls first,
+/// as a result has its groups that says no other order. `keys`: columns that identify a row.
 ///
 /// # Errors
 /// As [`difference`].
 pub fn diff_groups(
+    schema: &SchemaRef,
+    keys: &[usize],
+    from: &[RecordBatch],
+    to: &[RecordBatch],
+) -> Result<Vec<GroupChange>> {
+    let order = KeyOrder::new(schema, keys, from, to)?;
+    let mut changes = changed_groups(schema, keys, from, to)?;
+    if let Some(order) = order {
+        // stable: rows of one key stay in the order in which they are counted
+        changes.sort_by(|a, b| order.key(a).cmp(&order.key(b)));
+    }
+    Ok(changes)
+}
+
+/// The keys of two results, comparable by value.
+struct KeyOrder {
+    from: Vec<Rows>,
+    to: Vec<Rows>,
+}
+
+impl KeyOrder {
+    /// `None` where there is no key, or one of a type that has no order.
+    fn new(schema: &SchemaRef, keys: &[usize], from: &[RecordBatch], to: &[RecordBatch]) -> Result<Option<KeyOrder>> {
+        let fields: Vec<SortField> =
+            keys.iter().map(|key| SortField::new(schema.field(*key).data_type().clone())).collect();
+        if keys.is_empty() || !RowConverter::supports_fields(&fields) {
+            return Ok(None);
+        }
+        let converter = RowConverter::new(fields).map_err(|error| unshown(&error))?;
+        let rows = |batch: &RecordBatch| {
+            let columns: Vec<ArrayRef> = keys.iter().map(|key| ArrayRef::clone(batch.column(*key))).collect();
+            converter.convert_columns(&columns).map_err(|error| unshown(&error))
+        };
+        let all = |batches: &[RecordBatch]| batches.iter().map(rows).collect::<Result<Vec<Rows>>>();
+        Ok(Some(KeyOrder { from: all(from)?, to: all(to)? }))
+    }
+
+    /// The key of a group, from where the group is.
+    fn key(&self, change: &GroupChange) -> Option<datafusion::arrow::row::Row<'_>> {
+        match (change.to, change.from) {
+            (Some((batch, row)), _) => Some(self.to[batch].row(row)),
+            (None, Some((batch, row))) => Some(self.from[batch].row(row)),
+            (None, None) => None,
+        }
+    }
+}
+
+fn changed_groups(
     schema: &SchemaRef,
     keys: &[usize],
     from: &[RecordBatch],
@@ -227,5 +277,30 @@ mod tests {
             GroupChange { from: Some((0, 2)), to: None },
         ];
         assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn changes_are_in_the_order_of_the_key_s_value() {
+        let keyed = |keys: &[Option<i64>], value: i64| {
+            let columns: [(&str, ArrayRef); 2] = [
+                ("k", Arc::new(keys.iter().copied().collect::<Int64Array>())),
+                ("v", Arc::new(Int64Array::from(vec![value; keys.len()]))),
+            ];
+            vec![RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()]
+        };
+        let from = keyed(&[Some(100), Some(9), Some(-1)], 1);
+        let to = keyed(&[Some(10), None, Some(9), Some(-20)], 2);
+        let changes = diff_groups(&from[0].schema(), &[0], &from, &to).unwrap();
+        let places: Vec<_> = changes.iter().map(|change| (change.from, change.to)).collect();
+        // null, -20, -1, 9, 10, 100
+        let expected = [
+            (None, Some((0, 1))),
+            (None, Some((0, 3))),
+            (Some((0, 2)), None),
+            (Some((0, 1)), Some((0, 2))),
+            (None, Some((0, 0))),
+            (Some((0, 0)), None),
+        ];
+        assert_eq!(places, expected);
     }
 }

@@ -12,7 +12,8 @@ use crate::{
 pub(super) fn stateful(query: &str, mode: OutputMode, cut: &Cut, merger: &Merger) -> QueryIdentity {
     let LogicalPlan::Aggregate(aggregate) = &cut.aggregate else { unreachable!("a plan is cut at an aggregate") };
     let list = |expressions: &[datafusion::logical_expr::Expr]| {
-        expressions.iter().map(|expr| expr.schema_name().to_string()).collect::<Vec<_>>().join(", ")
+        // whole: the name that an expression gives its column leaves casts out
+        expressions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
     let parts = vec![
         part("grouping keys", list(&aggregate.group_expr), Change::Refused),

@@ -13,24 +13,21 @@ use tokio::runtime::Runtime;
 
 use super::{
     classify::{Shape, classify},
-    errors::Planning,
+    errors::{After, Functions, Planning},
     feed::{Rows, Slot, StreamTable},
     incremental::Query,
     now::BatchTime,
     order, session,
 };
 use crate::{
-    job::{JobSpec, QuerySpec, fingerprint::QueryIdentity},
+    job::{At, JobSpec, QuerySpec, fingerprint::QueryIdentity},
     model::{Error, OutputMode, Result},
 };
 
 /// All queries of a job, and the slots through which their input enters.
 pub struct JobQueries {
-    runtime: Runtime,
-    context: SessionContext,
-    time: BatchTime,
-    /// Per source of the job, in its order.
-    slots: Vec<Slot>,
+    job: JobSpec,
+    planner: Planner,
     /// Per source: indexes of the declared columns that some query needs, ascending.
     needed: Vec<Vec<usize>>,
     /// In the order of the job file.
@@ -66,8 +63,7 @@ impl JobQueries {
             queries.push(built.map_err(|error| planning.error(&error))??);
         }
         let needed = needed.into_iter().map(|columns| columns.into_iter().collect()).collect();
-        let Planner { runtime, context, time, slots, .. } = planner;
-        Ok(JobQueries { runtime, context, time, slots, needed, queries })
+        Ok(JobQueries { job: job.clone(), planner, needed, queries })
     }
 
     /// Indexes of the declared columns that some query needs of a source, ascending.
@@ -82,12 +78,12 @@ impl JobQueries {
 
     /// What the queries will read of a source (by its index in the job) when they run next.
     pub fn feed(&self, source: usize, rows: Rows) {
-        self.slots[source].fill(rows);
+        self.planner.slots[source].fill(rows);
     }
 
     /// Sets what `now()` is, microseconds since the Unix epoch.
     pub fn set_batch_time(&self, time_us: i64) {
-        self.time.set(time_us);
+        self.planner.time.set(time_us);
     }
 
     pub fn identities(&self) -> Vec<QueryIdentity> {
@@ -96,17 +92,24 @@ impl JobQueries {
 
     /// What DataFusion's plans run on.
     pub(crate) fn executor(&self) -> Executor {
-        Executor { handle: self.runtime.handle().clone(), context: self.context.task_ctx() }
+        Executor { handle: self.planner.runtime.handle().clone(), context: self.planner.context.task_ctx() }
     }
 
     /// Runs one query over what its source was fed; see [`Query::step`].
     ///
     /// # Errors
-    /// As [`Query::step`].
+    /// As [`Query::step`]; where an expression fails on the data, with the expression, its place in the job file, and
+    /// what gives null in place of failing.
     pub fn step(&mut self, query: usize, want_output: bool) -> Result<super::Step> {
         let executor = self.executor();
-        let rows_fed = self.slots[self.queries[query].source()].row_count();
-        self.queries[query].step(&executor, rows_fed, want_output)
+        let rows_fed = self.planner.slots[self.queries[query].source()].row_count();
+        let step = self.queries[query].step(&executor, rows_fed, want_output);
+        step.map_err(|error| {
+            let planned = &self.queries[query];
+            let planning = self.planner.planning(&self.job, &self.job.queries[query]);
+            let after = if planned.shape().stateful { After::Stateful } else { After::Stateless };
+            planning.failed_on_data(planned.name(), after, error)
+        })
     }
 }
 
@@ -121,8 +124,9 @@ pub(super) struct Planner {
     pub runtime: Runtime,
     pub context: SessionContext,
     pub time: BatchTime,
+    /// Per source of the job, in its order.
     pub slots: Vec<Slot>,
-    functions: Vec<String>,
+    functions: Functions,
 }
 
 impl Planner {
@@ -132,10 +136,7 @@ impl Planner {
             .map_err(|error| Error::failed("the query runtime cannot start").because(error.to_string()))?;
         let time = BatchTime::default();
         let context = session::context(&time);
-        let state = context.state();
-        let mut functions: Vec<String> =
-            state.scalar_functions().keys().chain(state.aggregate_functions().keys()).cloned().collect();
-        functions.sort_unstable();
+        let functions = Functions::of(&context);
         let mut planner = Planner { runtime, context, time, slots: Vec::new(), functions };
         for source in &job.sources {
             let slot = Slot::default();
@@ -154,9 +155,10 @@ impl Planner {
         Ok(planner)
     }
 
-    fn add_views(&mut self, job: &JobSpec) -> Result<()> {
+    fn add_views(&self, job: &JobSpec) -> Result<()> {
         for view in &job.views {
-            let planning = Planning { job, sql: &view.sql, at: view.sql_at, functions: &self.functions };
+            let planning = self.planning_of(job, &view.sql, view.sql_at);
+            planning.check_nothing_ignored()?;
             let plan = self.logical(&view.sql).map_err(|error| planning.error(&error))?;
             let LogicalPlan::Ddl(DdlStatement::CreateView(create)) = plan else {
                 return Err(Error::usage(format!("'{}' is no view", view.name)).at(job.place(view.at)));
@@ -170,7 +172,21 @@ impl Planner {
     }
 
     pub fn planning<'a>(&'a self, job: &'a JobSpec, spec: &'a QuerySpec) -> Planning<'a> {
-        Planning { job, sql: &spec.sql, at: spec.sql_at, functions: &self.functions }
+        self.planning_of(job, &spec.sql, spec.sql_at)
+    }
+
+    fn planning_of<'a>(&'a self, job: &'a JobSpec, sql: &'a str, at: At) -> Planning<'a> {
+        let tables = job.sources.iter().map(|source| source.name.as_str());
+        Planning {
+            file: &job.file,
+            text: &job.text,
+            sql,
+            at,
+            tables: tables.chain(job.views.iter().map(|view| view.name.as_str())).collect(),
+            functions: &self.functions,
+            runtime: &self.runtime,
+            context: &self.context,
+        }
     }
 
     /// The query as it was written, not analysed.
@@ -181,6 +197,7 @@ impl Planner {
     /// Classifies, orders and optimises one query.
     pub fn analyse(&self, job: &JobSpec, spec: &QuerySpec) -> Result<Analysed> {
         let planning = self.planning(job, spec);
+        planning.check_nothing_ignored()?;
         let plan = self.logical(&spec.sql).map_err(|error| planning.error(&error))?;
         let shape = classify(&plan).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
         let mode = job.sink_of(spec).output_mode.unwrap_or_else(|| shape.default_mode());

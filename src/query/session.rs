@@ -28,6 +28,8 @@ pub(super) fn context(time: &BatchTime) -> SessionContext {
     options.execution.skip_partial_aggregation_probe_rows_threshold = usize::MAX;
     options.execution.collect_statistics = false;
     options.sql_parser.map_string_types_to_utf8view = false;
+    // for errors that point at what is wrong
+    options.sql_parser.collect_spans = true;
     options.optimizer.enable_dynamic_filter_pushdown = false;
     options.optimizer.enable_topk_dynamic_filter_pushdown = false;
     options.optimizer.enable_join_dynamic_filter_pushdown = false;

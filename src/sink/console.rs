@@ -110,7 +110,7 @@ impl Sink for ConsoleSink {
         false
     }
 
-    fn open(&mut self, _checkpoint_id: &str) -> Result<()> {
+    fn open(&mut self, _checkpoint_id: &str, _resumes: bool) -> Result<()> {
         Ok(())
     }
 

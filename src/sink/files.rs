@@ -154,6 +154,17 @@ impl FilesSink {
             .help(self.ways_out()))
     }
 
+    fn not_the_place_before(&self) -> Error {
+        Error::refused(format!("'{}' has published to another folder than this one", self.name))
+            .at(Place::Path(self.folder.clone()))
+            .because("nothing that this checkpoint published is here, and a reader of either folder would see a part only")
+            .help(
+                "set the path back, or move the whole folder (its dot files too) to the new place; to publish elsewhere \
+                 from some batch on, `highwater fork` with --set; if the output was removed for good, \
+                 `highwater rewind --to start` and run again",
+            )
+    }
+
     fn ways_out(&self) -> String {
         let batches = if self.mode == OutputMode::Complete { "" } else { "-*" };
         format!(
@@ -185,13 +196,17 @@ impl Sink for FilesSink {
         true
     }
 
-    fn open(&mut self, checkpoint_id: &str) -> Result<()> {
+    fn open(&mut self, checkpoint_id: &str, resumes: bool) -> Result<()> {
+        let owner = self.owner()?;
+        if resumes && owner.is_none() {
+            return Err(self.not_the_place_before());
+        }
         create_folder(&self.folder)?;
         // a file without a name: it tells whether the folder can be written and is never seen
         tempfile::tempfile_in(&self.folder).map_err(|error| {
             Error::io(format!("'{}' cannot write into its folder", self.name), &self.folder, &error)
         })?;
-        if let Some(owner) = self.owner()? {
+        if let Some(owner) = owner {
             self.check_owner(checkpoint_id, &owner)?;
             return create_folder(&self.staging());
         }

@@ -31,7 +31,7 @@ impl Sink for MemorySink {
         false
     }
 
-    fn open(&mut self, _checkpoint_id: &str) -> Result<()> {
+    fn open(&mut self, _checkpoint_id: &str, _resumes: bool) -> Result<()> {
         Ok(())
     }
 

@@ -67,11 +67,13 @@ pub trait Sink: Send {
     /// Whether `stage` writes outside the checkpoint (then a batch's plan must be durable first).
     fn stages_outside(&self) -> bool;
 
-    /// Checks that the sink can be used by this checkpoint, and claims it; touches nothing else.
+    /// Checks that the sink can be used by this checkpoint, and claims it; touches nothing else. `resumes`: the
+    /// checkpoint has published here, so the place must know of it.
     ///
     /// # Errors
-    /// Of kind `Refused` where another checkpoint owns the place; `Failed` where it cannot be written.
-    fn open(&mut self, checkpoint_id: &str) -> Result<()>;
+    /// Of kind `Refused` where another checkpoint owns the place, or it is not the one published to before; `Failed`
+    /// where it cannot be written.
+    fn open(&mut self, checkpoint_id: &str, resumes: bool) -> Result<()>;
 
     /// Writes what the batch will publish: durable, invisible. Doing it again changes nothing.
     fn stage(&mut self, output: &Output<'_>) -> Result<StagedOutput>;

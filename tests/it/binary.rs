@@ -95,6 +95,14 @@ impl Running {
         Running { child, started: Instant::now(), stdout, stderr }
     }
 
+    /// With a stdout that nobody reads before the command has ended: once the pipe is full, it waits for ever.
+    pub fn start_unread(command: &mut Command) -> Running {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stderr = child.stderr.take().map(read_all);
+        Running { child, started: Instant::now(), stdout: None, stderr }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -130,6 +138,7 @@ impl Running {
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be asked") {
                 let took = self.started.elapsed();
+                self.stdout = self.stdout.take().or_else(|| self.child.stdout.take().map(read_all));
                 let text = |reader: &mut Option<JoinHandle<String>>| match reader.take().map(JoinHandle::join) {
                     Some(Ok(text)) => text,
                     other => panic!("its output was read: {}", other.is_some()),

@@ -1,5 +1,6 @@
 //! The command line's contract, by the real binary over a small fixture whose every answer is known by hand.
 
+mod mistakes;
 mod outputs;
 mod refusals;
 mod rewinding;

@@ -84,6 +84,18 @@ fn what_state_is_made_of_may_not_change() {
     assert_eq!(run(&scratch, false).unwrap().batches, 1);
 }
 
+/// A cast inside of an aggregate gives its column the same name, and other sums.
+#[test]
+fn a_cast_inside_an_aggregate_may_not_change() {
+    let mut scratch = started(&JOB.replace("count(*) AS c", "sum(CAST(n AS DOUBLE)) AS c"));
+    for accept in [false, true] {
+        let to = "CAST(CAST(n AS SMALLINT) AS DOUBLE)";
+        refused(&mut scratch, "CAST(n AS DOUBLE)", to, accept, &["'counts'", "aggregates", "was sum(CAST("]);
+        let to = "TRY_CAST(n AS DOUBLE)";
+        refused(&mut scratch, "CAST(n AS DOUBLE)", to, accept, &["'counts'", "aggregates", "is sum(TRY_CAST("]);
+    }
+}
+
 #[test]
 fn a_space_a_comment_and_a_limit_change_nothing() {
     let mut scratch = started(JOB);
@@ -177,7 +189,7 @@ fn a_planned_file_that_is_gone_is_named_with_the_way_out() {
     fs::remove_file(scratch.input().join("0002.json")).unwrap();
     for _ in 0..2 {
         let error = run(&scratch, false).unwrap_err();
-        assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::Failed, 1), "{error}");
+        assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::Moved, 1), "{error}");
         let text = error.to_string();
         assert!(text.contains("0002.json") && text.contains("--to 1 --replan"), "{text}");
     }

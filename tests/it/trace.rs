@@ -67,11 +67,7 @@ impl Trace {
             };
             batches.insert(at.batch.0, trace);
         }
-        Trace {
-            batches,
-            output: files(&scratch.output()),
-            bad_records: files(&scratch.checkpoint().join("bad_records")),
-        }
+        Trace { batches, output: files(&scratch.output()), bad_records: bad_records(&scratch.checkpoint()) }
     }
 
     /// The trace from a batch on.
@@ -229,4 +225,10 @@ pub fn restore_folder(from: &Path, to: &Path) {
         fs::remove_dir_all(to).expect("a folder is removed");
     }
     copy_folder(from, to);
+}
+
+/// The files of bad records by batch: the generation in a name tells how often a rewind was tried.
+fn bad_records(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
+    let by_batch = |(name, bytes): (String, Vec<u8>)| (name.split('-').next().unwrap_or_default().to_owned(), bytes);
+    files(&checkpoint.join("bad-records")).into_iter().map(by_batch).collect()
 }

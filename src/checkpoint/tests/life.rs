@@ -132,7 +132,7 @@ fn retention_drops_whole_parts_and_what_they_alone_name() {
     let keep = OpenOptions { faults: Faults::none(), settings: settings(Some(4)) };
     let mut checkpoint = Checkpoint::create(dir.path(), genesis(), keep.clone()).unwrap();
     for batch in 0..24 {
-        std::fs::write(checkpoint.bad_records_file(), "{}").unwrap();
+        checkpoint.keep_bad_records(b"{}").unwrap();
         commit(&mut checkpoint, if batch % 2 == 0 { 300 << 10 } else { 50 }).unwrap();
         if batch % 5 == 4 {
             snapshot(&mut checkpoint).unwrap();

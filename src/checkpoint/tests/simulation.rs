@@ -114,8 +114,8 @@ struct Life {
     issued: Option<Model>,
     /// What was acknowledged, by the sequence number after it, with the witness's mark of that moment.
     acknowledged: BTreeMap<u64, (Model, Mark)>,
-    /// What the next opening must report.
-    expected: Option<Repair>,
+    /// What the next opening must report, as long as the log still ends before this record.
+    expected: Option<(u64, Repair)>,
     trace: Vec<String>,
 }
 
@@ -194,8 +194,14 @@ impl Life {
         if let Some((_, known)) = self.acknowledged.get(&checkpoint.history().next_seq) {
             assert_eq!(checkpoint.history().head, known.hash, "the chain is another one");
         }
-        let repaired = checkpoint.repaired().cloned().map(|repair| Repair { why: String::new(), ..repair });
-        assert_eq!(repaired, self.expected, "a crash is no damage; a rollback is reported");
+        let repaired = checkpoint.repaired().map(reported);
+        let expected = self.expected.take().filter(|(next, _)| *next == checkpoint.history().next_seq);
+        assert_eq!(
+            repaired,
+            expected.as_ref().map(|(_, repair)| repair.clone()),
+            "a crash is no damage; a rollback is"
+        );
+        self.expected = expected;
         if let Some(newest) = recovered.live().last() {
             assert_eq!(state_at(&checkpoint, newest.address).unwrap(), newest.state);
         }
@@ -215,7 +221,7 @@ impl Life {
 
     /// Issues a step: `self.issued` is what it makes, should it happen.
     fn step(&mut self, checkpoint: &mut Checkpoint, step: Step) -> Result<(), Error> {
-        // anything written makes a repair final
+        // a record makes a repair final; until it is there, what was lost is told again
         let before = checkpoint.history().next_seq;
         let model = self.issued.as_mut().expect("a step is issued");
         let result = match step {
@@ -251,7 +257,8 @@ impl Life {
                 checkpoint.mark_published()
             }
         };
-        if result.is_err() || checkpoint.history().next_seq > before {
+        let lost = |repair: &Repair| repair.acknowledged > repair.newest || repair.rewind_lost;
+        if checkpoint.history().next_seq > before || result.is_err() && !self.expected.iter().any(|(_, r)| lost(r)) {
             self.expected = None;
         }
         result
@@ -297,17 +304,20 @@ impl Life {
             return;
         }
         simulated::roll_back(only, next);
-        self.expected = Some(Repair {
-            newest: then.batch,
-            acknowledged: now.batch,
-            rewind_lost: now.generation > then.generation,
-            why: String::new(),
-        });
+        let rewind_lost = now.generation > then.generation;
+        let repair =
+            Repair { newest: then.batch, acknowledged: now.batch.max(then.batch), rewind_lost, why: String::new() };
+        self.expected = Some((next, repair));
         // what is done again is told from what was lost
         model.attempts = self.sure.as_ref().map_or(0, |sure| sure.attempts);
         self.sure = Some(model);
         self.acknowledged.split_off(&(next + 1));
     }
+}
+
+/// A repair as far as it is compared: the words are for people, and a lost rewind may have gone back further.
+fn reported(repair: &Repair) -> Repair {
+    Repair { why: String::new(), acknowledged: repair.acknowledged.max(repair.newest), ..repair.clone() }
 }
 
 /// Whether a checkpoint is at the point that the model says.

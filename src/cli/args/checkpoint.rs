@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{CrashArgs, FormatArgs, SetArgs, ThreadsArgs};
+use super::{CrashArgs, FormatArgs, OutputFormat, SetArgs, ThreadsArgs};
 use crate::model::{BatchAddress, BatchId};
 
 #[derive(Debug, clap::Args)]
@@ -27,14 +27,22 @@ pub struct ShowArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  highwater log checkpoints/web_servers\n  highwater log checkpoints/web_servers --json | jq .numInputRows"
+    after_help = "How long a batch took is known after its commit, and kept with the next commit of the same run: for the last batch of each run the table has -, JSON null, CSV nothing.\n\nExamples:\n  highwater log checkpoints/web_servers --output csv\n  highwater log checkpoints/web_servers --json | jq .numInputRows"
 )]
 pub struct LogArgs {
     /// The checkpoint; its job may be running
     pub checkpoint: PathBuf,
-    /// Print one progress object per batch and line
-    #[arg(long)]
+    /// Print one progress object per batch and line: the same as --output json
+    #[arg(long, conflicts_with = "output")]
     pub json: bool,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+impl LogArgs {
+    pub fn output(&self) -> OutputFormat {
+        if self.json { OutputFormat::Json } else { self.format.output }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -62,6 +70,7 @@ pub struct DiffArgs {
     after_help = "Examples:\n  highwater verify checkpoints/web_servers\n  highwater verify checkpoints/web_servers --batch --every"
 )]
 pub struct VerifyArgs {
+    /// The checkpoint
     pub checkpoint: PathBuf,
     /// Also recompute the results from the input, and compare
     #[arg(long)]
@@ -78,6 +87,7 @@ pub struct VerifyArgs {
     after_help = "Examples:\n  highwater rewind checkpoints/web_servers --to 17 --dry-run\n  highwater rewind checkpoints/web_servers --to start --replan"
 )]
 pub struct RewindArgs {
+    /// The checkpoint; its job must be stopped
     pub checkpoint: PathBuf,
     /// The batch after which the job goes on, or `start`
     #[arg(long, value_name = "BATCH", value_parser = parse_target)]
@@ -99,6 +109,7 @@ pub struct RewindArgs {
     after_help = "Examples:\n  highwater fork checkpoints/web_servers --at 17 checkpoints/what_if\n  highwater fork checkpoints/port_traffic --at 17 checkpoints/copy --set OUTPUT=out/copy"
 )]
 pub struct ForkArgs {
+    /// The checkpoint to begin from
     pub checkpoint: PathBuf,
     /// The batch whose state and position the new checkpoint begins with
     #[arg(long, value_name = "BATCH")]

@@ -130,120 +130,153 @@ const RENDERED: &[(&str, &str)] = &[
     ),
 ];
 
-/// More of them, by what they say and the line and column they point at.
+/// What a job's error says, and the line and column it points at.
+#[track_caller]
+fn points(text: &str, what: &str, line: u64, column: u64) {
+    let error = error(text);
+    assert_eq!(error.what(), what, "\n{text}");
+    let Some(Place::Job { line: found_line, column: found_column, .. }) = error.place() else {
+        panic!("no place: {error}")
+    };
+    assert_eq!((*found_line, *found_column), (line, column), "\n{error}");
+}
+
 #[test]
-fn more_bad_jobs_are_refused_where_they_are_wrong() {
-    let source = "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'json');\n";
-    let table = |options: &str| format!("CREATE TABLE t (a INT) WITH (\n{options});\nSELECT a FROM t");
-    let sink = |options: &str| format!("CREATE TABLE s WITH (\n{options}); INSERT INTO s SELECT 1");
-    for (text, what, line, column) in [
-        (table("connector = 'files', path = 'x', format = 'json', path = 'y'"), "option 'path' is given twice", 2, 51),
-        (table("conector = 'files', path = 'x', format = 'json'"), "unknown option 'conector'", 2, 1),
-        (table("connector = 'kafka'"), "option 'connector' has a bad value 'kafka'", 2, 13),
-        (table("connector = 'memory'"), "option 'connector' has a bad value 'memory'", 2, 13),
-        (table("connector = 'files', path = '', format = 'json'"), "option 'path' is empty", 2, 29),
-        (table("connector = 'files', path = x"), "expected a value, found 'x'", 2, 29),
-        (table("connector = 'files', path = 'x'"), "the source 't' has no option 'format'", 1, 14),
-        (table("connector = 'files', clean_source = 'delete'"), "option 'clean_source' is not built yet", 2, 22),
-        (table("connector = 'files', event_time = 'a'"), "option 'event_time' is not built yet", 2, 22),
-        (table("connector = 'files', path = 'x', format = 'jsn'"), "option 'format' has a bad value 'jsn'", 2, 43),
+fn options_of_a_source_are_checked() {
+    for (options, what, line, column) in [
+        ("connector = 'files', path = 'x', format = 'json', path = 'y'", "option 'path' is given twice", 2, 51),
+        ("conector = 'files', path = 'x', format = 'json'", "unknown option 'conector'", 2, 1),
+        ("connector = 'kafka'", "option 'connector' has a bad value 'kafka'", 2, 13),
+        ("connector = 'memory'", "option 'connector' has a bad value 'memory'", 2, 13),
+        ("connector = 'files', path = '', format = 'json'", "option 'path' is empty", 2, 29),
+        ("connector = 'files', path = x", "expected a value, found 'x'", 2, 29),
+        ("connector = 'files', path = 'x'", "the source 't' has no option 'format'", 1, 14),
+        ("connector = 'files', clean_source = 'delete'", "option 'clean_source' is not built yet", 2, 22),
+        ("connector = 'files', event_time = 'a'", "option 'event_time' is not built yet", 2, 22),
+        ("connector = 'files', path = 'x', format = 'jsn'", "option 'format' has a bad value 'jsn'", 2, 43),
         (
-            table("connector = 'files', path = 'x', format = 'json', latest_first = 'yes'"),
+            "connector = 'files', path = 'x', format = 'json', latest_first = 'yes'",
             "option 'latest_first' has a bad value 'yes'",
             2,
             66,
         ),
         (
-            table("connector = 'files', path = 'x', format = 'json', max_depth = 0"),
+            "connector = 'files', path = 'x', format = 'json', max_depth = 0",
             "option 'max_depth' has a bad value 0",
             2,
             63,
         ),
         (
-            table("connector = 'files', path = 'x', format = 'json', max_depth = -1"),
+            "connector = 'files', path = 'x', format = 'json', max_depth = -1",
             "option 'max_depth' has a bad value -1",
             2,
             63,
         ),
         (
-            table("connector = 'files', path = 'x', format = 'json', max_file_age = '0s'"),
+            "connector = 'files', path = 'x', format = 'json', max_file_age = '0s'",
             "option 'max_file_age' has a bad value '0s'",
             2,
             66,
         ),
         (
-            table("connector = 'files', path = 'x', format = 'json', corrupt_record_column = 'b'"),
+            "connector = 'files', path = 'x', format = 'json', corrupt_record_column = 'b'",
             "option 'corrupt_record_column' has a bad value 'b'",
             2,
             75,
         ),
         (
-            table("connector = 'files', path = 'x', format = 'json', corrupt_record_column = 'a'"),
+            "connector = 'files', path = 'x', format = 'json', corrupt_record_column = 'a'",
             "column 'a' must be a STRING",
             1,
             17,
         ),
-        (table("connector = 'files',, path = 'x'"), "expected the name of an option, found ','", 2, 21),
+        ("connector = 'files',, path = 'x'", "expected the name of an option, found ','", 2, 21),
+    ] {
+        points(&format!("CREATE TABLE t (a INT) WITH (\n{options});\nSELECT a FROM t"), what, line, column);
+    }
+}
+
+#[test]
+fn options_of_a_sink_are_checked() {
+    for (options, what, line, column) in [
         (
-            sink("connector = 'files', path = 'x', format = 'json', recursive = true"),
+            "connector = 'files', path = 'x', format = 'json', recursive = true",
             "option 'recursive' belongs to a source",
             2,
             51,
         ),
-        (sink("connector = 'console', path = 'x'"), "unknown option 'path'", 2, 24),
-        (sink("connector = 'console', late_rows = 'x'"), "option 'late_rows' is not built yet", 2, 24),
+        ("connector = 'console', path = 'x'", "unknown option 'path'", 2, 24),
+        ("connector = 'console', late_rows = 'x'", "option 'late_rows' is not built yet", 2, 24),
+        ("connector = 'console', output_mode = 'compete'", "option 'output_mode' has a bad value 'compete'", 2, 38),
+        ("output_mode = 'append'", "the sink 's' has no option 'connector'", 1, 14),
+        ("connector = 'fils'", "option 'connector' has a bad value 'fils'", 2, 13),
+    ] {
+        points(&format!("CREATE TABLE s WITH (\n{options}); INSERT INTO s SELECT 1"), what, line, column);
+    }
+}
+
+#[test]
+fn names_columns_and_types_of_tables_are_checked() {
+    for (text, what, line, column) in [
+        ("CREATE TABLE t ();", "the source 't' declares no column", 1, 14),
+        ("CREATE TABLE t (a);", "expected the type of the column, found ')'", 1, 18),
+        ("CREATE TABLE t (a INT, A INT);", "column 'a' is declared twice", 1, 24),
+        ("CREATE TABLE t (a INT NOT NULL);", "expected ',' or ')', found 'NOT'", 1, 23),
+        ("CREATE TABLE t (a VARCHAR(10));", "type VARCHAR takes no length or precision", 1, 19),
+        ("CREATE TABLE t (a DECIMAL(39, 0));", "there is no DECIMAL(39, 0)", 1, 19),
+        ("CREATE TABLE t (a DECIMAL(3, 4));", "there is no DECIMAL(3, 4)", 1, 19),
+        ("CREATE TABLE t (a INT) PARTITIONED BY (a);", "expected WITH (...), found 'PARTITIONED'", 1, 24),
+        ("CREATE TABLE \"../t\" (a INT);", "'../t' cannot be the name of a table", 1, 14),
+        ("CREATE TABLE a.b (a INT);", "expected columns or WITH (...), found '.'", 1, 15),
+        ("CREATE TABLE t", "expected columns or WITH (...), found the end of the statement", 1, 15),
+    ] {
+        points(text, what, line, column);
+    }
+}
+
+#[test]
+fn statements_are_checked() {
+    for (text, what, line, column) in [
+        ("CREATE EXTERNAL TABLE t (a INT)", "a job creates tables and views only", 1, 1),
+        ("CREATE VIEW v AS SELEC 1", "this is not SQL", 1, 18),
+        ("{}", "a statement cannot begin like this", 1, 1),
+        ("SELECT 1 SELECT 2", "this is not SQL", 1, 10),
+        ("VALUES (1)", "a job has no VALUES statement", 1, 1),
+        ("SET retain_batch = 1; SELECT 1", "unknown setting 'retain_batch'", 1, 5),
+        ("SET retain_batches = 0; SELECT 1", "setting 'retain_batches' has a bad value 0", 1, 22),
+        ("SET retain_batches = 1; SET retain_batches = 2", "setting 'retain_batches' is given twice", 1, 29),
+        ("INSERT OVERWRITE s SELECT 1", "expected INTO, found 'OVERWRITE'", 1, 8),
+        ("INSERT INTO s (a) SELECT 1", "expected SELECT, found '('", 1, 15),
+        ("INSERT INTO s VALUES (1)", "expected SELECT or WITH, found 'VALUES'", 1, 15),
+    ] {
+        points(text, what, line, column);
+    }
+}
+
+#[test]
+fn tables_and_queries_must_fit_together() {
+    let source = "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'json');\n";
+    for (with_source, text, what, line, column) in [
+        (true, "INSERT INTO t SELECT 1", "'t' is a source, not a sink", 2, 13),
+        (true, "CREATE VIEW T AS SELECT 1", "there is already a table 't'", 2, 13),
         (
-            sink("connector = 'console', output_mode = 'compete'"),
-            "option 'output_mode' has a bad value 'compete'",
-            2,
-            38,
-        ),
-        (sink("output_mode = 'append'"), "the sink 's' has no option 'connector'", 1, 14),
-        (sink("connector = 'fils'"), "option 'connector' has a bad value 'fils'", 2, 13),
-        ("CREATE TABLE t ();".into(), "the source 't' declares no column", 1, 14),
-        ("CREATE TABLE t (a);".into(), "expected the type of the column, found ')'", 1, 18),
-        ("CREATE TABLE t (a INT, A INT);".into(), "column 'a' is declared twice", 1, 24),
-        ("CREATE TABLE t (a INT NOT NULL);".into(), "expected ',' or ')', found 'NOT'", 1, 23),
-        ("CREATE TABLE t (a VARCHAR(10));".into(), "type VARCHAR takes no length or precision", 1, 19),
-        ("CREATE TABLE t (a DECIMAL(39, 0));".into(), "there is no DECIMAL(39, 0)", 1, 19),
-        ("CREATE TABLE t (a DECIMAL(3, 4));".into(), "there is no DECIMAL(3, 4)", 1, 19),
-        ("CREATE TABLE t (a INT) PARTITIONED BY (a);".into(), "expected WITH (...), found 'PARTITIONED'", 1, 24),
-        ("CREATE TABLE \"../t\" (a INT);".into(), "'../t' cannot be the name of a table", 1, 14),
-        ("CREATE TABLE a.b (a INT);".into(), "expected columns or WITH (...), found '.'", 1, 15),
-        ("CREATE TABLE t".into(), "expected columns or WITH (...), found the end of the statement", 1, 15),
-        ("CREATE EXTERNAL TABLE t (a INT)".into(), "a job creates tables and views only", 1, 1),
-        ("CREATE VIEW v AS SELEC 1".into(), "this is not SQL", 1, 18),
-        ("{}".into(), "a statement cannot begin like this", 1, 1),
-        ("SELECT 1 SELECT 2".into(), "this is not SQL", 1, 10),
-        ("VALUES (1)".into(), "a job has no VALUES statement", 1, 1),
-        ("SET retain_batch = 1; SELECT 1".into(), "unknown setting 'retain_batch'", 1, 5),
-        ("SET retain_batches = 0; SELECT 1".into(), "setting 'retain_batches' has a bad value 0", 1, 22),
-        ("SET retain_batches = 1; SET retain_batches = 2".into(), "setting 'retain_batches' is given twice", 1, 29),
-        ("INSERT OVERWRITE s SELECT 1".into(), "expected INTO, found 'OVERWRITE'", 1, 8),
-        ("INSERT INTO s (a) SELECT 1".into(), "expected SELECT, found '('", 1, 15),
-        ("INSERT INTO s VALUES (1)".into(), "expected SELECT or WITH, found 'VALUES'", 1, 15),
-        (format!("{source}INSERT INTO t SELECT 1"), "'t' is a source, not a sink", 2, 13),
-        (format!("{source}CREATE VIEW T AS SELECT 1"), "there is already a table 't'", 2, 13),
-        (
-            format!("{source}CREATE TABLE query1 WITH (connector = 'memory'); INSERT INTO query1 SELECT 1;\nSELECT 1"),
+            true,
+            "CREATE TABLE query1 WITH (connector = 'memory'); INSERT INTO query1 SELECT 1;\nSELECT 1",
             "there is already a table 'query1'",
             3,
             1,
         ),
-        ("CREATE TABLE s WITH (connector = 'memory'); SELECT 1".into(), "nothing is inserted into 's'", 1, 14),
+        (false, "CREATE TABLE s WITH (connector = 'memory'); SELECT 1", "nothing is inserted into 's'", 1, 14),
         (
-            "CREATE TABLE s WITH (connector = 'memory'); INSERT INTO s SELECT 1;\nINSERT INTO s SELECT 2".into(),
+            false,
+            "CREATE TABLE s WITH (connector = 'memory'); INSERT INTO s SELECT 1;\nINSERT INTO s SELECT 2",
             "the sink 's' has two queries",
             2,
             13,
         ),
     ] {
-        let error = error(&text);
-        assert_eq!(error.what(), what, "\n{text}");
-        let Some(Place::Job { line: found_line, column: found_column, .. }) = error.place() else {
-            panic!("no place: {error}")
-        };
-        assert_eq!((*found_line, *found_column), (line, column), "\n{error}");
+        let before = if with_source { source } else { "" };
+        points(&format!("{before}{text}"), what, line, column);
     }
 }
 

@@ -47,6 +47,11 @@ impl Seen {
         self.committed.contains_key(identity)
     }
 
+    /// Whether any of the files that were committed is listed as it was.
+    pub fn holds_any(&self, listing: &Listing) -> bool {
+        listing.files.iter().any(|file| self.committed.get(&file.identity) == Some(&Stamp::of(file)))
+    }
+
     /// How many files were committed.
     pub fn len(&self) -> usize {
         self.committed.len()

@@ -50,6 +50,32 @@ fn a_watching_job_notices_a_new_file_and_stops_on_a_signal() {
     }
 }
 
+/// The first signal lets the batch end; the second waits for nothing, and what was committed stays.
+#[test]
+fn a_second_signal_stops_at_once() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let folder = Folder::new(super::JOB);
+        let row = format!("{{\"device\":\"{}\",\"port\":\"80\",\"bytes\":9}}\n", "x".repeat(100));
+        folder.input(0, row.repeat(5_000).as_bytes());
+        // a batch that does not end: the console's rows are more than a pipe holds, and nobody reads them
+        let words = ["run", "job.sql", "--checkpoint", "checkpoint", "--set", "INPUT=input", "--output", "json"];
+        let mut running = Running::start_unread(&mut folder.command(&words));
+        wait_for(&folder, 1, Duration::from_secs(20));
+        running.signal(signal);
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(running.is_running(), "the first signal lets the batch end");
+        running.signal(signal);
+        let ended = running.wait().sober();
+        assert_eq!(ended.code(), Some(130), "{}", ended.stderr);
+        assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
+        // the batch is committed: its rows are printed again, once and whole, and nothing is lost or read twice
+        let again = run(&folder, &["--output", "json", "--quiet"]).expect(0).json();
+        assert_eq!((again.len(), again[0]["rows"].as_array().map(Vec::len)), (1, Some(5_000)));
+        assert_eq!(batches(&folder), 1);
+        folder.call(&["verify", "checkpoint"]).expect(0);
+    }
+}
+
 #[test]
 fn max_batches_once_and_available_now_stop_where_they_should() {
     let folder = fixture();
