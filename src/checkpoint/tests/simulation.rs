@@ -116,6 +116,8 @@ struct Life {
     acknowledged: BTreeMap<u64, (Model, Mark)>,
     /// What the next opening must report, as long as the log still ends before this record.
     expected: Option<(u64, Repair)>,
+    /// Whether the witness says what was acknowledged last: where it was spoiled, it does so again after the next write.
+    watched: bool,
     trace: Vec<String>,
 }
 
@@ -141,6 +143,7 @@ fn live(sessions: &[Session], retain: Option<u64>, lie: Lie) -> Vec<String> {
         issued: None,
         acknowledged: BTreeMap::new(),
         expected: None,
+        watched: true,
         trace: Vec::new(),
     };
     for session in sessions {
@@ -258,6 +261,7 @@ impl Life {
             }
         };
         let lost = |repair: &Repair| repair.acknowledged > repair.newest || repair.rewind_lost;
+        self.watched |= result.is_ok() && checkpoint.history().next_seq > before;
         if checkpoint.history().next_seq > before || result.is_err() && !self.expected.iter().any(|(_, r)| lost(r)) {
             self.expected = None;
         }
@@ -276,6 +280,7 @@ impl Life {
         }
         // one misfortune at a time: behind a repair that is not final the witness is all that knows of it
         let at_rest = self.expected.is_none() && self.sure.is_some();
+        self.watched &= !at_rest || matches!(session.after, After::Nothing | After::RolledBack(_));
         match session.after {
             After::WitnessTorn(slot) if at_rest => {
                 std::fs::write(layout.witness(slot), b"HWWIT torn in the middle").unwrap();
@@ -287,7 +292,9 @@ impl Life {
             After::WitnessGone if at_rest => {
                 (0..2).for_each(|slot| std::fs::remove_file(layout.witness(slot)).unwrap());
             }
-            After::RolledBack(records) if at_rest && self.issued.is_none() => self.roll_back(&lives, records),
+            After::RolledBack(records) if at_rest && self.watched && self.issued.is_none() => {
+                self.roll_back(&lives, records)
+            }
             _ => {}
         }
     }
