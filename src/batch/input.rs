@@ -11,7 +11,7 @@ use crate::{
     job::JobSpec,
     model::{Error, PlannedFile, Result, SourceInput},
     query::JobQueries,
-    source::{Change, FilesSource, Limits, Listing, Next, ReadFile, Seen, Settling, Watch, next_files},
+    source::{Backlog, Change, FilesSource, Limits, Next, ReadFile, Seen, Settling, Watch, next_files},
 };
 
 /// A file that was modified more recently may still be being written.
@@ -28,12 +28,15 @@ pub(super) struct Input {
     /// `logOffset` of the newest batch that took a file of it.
     pub offset: Option<u64>,
     limits: Limits,
-    /// With `--available-now`: what was there at the start.
-    fixed: Option<Listing>,
+    /// Newest first: then each batch must look at what has come.
+    latest_first: bool,
+    /// What the last look found. Listing a folder takes time proportional to its files: it is done again when this no
+    /// longer fills a batch.
+    backlog: Backlog,
+    /// With `--available-now`: the backlog is all that the job will read.
+    fixed: bool,
     /// Set up when the job first waits for new files.
     watch: Option<Watch>,
-    /// Files that wait, as far as the last look told.
-    pub waiting: u64,
     /// How long until a file that may still be being written counts as whole, as far as the last look told.
     settles_in: Option<Duration>,
 }
@@ -62,9 +65,10 @@ impl Inputs {
                 seen: Seen::default(),
                 offset: None,
                 limits: Limits::of(&spec.files),
-                fixed: None,
+                latest_first: spec.files.latest_first,
+                backlog: Backlog::default(),
+                fixed: false,
                 watch: None,
-                waiting: 0,
                 settles_in: None,
             });
         }
@@ -104,12 +108,10 @@ impl Inputs {
     pub fn fix(&mut self, notice: &mut dyn FnMut(String)) -> Result<()> {
         let waited = Stopwatch::start();
         for input in &mut self.inputs {
-            let mut listing = input.source.list()?;
-            let mut next = next_files(&listing, &input.seen, &settled());
+            let mut next = input.find_new()?;
             while let Some(left) = next.settles_in.filter(|_| waited.elapsed() < PATIENCE) {
                 std::thread::sleep(left);
-                listing = input.source.list()?;
-                next = next_files(&listing, &input.seen, &settled());
+                next = input.find_new()?;
             }
             for file in &next.unsettled {
                 notice(format!(
@@ -117,18 +119,23 @@ impl Inputs {
                     input.name, file.identity
                 ));
             }
-            listing.files.retain(|file| !next.unsettled.contains(file));
-            input.fixed = Some(listing);
+            next.settles_in = None;
+            input.take_over(next, notice);
+            input.fixed = true;
         }
         Ok(())
     }
 
-    /// Lists again what was remembered, if anything was: a planned file is no longer what it was.
+    /// Looks again at all sources: a planned file is no longer what it was.
     ///
     /// # Errors
     /// As [`Inputs::fix`].
     pub fn look_again(&mut self, notice: &mut dyn FnMut(String)) -> Result<()> {
-        if self.inputs.iter().any(|input| input.fixed.is_some()) { self.fix(notice) } else { Ok(()) }
+        if self.inputs.iter().any(|input| input.fixed) {
+            return self.fix(notice);
+        }
+        self.inputs.iter_mut().for_each(|input| input.backlog = Backlog::default());
+        Ok(())
     }
 
     /// What the next batch takes of each source; `None`: nothing waits anywhere. Warnings go to `notice`.
@@ -163,7 +170,7 @@ impl Inputs {
             for file in &planned.files {
                 input.seen.insert(file);
             }
-            input.waiting = input.waiting.saturating_sub(planned.files.len() as u64);
+            input.backlog.committed(&planned.files);
         }
     }
 
@@ -195,22 +202,32 @@ impl Inputs {
 impl Input {
     fn next(&mut self, ignore_limits: bool, notice: &mut dyn FnMut(String)) -> Result<SourceInput> {
         let limits = if ignore_limits { self.limits.without_size() } else { self.limits };
-        let next = match &self.fixed {
-            Some(listing) => next_files(listing, &self.seen, &limits),
-            None => next_files(&self.source.list()?, &self.seen, &Limits { settling: settled().settling, ..limits }),
-        };
-        self.settles_in = next.settles_in;
+        if !self.fixed && (self.latest_first || !self.backlog.fills(&limits)) {
+            let next = self.find_new()?;
+            self.take_over(next, notice);
+        }
+        let files = self.backlog.next(&self.seen, &limits);
+        Ok(planned(&self.name, self.offset, files))
+    }
+
+    /// Looks at what is there.
+    fn find_new(&self) -> Result<Next> {
+        let settling = Settling { now_ns: now_us().saturating_mul(1000), quiet: QUIET };
+        Ok(next_files(&self.source.list()?, &self.seen, &Limits { settling: Some(settling), ..self.limits }))
+    }
+
+    /// What a look found is what waits from now on.
+    fn take_over(&mut self, next: Next, notice: &mut dyn FnMut(String)) {
         tell(&self.name, &next, notice);
         self.seen.note_reported(&next);
-        self.waiting = next.more_files + next.files.len() as u64;
-        Ok(planned(&self.name, self.offset, next.files))
+        self.settles_in = next.settles_in;
+        self.backlog = Backlog::new(next.files);
     }
-}
 
-/// Nothing counts but that files are left alone.
-fn settled() -> Limits {
-    let settling = Settling { now_ns: now_us().saturating_mul(1000), quiet: QUIET };
-    Limits { settling: Some(settling), ..Limits::default() }
+    /// Files that wait, as far as the last look told.
+    pub fn waiting(&self) -> u64 {
+        self.backlog.len() as u64
+    }
 }
 
 /// What was not read, and why; each is told once.

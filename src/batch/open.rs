@@ -13,7 +13,7 @@ use super::{
 use crate::{
     checkpoint::{Checkpoint, History, OpenOptions, PayloadKind},
     job::{
-        JobSpec,
+        JobSpec, SinkConnector, SinkSpec,
         fingerprint::{self, Difference},
     },
     model::{Error, Place, Result},
@@ -52,7 +52,7 @@ pub(super) fn reopen(
     let mut inputs = Inputs::open(job, queries)?;
     inputs.remember(checkpoint.history());
     if loss == Loss::Replay {
-        refuse_loss(&checkpoint, &inputs)?;
+        refuse_loss(job, &checkpoint, &inputs)?;
         if !accept_change {
             refuse_other_input(job, &checkpoint, &inputs)?;
         }
@@ -130,9 +130,14 @@ fn columns(schema: &SchemaRef) -> String {
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
 }
 
-/// Each lost batch took at least one file: with fewer files waiting, something cannot be read again.
-fn refuse_loss(checkpoint: &Checkpoint, inputs: &Inputs) -> Result<()> {
+/// Each lost batch took at least one file: with fewer files waiting, something cannot be read again. What a lost rewind
+/// took back at a sink is published again by rewinding again only.
+fn refuse_loss(job: &JobSpec, checkpoint: &Checkpoint, inputs: &Inputs) -> Result<()> {
     let Some(repair) = checkpoint.repaired() else { return Ok(()) };
+    let outside = |sink: &SinkSpec| matches!(sink.connector, SinkConnector::Files { .. });
+    if repair.rewind_lost && job.sinks.iter().any(outside) {
+        return Err(repair.refuse_lost_rewind(checkpoint.dir()));
+    }
     let next = |newest: Option<crate::model::BatchId>| newest.map_or(0, |batch| batch.0 + 1);
     let lost = next(repair.acknowledged).saturating_sub(next(repair.newest));
     let replayed = checkpoint.history().pending().count() as u64 + u64::from(checkpoint.history().intent().is_some());

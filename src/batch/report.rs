@@ -104,7 +104,7 @@ impl Engine {
         let offset = |offset: Option<u64>| offset.map(|log_offset| LogOffset { log_offset });
         let rows = reads.iter().map(|read| read.read.rows).sum();
         let source = self.inputs.inputs.iter().find(|source| source.name == input.source);
-        let waiting = source.map_or(0, |source| source.waiting);
+        let waiting = source.map_or(0, |source| source.waiting());
         let left = waiting.saturating_sub(input.files.len() as u64);
         let per_batch = (input.files.len() as u64).max(1);
         SourceProgress {

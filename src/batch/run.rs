@@ -185,7 +185,7 @@ impl Engine {
     }
 
     fn files_left(&self) -> u64 {
-        self.inputs.inputs.iter().map(|input| input.waiting).sum()
+        self.inputs.inputs.iter().map(|input| input.waiting()).sum()
     }
 }
 

@@ -76,8 +76,9 @@ impl View {
             ));
         }
         // A fork's log begins with the batch that it was forked at.
-        let all_are_kept = self.job.settings.retain_batches.is_none() && self.reader.genesis().forked_from.is_none();
-        if let Some(oldest) = self.reader.horizon().filter(|_| all_are_kept) {
+        let first = self.reader.genesis().forked_from.as_ref().map(|origin| origin.batch);
+        let all_are_kept = self.job.settings.retain_batches.is_none();
+        if let Some(oldest) = self.reader.horizon().filter(|oldest| all_are_kept && Some(*oldest) != first) {
             warnings.push(format!(
                 "batches before {oldest} are no longer in the log, though the job keeps all: parts of it were dropped or lost"
             ));

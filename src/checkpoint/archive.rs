@@ -49,7 +49,8 @@ impl Archive {
             next = envelopes.first().map(|first| (first.seq, first.prev));
             parts.push(envelopes);
         }
-        let records = parts.iter().rev().flatten().chain(&chain.envelopes);
+        // each record is let go of once it is folded: a long log is in memory once
+        let records = parts.into_iter().rev().flatten().chain(chain.envelopes);
         let mut load = |segment: &SeenSegment| open::load_seen(layout, segment);
         let history = History::fold(records, &mut load)?.ok_or_else(|| super::chain::no_log(layout))?;
         Ok(Archive {

@@ -130,7 +130,7 @@ mod tests {
             tests::{draft, genesis, next_plan, options, snapshot},
         },
         fuzzing::keep_seed,
-        model::{BatchId, Faults},
+        model::{BatchId, Faults, Generation},
     };
 
     /// The entries of the newest part, as the target takes them.
@@ -178,7 +178,7 @@ mod tests {
             wire::send(&mut sent, 1, &entries).unwrap();
             keep_seed("log", &format!("sent-{}", sent.len()), &sent[..sent.len() - HASH_BYTES]);
         }
-        let mark = Mark { seq: 3, batch: Some(BatchId(2)), hash: ChainHash([7; 32]) };
+        let mark = Mark { seq: 3, batch: Some(BatchId(2)), generation: Generation(2), hash: ChainHash([7; 32]) };
         keep_seed("log", "witness", &mark.to_bytes()[..56]);
         checkpoint.close().unwrap();
     }

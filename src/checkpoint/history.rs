@@ -4,6 +4,7 @@
 //! that is needed to go on.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
@@ -61,15 +62,15 @@ impl History {
     ///
     /// # Errors
     /// Of kind `Refused` where the records contradict each other; whatever `load` fails with.
-    pub(super) fn fold<'a>(
-        envelopes: impl IntoIterator<Item = &'a Envelope>,
+    pub(super) fn fold<E: Borrow<Envelope>>(
+        envelopes: impl IntoIterator<Item = E>,
         load: LoadSeen<'_>,
     ) -> crate::model::Result<Option<History>> {
         let mut history = None::<History>;
         for envelope in envelopes {
             match &mut history {
-                None => history = Some(History::begin(envelope, load)?),
-                Some(history) => history.apply(envelope, load)?,
+                None => history = Some(History::begin(envelope.borrow(), load)?),
+                Some(history) => history.apply(envelope.borrow(), load)?,
             }
         }
         Ok(history)

@@ -20,8 +20,7 @@ use super::{
     part, payloads,
     record::{SeenFile, SeenSegment},
     seal,
-    sled_store::{self, Extent, SledStore},
-    store::LogStore,
+    sled_store::{self, Extent},
     witness::{Mark, Witness},
 };
 use crate::model::{BatchId, CrashPoint, Error, ErrorKind, Faults, Place, Result};
@@ -34,10 +33,16 @@ pub struct Repair {
     pub newest: Option<BatchId>,
     /// The newest batch that was acknowledged, as far as is known; those in between must be read again.
     pub acknowledged: Option<BatchId>,
+    /// Whether a rewind was lost, too: then the sinks took back what the log says was published.
+    pub rewind_lost: bool,
     pub why: String,
 }
 
 impl Repair {
+    fn new(history: &History, why: String) -> Repair {
+        Repair { newest: history.newest_batch(), acknowledged: None, rewind_lost: false, why }
+    }
+
     /// For a job whose lost batches cannot be replayed: the error that says so.
     pub fn refuse(&self, dir: &Path) -> Error {
         let newest = self.newest.map_or("start".to_owned(), |batch| batch.to_string());
@@ -46,6 +51,17 @@ impl Repair {
             .because(format!("{}; the newest sound batch is {newest}", self.why))
             .help(format!(
                 "restore the folder from a backup, or accept the loss with `highwater rewind {} --to {newest}`",
+                dir.display()
+            ))
+    }
+
+    /// For a job with output outside the checkpoint, some of which a lost rewind took back: the error that says so.
+    pub fn refuse_lost_rewind(&self, dir: &Path) -> Error {
+        Error::refused("the checkpoint is damaged: a rewind is gone, and how much output it took back is not known")
+            .at(Place::Path(dir.to_owned()))
+            .because(self.why.clone())
+            .help(format!(
+                "restore the folder from a backup, or rewind again, to the same batch or an earlier one: `highwater rewind {} --to BATCH`; what was taken back since is then published again",
                 dir.display()
             ))
     }
@@ -131,7 +147,7 @@ fn open_live(
         let path = layout.live(part, generation);
         let (thread, chain) = adopt(layout, part, &only.path, &path, faults)?;
         if let Some(thread) = thread {
-            if is_sound(&chain, witness) {
+            if is_sound(&chain, witness) && is_of_part(&chain, part_begins(folder, part)?) {
                 let history = fold(layout, part, &chain)?;
                 return Ok(OpenLog { thread, part, path, stale, history, hashes: chain.hashes(), repair: None });
             }
@@ -140,19 +156,18 @@ fn open_live(
         // The copy is given up, the original is as it was.
         disk::remove(&path)?;
     }
-    let best = best_chain(layout, &lives)?;
+    let best = best_chain(layout, &lives, part_begins(folder, part)?)?;
     if best.envelopes.is_empty() {
         return match open_sealed(layout, folder, faults)? {
             Ok(mut log) => {
-                log.repair = Some(Repair { newest: log.history.newest_batch(), acknowledged: None, why: why(&best) });
+                log.repair = Some(Repair::new(&log.history, why(&best)));
                 Ok(log)
             }
             Err(_) => Err(damaged_part(&layout.log(), &Damage::Body(why(&best)))),
         };
     }
     let (history, hashes) = (fold(layout, part, &best)?, best.hashes());
-    let repair =
-        best.damage.is_some().then(|| Repair { newest: history.newest_batch(), acknowledged: None, why: why(&best) });
+    let repair = best.damage.is_some().then(|| Repair::new(&history, why(&best)));
     let path = layout.live(part, generation);
     let thread = seal::start_part(part, path.clone(), best.entries, faults.clone(), CrashPoint::OpenCopied)?;
     faults.reach(CrashPoint::OpenRenamed)?;
@@ -199,7 +214,7 @@ fn adopt(layout: &Layout, part: u32, from: &Path, to: &Path, faults: &Faults) ->
 
 fn open_copy(part: u32, path: &Path) -> Result<(Option<LogThread>, Chain)> {
     let dir = path.to_owned();
-    let opened = LogThread::start(part, move || Ok(SledStore::open(&dir)? as Box<dyn LogStore>))
+    let opened = LogThread::start(part, move || sled_store::open(&dir))
         .and_then(|thread| thread.handle().read(|store, _| store.entries()).map(|entries| (thread, entries)));
     match opened.map_err(|error| error.at_if_none(Place::Path(path.to_owned()))) {
         Ok((thread, entries)) => Ok((Some(thread), Chain::verify(entries)?)),
@@ -210,8 +225,22 @@ fn open_copy(part: u32, path: &Path) -> Result<(Option<LogThread>, Chain)> {
     }
 }
 
-/// The longest verified chain that any of the databases yields, with and without sled's own index.
-pub(super) fn best_chain(layout: &Layout, lives: &[&Live]) -> Result<Chain> {
+/// The sequence number that a live part must begin with, as far as the sealed one before it tells.
+pub(super) fn part_begins(folder: &LogFolder, part: u32) -> Result<Option<u64>> {
+    let Some(before) = folder.sealed.iter().find(|sealed| sealed.part + 1 == part) else { return Ok(None) };
+    let header = part::load_header(&before.path)?;
+    let sound = header.ok().filter(|header| header.start.part == before.part);
+    Ok(sound.map(|header| header.first_seq + u64::from(header.count)))
+}
+
+/// Whether a chain is of the part that begins there, not the content of an older one.
+fn is_of_part(chain: &Chain, begins: Option<u64>) -> bool {
+    begins.is_none_or(|begins| chain.envelopes.first().is_none_or(|first| first.seq == begins))
+}
+
+/// The longest verified chain that any of the databases of a part yields, with and without sled's own index; `begins`
+/// is the part's first sequence number, if it is known.
+pub(super) fn best_chain(layout: &Layout, lives: &[&Live], begins: Option<u64>) -> Result<Chain> {
     let scratch =
         tempfile::tempdir().map_err(|error| Error::io("cannot make a scratch folder", std::env::temp_dir(), &error))?;
     let mut best = Chain::broken("there is no live log".to_owned());
@@ -224,6 +253,9 @@ pub(super) fn best_chain(layout: &Layout, lives: &[&Live]) -> Result<Chain> {
                 thread.close()?;
             }
             chain.check_files(layout)?;
+            if !is_of_part(&chain, begins) {
+                chain = Chain::broken("its records are those of another part".to_owned());
+            }
             let sound = chain.damage.is_none();
             if chain.envelopes.len() > best.envelopes.len() || best.envelopes.is_empty() {
                 best = chain;
@@ -245,13 +277,14 @@ fn is_sound(chain: &Chain, witness: Option<Mark>) -> bool {
 /// Holds what was opened against the witness.
 fn check_witness(layout: &Layout, mut log: OpenLog, witness: Option<Mark>) -> Result<OpenLog> {
     let Some(mark) = witness else { return Ok(log) };
-    let newest = log.history.newest_batch();
     // A repair was begun, and not one record written since.
-    let given_up = mark.seq + 1 == log.history.next_seq && mark.batch > newest;
+    let beyond = mark.batch > log.history.newest_batch() || mark.generation > log.history.generation();
+    let given_up = mark.seq + 1 == log.history.next_seq && beyond;
     if mark.seq >= log.history.next_seq || given_up {
         let why = "the log ends before what was acknowledged: its file was damaged or is an old copy".to_owned();
-        let repair = log.repair.get_or_insert(Repair { newest, acknowledged: None, why });
+        let repair = log.repair.get_or_insert_with(|| Repair::new(&log.history, why));
         repair.acknowledged = mark.batch;
+        repair.rewind_lost = mark.generation > log.history.generation();
     } else if log.hashes.get(&mark.seq).is_some_and(|hash| *hash != mark.hash) {
         return Err(Error::refused("the checkpoint's log is not the one that its witness files saw")
             .at(Place::Path(layout.dir().to_owned()))

@@ -155,14 +155,25 @@ impl Source {
         let folder = layout.log_folder()?;
         let sealed = folder.sealed.last().map_or(0, |sealed| sealed.part);
         let newest = folder.live.last().map_or(0, |live| live.part);
-        let lives: Vec<&Live> = folder.live.iter().filter(|live| live.part == newest && newest > sealed).collect();
+        let lives: Vec<&Live> = folder.live.iter().filter(|live| live.part == newest).collect();
+        // It was being sealed: what it was sealed from is there.
+        let original_counts = newest == sealed
+            && match folder.sealed.last() {
+                Some(sealed) => super::part::load(&sealed.path)?.is_err(),
+                None => false,
+            };
+        let lives = if newest > sealed || original_counts { lives } else { Vec::new() };
         if lives.is_empty() && sealed == 0 {
             return Err(no_log(layout));
         }
         // A live part that is not there (or was just sealed) has nothing to add to the sealed ones.
-        let chain = if lives.is_empty() { Chain::default() } else { open::best_chain(layout, &lives)? };
+        let chain = match lives[..] {
+            [] => Chain::default(),
+            _ => open::best_chain(layout, &lives, open::part_begins(&folder, newest)?)?,
+        };
         let damage = chain.damage.as_ref().map(|(seq, damage)| format!("record {seq}: {damage}"));
-        Ok(Source { part: newest.max(sealed + 1), entries: chain.entries, damage, running: false })
+        let part = if original_counts { newest } else { newest.max(sealed + 1) };
+        Ok(Source { part, entries: chain.entries, damage, running: false })
     }
 }
 

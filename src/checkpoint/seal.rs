@@ -14,7 +14,7 @@ use super::{
     part::{self, Entries},
     payloads::Placed,
     record::{Base, Payload, PayloadKind, Record, SeenFile, SeenSegment},
-    sled_store::SledStore,
+    sled_store,
     store::{self, LogStore},
 };
 use crate::model::{CrashPoint, Error, Faults, Place, Result};
@@ -87,7 +87,7 @@ fn build(path: PathBuf, entries: &Entries, faults: &Faults, built: Option<CrashP
     let temporary = path.with_added_extension("tmp");
     disk::remove(&temporary)?;
     disk::make_folder(&temporary)?;
-    let mut store = SledStore::open(&temporary)?;
+    let mut store = sled_store::open(&temporary)?;
     let filled = fill(store.as_mut(), &temporary, entries).and_then(|()| {
         if let Some(point) = built {
             faults.reach(point)?;

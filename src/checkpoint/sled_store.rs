@@ -175,6 +175,15 @@ impl Drop for SledStore {
     }
 }
 
+/// Opens the database in `dir`, or makes one, as [`SledStore::open`] does. Tests of the protocol simulate theirs.
+pub(super) fn open(dir: &Path) -> Result<Box<dyn LogStore>> {
+    #[cfg(test)]
+    if let Some(store) = super::tests::simulated::open(dir)? {
+        return Ok(store);
+    }
+    Ok(SledStore::open(dir)?)
+}
+
 /// Copies a database's files into the new folder `to`, fsynced. `blobs/` is empty, and anything half made stays behind.
 pub(super) fn copy(from: &Path, to: &Path, extent: Extent) -> Result<()> {
     disk::make_folder(to)?;

@@ -86,6 +86,22 @@ pub(super) struct MemoryStore {
 
 #[cfg(test)]
 impl MemoryStore {
+    /// Everything in it is durable.
+    pub fn of(entries: Vec<(u64, Vec<u8>)>) -> MemoryStore {
+        let image: BTreeMap<u64, Vec<u8>> = entries.into_iter().collect();
+        MemoryStore { applied: image.clone(), flushed: image.clone(), durable: image }
+    }
+
+    /// What the operating system has.
+    pub fn flushed(&self) -> Vec<(u64, Vec<u8>)> {
+        self.flushed.clone().into_iter().collect()
+    }
+
+    /// What the disk has.
+    pub fn durable(&self) -> Vec<(u64, Vec<u8>)> {
+        self.durable.clone().into_iter().collect()
+    }
+
     /// What is there after a power loss.
     pub fn crash(&self) -> MemoryStore {
         let image = self.durable.clone();

@@ -15,7 +15,7 @@ use super::{
     open, part, payloads,
     reader::{Attempt, Source, retrying},
     record::{PayloadPlace, PayloadRef, Record, state_file_seq},
-    witness::Witness,
+    witness::{Mark, Witness},
 };
 use crate::model::{BatchId, Result};
 
@@ -85,7 +85,7 @@ impl Inspection<'_> {
         let next_seq = records.last().map_or(0, |last| last.seq + 1);
         self.orphans(&named, next_seq, source.running)?;
         if !source.running {
-            self.witness(next_seq)?;
+            self.witness(next_seq, &records)?;
         }
         Ok(())
     }
@@ -188,11 +188,17 @@ impl Inspection<'_> {
         Ok(())
     }
 
-    fn witness(&mut self, next_seq: u64) -> Result<()> {
+    fn witness(&mut self, next_seq: u64, records: &[Envelope]) -> Result<()> {
         let witness = Witness::read(self.layout)?;
+        let differs = |mark: &Mark| records.iter().any(|record| record.seq == mark.seq && record.hash != mark.hash);
         match witness.newest() {
             Some(mark) if mark.seq >= next_seq => {
                 let what = format!("the log ends before record {}, which was acknowledged", mark.seq);
+                self.find(what, Some(self.layout.log()), mark.batch);
+            }
+            Some(mark) if differs(&mark) => {
+                let what =
+                    format!("record {} is not the one that the witness files saw: the log was exchanged", mark.seq);
                 self.find(what, Some(self.layout.log()), mark.batch);
             }
             Some(_) => {}

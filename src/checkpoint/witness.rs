@@ -12,10 +12,12 @@ use std::{
 };
 
 use super::{codec::ChainHash, disk, layout::Layout};
-use crate::model::{BatchId, Error, Result};
+use crate::model::{BatchId, Error, Generation, Result};
 
-const MAGIC: [u8; 8] = *b"HWWIT\0\0\x01";
-const BYTES: usize = 8 + 8 + 8 + 32 + 32;
+const MAGIC: [u8; 8] = *b"HWWIT\0\0\x02";
+/// Those that the checksum is of.
+const CHECKED: usize = 8 + 8 + 8 + 4 + 32;
+const BYTES: usize = CHECKED + 32;
 const NO_BATCH: u64 = u64::MAX;
 
 /// A record that was acknowledged.
@@ -24,6 +26,8 @@ pub(super) struct Mark {
     pub seq: u64,
     /// The newest committed batch at that record.
     pub batch: Option<BatchId>,
+    /// That of the next commit: each rewind begins one.
+    pub generation: Generation,
     pub hash: ChainHash,
 }
 
@@ -33,21 +37,24 @@ impl Mark {
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..16].copy_from_slice(&self.seq.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.batch.map_or(NO_BATCH, |batch| batch.0).to_be_bytes());
-        bytes[24..56].copy_from_slice(&self.hash.0);
-        let checksum = *blake3::hash(&bytes[..56]).as_bytes();
-        bytes[56..].copy_from_slice(&checksum);
+        bytes[24..28].copy_from_slice(&self.generation.0.to_be_bytes());
+        bytes[28..CHECKED].copy_from_slice(&self.hash.0);
+        let checksum = *blake3::hash(&bytes[..CHECKED]).as_bytes();
+        bytes[CHECKED..].copy_from_slice(&checksum);
         bytes
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Mark> {
-        let sound =
-            bytes.len() == BYTES && bytes[..8] == MAGIC && bytes[56..] == *blake3::hash(&bytes[..56]).as_bytes();
+        let sound = bytes.len() == BYTES
+            && bytes[..8] == MAGIC
+            && bytes[CHECKED..] == *blake3::hash(&bytes[..CHECKED]).as_bytes();
         if !sound {
             return None;
         }
         let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_be_bytes).ok();
         let batch = Some(number(16)?).filter(|batch| *batch != NO_BATCH).map(BatchId);
-        Some(Mark { seq: number(8)?, batch, hash: ChainHash(bytes[24..56].try_into().ok()?) })
+        let generation = Generation(u32::from_be_bytes(bytes[24..28].try_into().ok()?));
+        Some(Mark { seq: number(8)?, batch, generation, hash: ChainHash(bytes[28..CHECKED].try_into().ok()?) })
     }
 }
 
@@ -192,7 +199,8 @@ mod tests {
     use super::*;
 
     fn mark(seq: u64) -> Mark {
-        Mark { seq, batch: (seq > 0).then_some(BatchId(seq)), hash: ChainHash([seq as u8; 32]) }
+        let batch = (seq > 0).then_some(BatchId(seq));
+        Mark { seq, batch, generation: Generation(1 + seq as u32 / 3), hash: ChainHash([seq as u8; 32]) }
     }
 
     #[test]

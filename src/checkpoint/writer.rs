@@ -262,7 +262,9 @@ impl Checkpoint {
         if self.repair.is_some() {
             let head = Checkpoint::mark_of(&self.history);
             let batch = self.repair.as_ref().and_then(|repair| repair.acknowledged).max(head.batch);
-            witness::write_both(&self.layout, Mark { batch, ..head })?;
+            let rewind_lost = self.repair.as_ref().is_some_and(|repair| repair.rewind_lost);
+            let generation = if rewind_lost { head.generation.next() } else { head.generation };
+            witness::write_both(&self.layout, Mark { batch, generation, ..head })?;
         }
         payloads::remove_orphans(&self.layout, self.history.next_seq)?;
         self.writing = true;
@@ -289,7 +291,8 @@ impl Checkpoint {
     }
 
     fn mark_of(history: &History) -> Mark {
-        Mark { seq: history.next_seq - 1, batch: history.newest_batch(), hash: history.head }
+        let (batch, generation) = (history.newest_batch(), history.generation());
+        Mark { seq: history.next_seq - 1, batch, generation, hash: history.head }
     }
 
     /// A clean stop. Say [`Checkpoint::mark_published`] first if all is published.

@@ -128,7 +128,13 @@ impl Running {
 
     /// Waits for its end.
     #[track_caller]
-    pub fn wait(mut self) -> Ended {
+    pub fn wait(self) -> Ended {
+        self.wait_within(HANGS_AFTER * 3)
+    }
+
+    /// Waits for the end of what may take longer than a test's command does.
+    #[track_caller]
+    pub fn wait_within(mut self, longest: Duration) -> Ended {
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be asked") {
                 let took = self.started.elapsed();
@@ -139,7 +145,7 @@ impl Running {
                 };
                 return Ended { status, stdout: text(&mut self.stdout), stderr: text(&mut self.stderr), took };
             }
-            assert!(self.started.elapsed() < HANGS_AFTER * 3, "it hangs");
+            assert!(self.started.elapsed() < longest, "it hangs");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -170,7 +176,15 @@ pub struct Folder {
 impl Folder {
     /// The job is `job.sql`; it may use `${INPUT}` and `${OUTPUT}`, which [`Folder::run`] fills in.
     pub fn new(sql: &str) -> Folder {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        Folder::within(tempfile::tempdir().expect("a temporary folder"), sql)
+    }
+
+    /// As [`Folder::new`], in memory where there is such a place: for tests that depend on no disk.
+    pub fn in_memory(sql: &str) -> Folder {
+        Folder::within(crate::stream::temporary_folder(), sql)
+    }
+
+    fn within(dir: tempfile::TempDir, sql: &str) -> Folder {
         let path = fs::canonicalize(dir.path()).expect("it is there");
         let folder = Folder { _dir: dir, path };
         folder.write("job.sql", sql.as_bytes());

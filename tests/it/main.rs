@@ -6,6 +6,7 @@ mod binary;
 mod cli;
 mod crash_points;
 mod damage;
+mod endurance;
 mod faults;
 mod folders;
 mod json_suite;

@@ -254,3 +254,91 @@ fn a_half_written_index_of_sled_does_not_stop_recovery() {
     let checkpoint = opened.unwrap();
     assert_eq!((checkpoint.history().newest_batch(), checkpoint.repaired()), (Some(BatchId(NEWEST)), None));
 }
+
+#[test]
+fn a_live_log_with_the_records_of_an_older_part_counts_as_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = tempfile::tempdir().unwrap();
+    let mut checkpoint = Checkpoint::create(dir.path(), genesis(), options(Faults::none())).unwrap();
+    for batch in 0..5 {
+        commit(&mut checkpoint, 20).unwrap();
+        if batch == 2 {
+            checkpoint.close().unwrap();
+            copy_tree(&live(dir.path()), kept.path());
+            checkpoint = open(dir.path());
+            snapshot(&mut checkpoint).unwrap();
+        }
+    }
+    checkpoint.close().unwrap();
+    let newer = live(dir.path());
+    std::fs::remove_dir_all(&newer).unwrap();
+    copy_tree(kept.path(), &newer);
+    assert!(!verify(dir.path()).unwrap().is_empty());
+    let checkpoint = open(dir.path());
+    assert_eq!(checkpoint.history().newest_batch(), Some(BatchId(2)));
+    assert_eq!(checkpoint.repaired().unwrap().acknowledged, Some(BatchId(4)));
+}
+
+#[test]
+fn a_lost_rewind_is_told_from_lost_batches() {
+    let (dir, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut checkpoint = Checkpoint::create(dir.path(), genesis(), options(Faults::none())).unwrap();
+    for _ in 0..4 {
+        commit(&mut checkpoint, 20).unwrap();
+    }
+    checkpoint.close().unwrap();
+    copy_tree(&dir.path().join("log"), kept.path());
+    for (rewind, lost) in [(false, false), (true, true)] {
+        let mut checkpoint = open(dir.path());
+        if rewind {
+            checkpoint.rewind(Some(BatchId(1)), false, 0).unwrap();
+        }
+        for _ in 0..2 {
+            commit(&mut checkpoint, 20).unwrap();
+        }
+        checkpoint.close().unwrap();
+        std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+        copy_tree(kept.path(), &dir.path().join("log"));
+        let checkpoint = open(dir.path());
+        let repair = checkpoint.repaired().unwrap();
+        assert_eq!((repair.newest, repair.rewind_lost), (Some(BatchId(3)), lost));
+        let error = repair.refuse_lost_rewind(checkpoint.dir());
+        assert!(error.to_string().contains("highwater rewind"), "{error}");
+        checkpoint.close().unwrap();
+    }
+}
+
+/// A kill between sealing and removing what was sealed, and then a bad sector.
+#[test]
+fn a_damaged_seal_whose_original_is_there_can_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::armed(crate::model::CrashPoint::Sealed, 1, crate::model::crash::Crash::Error);
+    let mut checkpoint = Checkpoint::create(dir.path(), genesis(), options(faults)).unwrap();
+    for _ in 0..3 {
+        commit(&mut checkpoint, 20).unwrap();
+    }
+    snapshot(&mut checkpoint).unwrap_err();
+    drop(checkpoint);
+    let part = dir.path().join("log/part-000001.log");
+    let mut bytes = std::fs::read(&part).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&part, bytes).unwrap();
+    let reader = Reader::open(dir.path()).unwrap();
+    assert_eq!(reader.history().newest().map(|commit| commit.batch()), Some(BatchId(2)));
+    assert_eq!(open(dir.path()).history().newest_batch(), Some(BatchId(2)));
+}
+
+#[test]
+fn verify_finds_a_log_that_was_exchanged_for_another() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (dir, length) in [(&dir, 20), (&other, 30)] {
+        let mut checkpoint = Checkpoint::create(dir.path(), genesis(), options(Faults::none())).unwrap();
+        commit(&mut checkpoint, length).unwrap();
+        checkpoint.close().unwrap();
+    }
+    std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+    copy_tree(&other.path().join("log"), &dir.path().join("log"));
+    let findings = verify(dir.path()).unwrap();
+    assert!(findings.iter().any(|finding| finding.what.contains("witness")), "{findings:?}");
+}

@@ -5,6 +5,8 @@ mod damage;
 mod life;
 mod model;
 mod readers;
+pub(in crate::checkpoint) mod simulated;
+mod simulation;
 
 use std::{num::NonZeroU64, path::Path};
 

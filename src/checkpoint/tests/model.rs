@@ -39,41 +39,61 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// One committed batch, as the model remembers it.
 #[derive(Debug, Clone)]
-struct Past {
-    address: BatchAddress,
-    plan: BatchPlan,
-    state: Vec<Vec<u8>>,
+pub(super) struct Past {
+    pub address: BatchAddress,
+    pub plan: BatchPlan,
+    pub state: Vec<Vec<u8>>,
     live: bool,
 }
 
-#[derive(Debug, Default)]
-struct Model {
+#[derive(Debug, Clone, Default)]
+pub(super) struct Model {
     past: Vec<Past>,
-    pending: Vec<BatchPlan>,
-    intent: Option<BatchPlan>,
-    rewinds: u32,
-    attempts: u64,
-    owed: Option<Recovery>,
+    pub pending: Vec<BatchPlan>,
+    pub intent: Option<BatchPlan>,
+    pub rewinds: u32,
+    pub attempts: u64,
+    pub owed: Option<Recovery>,
     /// The oldest batch that retention had to keep when it was last at work, or more.
     dropped_before: Option<BatchId>,
 }
 
 impl Model {
-    fn live(&self) -> Vec<&Past> {
+    pub(super) fn live(&self) -> Vec<&Past> {
         self.past.iter().filter(|past| past.live).collect()
     }
 
-    fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.live().last().map_or(0, |past| past.plan.batch.0 + 1)
     }
 
     /// A new plan differs each time, so that a replay that is none shows.
-    fn plan(&self) -> BatchPlan {
+    pub(super) fn plan(&self) -> BatchPlan {
         let fresh = || BatchPlan { batch_time_us: self.attempts as i64, ..plan(self.next()) };
         self.intent.clone().or_else(|| self.pending.first().cloned()).unwrap_or_else(fresh)
     }
 
-    fn rewind(&mut self, to: Option<BatchId>, replan: bool) {
+    pub(super) fn intend(&mut self, plan: &BatchPlan) {
+        if self.intent.as_ref() != Some(plan) {
+            self.intent = Some(plan.clone());
+            self.owed = None;
+        }
+    }
+
+    pub(super) fn commit(&mut self, draft: &CommitDraft, generation: Generation) {
+        let plan = draft.plan.clone();
+        let mut state = self.live().last().map(|past| past.state.clone()).unwrap_or_default();
+        merge(&mut state, draft.payloads[0].bytes.clone());
+        let address = BatchAddress { batch: plan.batch, generation: Some(generation) };
+        self.owed = Some(Recovery::PublishAgain { batch: plan.batch });
+        self.past.push(Past { address, plan, state, live: true });
+        self.intent = None;
+        if !self.pending.is_empty() {
+            self.pending.remove(0);
+        }
+    }
+
+    pub(super) fn rewind(&mut self, to: Option<BatchId>, replan: bool) {
         let mut retracted = Vec::new();
         for past in self.past.iter_mut().filter(|past| past.live && Some(past.plan.batch) > to) {
             past.live = false;
@@ -86,7 +106,7 @@ impl Model {
         self.owed = Some(Recovery::RetractAgain { to });
     }
 
-    fn recovery(&self) -> Recovery {
+    pub(super) fn recovery(&self) -> Recovery {
         let intended = self.intent.clone().map(|plan| Recovery::RunAgain { plan });
         intended.or(self.owed.clone()).unwrap_or(Recovery::PlanAnew)
     }
@@ -142,24 +162,14 @@ fn run(steps: Vec<Step>, retain: Option<u64>) {
         model.attempts += 1;
         match step {
             Step::Commit { large } => {
-                let plan = model.plan();
-                let draft = draft(plan.clone(), model.attempts, if large { 260 << 10 } else { 40 });
-                let mut state = model.live().last().map(|past| past.state.clone()).unwrap_or_default();
-                merge(&mut state, draft.payloads[0].bytes.clone());
-                let address = BatchAddress { batch: plan.batch, generation: Some(checkpoint.history().generation()) };
+                let draft = draft(model.plan(), model.attempts, if large { 260 << 10 } else { 40 });
+                model.commit(&draft, checkpoint.history().generation());
                 checkpoint.commit(draft).unwrap();
-                model.owed = Some(Recovery::PublishAgain { batch: plan.batch });
-                model.past.push(Past { address, plan, state, live: true });
-                model.intent = None;
-                if !model.pending.is_empty() {
-                    model.pending.remove(0);
-                }
             }
             Step::Intend => {
                 let plan = model.plan();
                 checkpoint.intend(&plan).unwrap();
-                model.intent = Some(plan);
-                model.owed = None;
+                model.intend(&plan);
             }
             Step::Withdraw => {
                 checkpoint.withdraw().unwrap();

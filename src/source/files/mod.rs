@@ -7,6 +7,7 @@
 //!   at its own depth. Names that begin with `.` or `_` or end in `.tmp` are ignored.
 //! - Links, pipes, sockets and devices are never opened; each is reported as skipped.
 
+mod backlog;
 mod listing;
 mod next;
 mod partitions;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 pub(super) use self::listing::ignored_name;
 pub use self::{
+    backlog::Backlog,
     listing::{Listing, Skipped},
     next::{Change, Changed, Limits, Next, Seen, Settling, next_files},
     read::ReadFile,

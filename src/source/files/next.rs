@@ -1,4 +1,4 @@
-//! What a batch takes: a pure function of what is there and what was committed.
+//! What is new: a pure function of what is there and what was committed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -68,7 +68,7 @@ impl Seen {
     }
 }
 
-/// How much one batch takes.
+/// How much one batch takes, and what counts as new.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
     /// At most this many files.
@@ -120,15 +120,11 @@ impl Limits {
     }
 }
 
-/// What the next batch takes, what waits, and what has to be reported.
+/// What waits, and what has to be reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Next {
-    /// In reading order; empty: nothing new.
+    /// Everything new, in reading order.
     pub files: Vec<PlannedFile>,
-    /// How many new files are left for later batches ...
-    pub more_files: u64,
-    /// ... and how many bytes they have on disk.
-    pub more_bytes: u64,
     /// Committed files that are no longer what was read, not reported before.
     pub changed: Vec<Changed>,
     /// What is not read, not reported before.
@@ -155,7 +151,8 @@ pub enum Change {
     Gone,
 }
 
-/// Decides what the next batch takes of `listing`. Takes time proportional to the files listed and committed.
+/// Finds out what of `listing` is new; how much of it a batch takes, [`Backlog`](super::Backlog) says. Takes time
+/// proportional to the files listed and committed.
 pub fn next_files(listing: &Listing, seen: &Seen, limits: &Limits) -> Next {
     let mut next = Next { changed: changes(listing, seen), ..Next::default() };
     let unreported = listing.skipped.iter().filter(|skipped| !seen.reported.contains(&skipped.path));
@@ -165,7 +162,6 @@ pub fn next_files(listing: &Listing, seen: &Seen, limits: &Limits) -> Next {
         (Some(newest), Some(age)) => newest.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)),
         _ => i64::MIN,
     };
-    let mut bytes: u64 = 0;
     for file in listing.files.iter().filter(|file| !seen.contains(&file.identity)) {
         if file.modified_ns < oldest {
             if !seen.reported.contains(&file.path) {
@@ -179,16 +175,7 @@ pub fn next_files(listing: &Listing, seen: &Seen, limits: &Limits) -> Next {
             next.unsettled.push(file.clone());
             continue;
         }
-        bytes = bytes.saturating_add(file.size_bytes);
-        let fits = limits.files_max.is_none_or(|max| (next.files.len() as u64) < max)
-            && (next.files.is_empty() || limits.bytes_max.is_none_or(|max| bytes <= max));
-        // `bytes` counts what has to wait as well: once one file waits all later ones do, and order is kept.
-        if fits {
-            next.files.push(file.clone());
-        } else {
-            next.more_files += 1;
-            next.more_bytes = next.more_bytes.saturating_add(file.size_bytes);
-        }
+        next.files.push(file.clone());
     }
     next
 }
@@ -232,44 +219,6 @@ mod tests {
 
     fn names(next: &Next) -> Vec<String> {
         next.files.iter().map(|file| file.path.to_string()).collect()
-    }
-
-    #[test]
-    fn limits_cut_in_order_and_take_at_least_one_file() {
-        let listing = listing(&[file("a", 100, 1), file("b", 0, 2), file("c", 50, 3), file("d", 1, 4)]);
-        for (files_max, bytes_max, taken, more) in [
-            (None, None, "abcd", (0, 0)),
-            (Some(1), None, "a", (3, 51)),
-            (Some(9), None, "abcd", (0, 0)),
-            (None, Some(1), "a", (3, 51)),
-            (None, Some(100), "ab", (2, 51)),
-            (None, Some(149), "ab", (2, 51)),
-            (None, Some(150), "abc", (1, 1)),
-            (None, Some(151), "abcd", (0, 0)),
-        ] {
-            let limits = Limits { files_max, bytes_max, ..Limits::default() };
-            let next = next_files(&listing, &Seen::default(), &limits);
-            assert_eq!(names(&next).concat(), taken, "{limits:?}");
-            assert_eq!((next.more_files, next.more_bytes), more, "{limits:?}");
-            let once = next_files(&listing, &Seen::default(), &limits.without_size());
-            assert_eq!(names(&once).concat(), "abcd");
-        }
-    }
-
-    #[test]
-    fn one_file_per_batch_reads_each_file_once() {
-        let listing = listing(&[file("a", 1, 1), file("b", 1, 1), file("c", 1, 2)]);
-        let limits = Limits { files_max: Some(1), ..Limits::default() };
-        let mut seen = Seen::default();
-        let mut order = Vec::new();
-        loop {
-            let next = next_files(&listing, &seen, &limits);
-            let [file] = &next.files[..] else { break };
-            seen.insert(file);
-            order.extend(names(&next));
-        }
-        assert_eq!(order, ["a", "b", "c"]);
-        assert_eq!(seen.len(), 3);
     }
 
     #[test]
