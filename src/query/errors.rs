@@ -213,9 +213,16 @@ impl Planning<'_> {
             .help(&refusal.way_out)
     }
 
-    /// Refuses what the engine would take and leave out.
+    /// Refuses what the engine would take and leave out, or take for something else.
     pub fn check_nothing_ignored(&self) -> Result<(), Error> {
-        match Syntax::parse(self.sql).sampled {
+        let syntax = Syntax::parse(self.sql);
+        if let Some(expr) = &syntax.swallowed {
+            return Err(Error::usage("IS DISTINCT FROM stands before AND or OR without parentheses")
+                .at(self.place_of(expr))
+                .because("it would be compared with all that follows, not as in standard SQL")
+                .help("write (a IS DISTINCT FROM b) AND ..."));
+        }
+        match syntax.sampled {
             None => Ok(()),
             Some(at) => Err(Error::usage("TABLESAMPLE is not built in")
                 .at(self.place(Some(at), Some("tablesample")))

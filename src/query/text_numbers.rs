@@ -71,10 +71,15 @@ impl AnalyzerRule for TextNumbers {
         plan.transform_up(|node| {
             let schema = merge_schema(&node.inputs());
             let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
+            let renamed = |expr: Expr| {
                 let name = names.save(&expr);
                 let rewritten = expr.transform_up(|expr| compare_text(expr, &schema))?;
                 Ok(rewritten.update_data(|expr| name.restore(expr)))
+            };
+            node.map_expressions(|expr| match expr {
+                // each of its keys is a column of the result, and keeps its name by itself
+                Expr::GroupingSet(_) => expr.map_children(renamed),
+                expr => renamed(expr),
             })
         })
         .map(|rewritten| rewritten.data)

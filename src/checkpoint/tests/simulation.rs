@@ -19,7 +19,7 @@ use super::{
     simulated::{self, Lie, Simulated},
     *,
 };
-use crate::model::{CrashPoint, Error, Generation, crash::Crash};
+use crate::model::{CrashPoint, Error, ErrorKind, Generation, crash::Crash};
 
 /// One process's life.
 #[derive(Debug, Clone)]
@@ -148,7 +148,11 @@ fn live(sessions: &[Session], retain: Option<u64>, lie: Lie) -> Vec<String> {
     };
     for session in sessions {
         let ended = life.session(session);
-        let how = ended.as_ref().err().map_or("ended".to_owned(), Error::to_string);
+        // without the place: the folder is another one each time
+        let how = ended.as_ref().err().map_or("ended".to_owned(), |error| error.what().to_owned());
+        if let Err(error) = ended {
+            assert_eq!(error.kind(), ErrorKind::Crashed, "{error}");
+        }
         life.trace.push(format!("{how}, {:?}, {:?}", session.end, session.after));
         life.befall(session);
     }

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        Expr, GroupByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Spanned, Statement, TableFactor, Visit,
-        Visitor,
+        BinaryOperator, Expr, GroupByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Spanned, Statement,
+        TableFactor, Visit, Visitor,
     },
     dialect::GenericDialect,
     parser::Parser,
@@ -46,6 +46,8 @@ pub(super) struct Syntax {
     pub with: String,
     /// A table that is to be sampled.
     pub sampled: Option<Location>,
+    /// `a IS DISTINCT FROM b AND c`: the parser takes `b AND c` together, against the standard.
+    pub swallowed: Option<Expr>,
 }
 
 impl Syntax {
@@ -96,6 +98,15 @@ impl Visitor for Syntax {
         if let OrderByKind::Expressions(expressions) = &order.kind {
             let roots = expressions.iter().map(|order| (Clause::OrderBy, order.expr.clone())).collect();
             self.scopes.push(Scope { roots, ..scope(select) });
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+        if let Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right) = expr
+            && let Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Xor, .. } = **right
+        {
+            self.swallowed.get_or_insert_with(|| expr.clone());
         }
         ControlFlow::Continue(())
     }

@@ -86,6 +86,12 @@ const MISTAKES: &[(&str, &str, usize, &str)] = &[
     ("SELECT count(*) FILTER (bytes > 1) FROM flows", "this is not SQL", 25, "FILTER (WHERE"),
     ("SELEC name FROM flows", "a job has no SELEC statement", 1, "SELECT"),
     ("SELECT TOP 5 name FROM flows", "TOP is not known here", 8, "LIMIT"),
+    (
+        "SELECT name FROM flows WHERE name IS DISTINCT FROM 'a' AND port = 1",
+        "IS DISTINCT FROM stands before AND or OR without parentheses",
+        30,
+        "(a IS DISTINCT FROM b) AND",
+    ),
     ("SELECT name FROM flows TABLESAMPLE (10)", "TABLESAMPLE is not built in", 18, "WHERE"),
     (
         "SELECT name FROM flows UNION ALL SELECT name, port FROM flows",

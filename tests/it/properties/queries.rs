@@ -81,7 +81,7 @@ pub const FILTERS: [&str; 12] = [
     "CASE p WHEN 80 THEN b WHEN n THEN true ELSE i > 0 END",
     "80 IN (p, k) OR n NOT IN (p, 5)",
     "p IN (80, 400 + 43)",
-    "p IS DISTINCT FROM 80 AND k IS NOT DISTINCT FROM i",
+    "(p IS DISTINCT FROM 80) AND (k IS NOT DISTINCT FROM i)",
     "80 BETWEEN k AND p OR n NOT BETWEEN p AND 7",
 ];
 pub const HAVINGS: [&str; 3] = ["count(*) > 1", "max(n) IS NOT NULL", "count(*) % 2 = 1"];
