@@ -79,6 +79,8 @@ pub fn demo(options: &DemoOptions, tell: &mut dyn FnMut(&str)) -> Result<DemoRep
 
     let view = View::open(&paths.checkpoint)?;
     let got = view.result(&expected.query, view.resolve(None)?)?;
+    tell(&format!("\nthe stream's table, out of its checkpoint; its top {TOP}:"));
+    tell(rows::table(&got.schema, &top(&got))?.trim_end());
     let log = view.log()?;
     let difference = match query::difference(&got.rows, &query::Expected::exact(&expected.rows))? {
         Some(difference) => Some(format!("the stream has {difference}")),
