@@ -121,10 +121,6 @@ impl Engine {
         self.outputs.open(&self.queries, &genesis.checkpoint_id, published)
     }
 
-    pub fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
-    }
-
     /// A stop because of `error`: the log still learns that what was committed is published, if it is, so that the next
     /// start does not publish it again. That this may fail as well is logged: the first error is the operator's.
     pub(super) fn leave(self, error: &Error) {

@@ -88,7 +88,7 @@ impl Engine {
                 num_rows_total: query.state_rows(),
                 num_rows_updated: step.groups_touched,
                 num_rows_removed: 0,
-                commit_time_ms: 0,
+                commit_time_ms: None,
                 memory_used_bytes: query.state_memory_bytes(),
                 num_rows_dropped_by_watermark: 0,
             })

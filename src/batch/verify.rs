@@ -34,7 +34,8 @@ pub struct VerifyReport {
     pub findings: Vec<String>,
     /// What could not be checked, and why.
     pub notes: Vec<String>,
-    /// Why nothing could be compared with the input, though that was asked for; `None`: it could, or was not.
+    /// Why results from some batch on could not be compared with the input, though that was asked for; `None`: they
+    /// could, or it was not.
     pub not_compared: Option<Error>,
     pub batches_checked: u64,
     /// Results that were recomputed and compared.
@@ -56,11 +57,10 @@ pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(Batc
     sinks(dir, &view, &mut report)?;
     let mut walk = Walk::new(&view)?;
     if options.batch {
-        match input(&view, options.threads) {
-            Ok(input) => walk.baseline = Some(input),
-            Err(error) if error.kind() == ErrorKind::Moved => report.not_compared = Some(error),
-            Err(error) => return Err(error),
-        }
+        let (input, gone) = input(&view, options.threads)?;
+        walk.baseline = Some(input);
+        walk.comparable_before = gone.as_ref().map(|(batch, _)| *batch);
+        report.not_compared = gone.map(|(_, error)| error);
     }
     let commits = view.reader.history().live().to_vec();
     let last = commits.last().map(|commit| commit.batch());
@@ -133,7 +133,9 @@ struct Walk<'a> {
     view: &'a View,
     queries: JobQueries,
     /// What recomputes results, and the input of each source.
-    baseline: Option<(Baseline, Vec<Vec<FileRows>>)>,
+    baseline: Option<Input>,
+    /// The first batch whose input is gone.
+    comparable_before: Option<BatchId>,
     begun: bool,
     notes: Vec<String>,
 }
@@ -147,7 +149,7 @@ struct FileRows {
 impl<'a> Walk<'a> {
     fn new(view: &'a View) -> Result<Walk<'a>> {
         let queries = JobQueries::plan(view.job())?;
-        Ok(Walk { view, queries, baseline: None, begun: false, notes: Vec::new() })
+        Ok(Walk { view, queries, baseline: None, comparable_before: None, begun: false, notes: Vec::new() })
     }
 
     /// Folds one more delta, and compares with the snapshot of this batch, if there is one.
@@ -179,6 +181,9 @@ impl<'a> Walk<'a> {
     /// Compares every query's result as of a batch with the batch result over the files up to it.
     fn compare(&mut self, at: BatchAddress, report: &mut VerifyReport) -> Result<()> {
         let Some((baseline, sources)) = &self.baseline else { return Ok(()) };
+        if self.comparable_before.is_some_and(|gone| at.batch >= gone) {
+            return Ok(());
+        }
         let job = self.view.job();
         for index in 0..job.queries.len() {
             let Some(begins) = begins(self.view, &job.queries[index].name, &mut self.notes) else { continue };
@@ -253,11 +258,12 @@ fn tell_approximate(query: &str, expected: &BatchResult, notes: &mut Vec<String>
     false
 }
 
-/// Reads the input that the log names.
-///
-/// # Errors
-/// Of kind `Moved`, where it is not the same any more.
-fn input(view: &View, threads: usize) -> Result<(Baseline, Vec<Vec<FileRows>>)> {
+/// What recomputes results, and each source's rows, file by file.
+type Input = (Baseline, Vec<Vec<FileRows>>);
+
+/// Reads the input that the log names; also returns the first batch whose input is not the same any more, and why.
+fn input(view: &View, threads: usize) -> Result<(Input, Option<(BatchId, Error)>)> {
+    let mut gone: Option<(BatchId, Error)> = None;
     let job = view.job();
     let baseline = Baseline::new(job)?;
     let mut sources = Vec::with_capacity(job.sources.len());
@@ -266,17 +272,29 @@ fn input(view: &View, threads: usize) -> Result<(Baseline, Vec<Vec<FileRows>>)> 
         let source = FilesSource::open(spec, columns)?;
         let mut files = Vec::new();
         for seen in view.reader.history().seen_files().iter().filter(|seen| seen.source == spec.name) {
-            let read = source.read(&seen.file, threads)?;
-            if read.read.content_hash != seen.content_hash {
-                return Err(Error::new(ErrorKind::Moved, "an input file is no longer what was read")
-                    .at(Place::Path(source.root().join(seen.file.path.as_path())))
-                    .because(format!("its bytes are not those that batch {} read", seen.batch)));
+            if gone.as_ref().is_some_and(|(first, _)| seen.batch >= *first) {
+                continue;
             }
+            let read = match source.read(&seen.file, threads) {
+                Ok(read) if read.read.content_hash == seen.content_hash => read,
+                Ok(_) => {
+                    let other = Error::new(ErrorKind::Moved, "an input file is no longer what was read")
+                        .at(Place::Path(source.root().join(seen.file.path.as_path())))
+                        .because(format!("its bytes are not those that batch {} read", seen.batch));
+                    gone = Some((seen.batch, other));
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Moved => {
+                    gone = Some((seen.batch, error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             files.push(FileRows { batch: seen.batch, rows: read.decoded.batches });
         }
         sources.push(files);
     }
-    Ok((baseline, sources))
+    Ok(((baseline, sources), gone))
 }
 
 /// The first batch of a query; `None` where its filter was changed on the way, so that no batch result equals it.

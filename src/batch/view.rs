@@ -6,7 +6,7 @@ use datafusion::arrow::{csv, datatypes::SchemaRef, json, record_batch::RecordBat
 
 use super::restore;
 use crate::{
-    checkpoint::{Commit, PayloadKind, Reader},
+    checkpoint::{Commit, History, PayloadKind, Reader},
     job::{self, JobSpec, RowFormat, SinkConnector, Variables},
     model::{BatchAddress, BatchId, Error, Result},
     progress::{LateProgress, Progress},
@@ -113,16 +113,22 @@ impl View {
         }
     }
 
-    /// A query's result as of a batch.
+    /// A query's result as of a batch, as the job computed it then.
     ///
     /// # Errors
     /// Of kind `Usage` for an unknown query, or one whose result cannot be had again; `Refused` for damage.
     pub fn result(&self, query: &str, at: BatchAddress) -> Result<Table> {
         let index = self.query_index(query)?;
-        let mut queries = JobQueries::plan(&self.job)?;
+        let queries = JobQueries::plan(&self.job)?;
         if queries.queries[index].gives_out_for_good() {
             return self.appended(&queries, index, at);
         }
+        let then = job_as_of(self.reader.history(), at.batch)?;
+        // a query that was added later had seen nothing yet
+        let (mut queries, index) = match then.queries.iter().position(|spec| spec.name == query) {
+            Some(index) => (JobQueries::plan(&then)?, index),
+            None => (queries, index),
+        };
         let steps = self.reader.restore_steps(at)?;
         restore::restore(&mut queries, &steps, &|payload| self.reader.read_payload(payload))?;
         let rows = queries.queries[index].result(&queries.executor())?;
@@ -140,6 +146,14 @@ impl View {
         let index = self.query_index(query)?;
         let queries = JobQueries::plan(&self.job)?;
         let query = &queries.queries[index];
+        if table_from.schema.fields() != table_to.schema.fields() {
+            return Err(Error::usage(format!(
+                "query '{}' had other columns at batch {from} than at batch {to}",
+                query.name()
+            ))
+            .because("its projection was changed in between (--accept-change)")
+            .help("show it at both batches, or compare batches on one side of the change"));
+        }
         let changes = if query.gives_out_for_good() && count(&table_from) <= count(&table_to) {
             // Rows are only ever added: what is new is what comes after the earlier ones, in the order given out.
             let places = table_to
@@ -292,10 +306,22 @@ fn parsed(schema: &SchemaRef, bytes: &[u8], format: RowFormat) -> Result<Vec<Rec
 }
 
 /// The job that a checkpoint keeps, its relative paths made what they were.
-pub(super) fn kept_job(history: &crate::checkpoint::History) -> Result<JobSpec> {
+pub(super) fn kept_job(history: &History) -> Result<JobSpec> {
+    parse_kept(history, history.template(), history.variables())
+}
+
+/// The job as a batch ran it: filters and projections may have been changed since.
+fn job_as_of(history: &History, batch: BatchId) -> Result<JobSpec> {
+    match history.accepted().iter().rfind(|accepted| accepted.from <= batch) {
+        Some(accepted) => parse_kept(history, &accepted.template, &accepted.variables),
+        None => parse_kept(history, &history.genesis().template, &history.genesis().variables),
+    }
+}
+
+fn parse_kept(history: &History, template: &str, variables: &BTreeMap<String, String>) -> Result<JobSpec> {
     let genesis = history.genesis();
-    let variables = Variables::without_secrets(history.variables().clone());
-    let mut spec = job::parse(&genesis.job_file, &genesis.job_name, history.template(), &variables)?;
+    let variables = Variables::without_secrets(variables.clone());
+    let mut spec = job::parse(&genesis.job_file, &genesis.job_name, template, &variables)?;
     make_absolute(&mut spec, &genesis.roots.iter().cloned().collect());
     Ok(spec)
 }

@@ -89,7 +89,7 @@ impl Checkpoint {
         if Checkpoint::exists(&dir)? {
             return Err(Error::refused("the folder for the checkpoint is not empty")
                 .at(Place::Path(dir))
-                .help("name another folder with --checkpoint DIR, or remove what is in this one"));
+                .help("name a folder that is empty or not there yet, or remove what is in this one"));
         }
         let (building, lock) = begin_folder(&dir)?;
         let ready = records(&building, &History::empty())?;
@@ -352,7 +352,16 @@ fn begin_folder(dir: &Path) -> Result<(Layout, Lock)> {
     disk::make_folder(parent)?;
     let building = Layout::new(&parent.join(format!(".{}.new", disk::name_of(dir))));
     disk::make_folder(building.dir())?;
-    let lock = Lock::exclusive(&building)?;
+    let lock = match Lock::exclusive(&building) {
+        Ok(lock) => lock,
+        // The other process has put its checkpoint in place meanwhile, lock and all.
+        Err(_) if !building.dir().exists() => {
+            return Err(Error::refused("another process is making this checkpoint")
+                .at(Place::Path(dir.to_owned()))
+                .help("wait until its job has ended, or give this job a checkpoint of its own with --checkpoint DIR"));
+        }
+        Err(error) => return Err(error),
+    };
     for path in disk::list(building.dir())? {
         if path != building.lock() {
             disk::remove(&path)?;

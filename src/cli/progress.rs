@@ -182,7 +182,7 @@ mod tests {
             num_rows_total: 398,
             num_rows_updated: 90,
             num_rows_removed: 0,
-            commit_time_ms: 1,
+            commit_time_ms: Some(1),
             memory_used_bytes: 4096,
             num_rows_dropped_by_watermark: 0,
         };

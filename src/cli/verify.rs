@@ -37,7 +37,7 @@ fn not_sound(args: &VerifyArgs, report: &VerifyReport, first: &str) -> Error {
     Error::refused(format!("the checkpoint does not verify: {}", count(report.findings.len() as u64, "finding")))
         .at(Place::Path(args.checkpoint.clone()))
         .because(first)
-        .help("rewind to a batch before it, or start a new checkpoint; what is damaged is left as it is")
+        .help("the next run goes on from the newest sound batch, or says why it cannot; until then what is damaged is left as it is")
 }
 
 fn text(report: &VerifyReport) -> String {
@@ -54,7 +54,11 @@ fn text(report: &VerifyReport) -> String {
         (true, Some(_)) => "good as far as checked",
         (false, _) => "NOT good",
     };
-    let uncompared = if not_compared.is_some() { ", nothing compared with the batch" } else { "" };
+    let uncompared = match (not_compared, results_compared) {
+        (None, _) => "",
+        (Some(_), 0) => ", nothing compared with the batch",
+        (Some(_), _) => "; from some batch on the input is gone",
+    };
     lines.push(format!("{verdict}: {batches} checked{compared}{uncompared}\n"));
     printable(&lines.join("\n"))
 }

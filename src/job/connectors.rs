@@ -40,7 +40,7 @@ const SINK_UNBUILT: &[&str] = &["dedup_within_watermark", "late_rows"];
 const CORRUPT_COLUMN: &str = "_corrupt_record";
 /// Longest line that may be asked for, in bytes.
 const LINE_BYTES_MAX: u64 = 1 << 30;
-/// Deepest nesting that may be asked for: a reader may keep one stack frame per level.
+/// Deepest nesting that may be asked for: nobody writes deeper records on purpose, and each level takes memory.
 const DEPTH_MAX: u64 = 1024;
 
 /// A table with columns.

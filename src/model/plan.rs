@@ -18,13 +18,6 @@ pub struct BatchPlan {
     pub inputs: Vec<SourceInput>,
 }
 
-impl BatchPlan {
-    /// How many files the batch reads.
-    pub fn file_count(&self) -> usize {
-        self.inputs.iter().map(|input| input.files.len()).sum()
-    }
-}
-
 /// What one batch takes from one source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceInput {

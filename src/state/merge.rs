@@ -56,10 +56,6 @@ impl Merger {
         &self.state_schema
     }
 
-    pub fn result_schema(&self) -> &SchemaRef {
-        &self.result_schema
-    }
-
     pub fn key_count(&self) -> usize {
         self.key_count
     }

@@ -110,3 +110,58 @@ fn bad_records_are_those_that_the_committed_batch_found() {
     }
     assert!(seen, "no kill came between the bad records and the commit");
 }
+
+/// What a batch's result was does not change because the query was changed later.
+#[test]
+fn an_accepted_change_does_not_rewrite_what_older_batches_show() {
+    let job = "
+CREATE TABLE flows (device STRING, bytes BIGINT)
+  WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
+CREATE TABLE counts WITH (connector = 'memory');
+INSERT INTO counts SELECT device, count(*) AS c FROM flows GROUP BY device;
+";
+    let folder = Folder::new(job);
+    let run = |options: &[&str]| {
+        let words = ["run", "job.sql", "--checkpoint", "checkpoint", "--set", "INPUT=input", "--available-now"];
+        folder.call(&[&words[..], options].concat()).expect(0)
+    };
+    let show = |at: &str| folder.call(&["show", "checkpoint", "--at", at, "--output", "json"]).expect(0).stdout;
+    folder.input(0, b"{\"device\": \"a\", \"bytes\": 1}\n");
+    run(&[]);
+    let before = show("0");
+    folder.write("job.sql", job.replace("count(*) AS c", "count(*) * 10 AS tenfold").as_bytes());
+    folder.input(1, b"{\"device\": \"a\", \"bytes\": 2}\n");
+    run(&["--accept-change"]);
+    assert_eq!(show("0"), before);
+    assert_eq!(show("1"), "{\"device\":\"a\",\"tenfold\":20}\n");
+    let diff = folder.call(&["diff", "checkpoint", "--from", "0", "--to", "1"]).expect(2);
+    assert!(diff.stderr.contains("other columns at batch 0@1 than at batch 1@1"), "{}", diff.stderr);
+}
+
+#[test]
+fn batches_before_the_input_that_is_gone_are_still_compared() {
+    let folder = Folder::new(kills::JOB);
+    kills::fill(&folder);
+    folder.run().expect(0);
+    fs::remove_file(folder.at("input/0010.json")).expect("it was read");
+    let verified = folder.call(&["verify", "checkpoint", "--batch", "--every"]).expect(1);
+    // ten batches of three queries
+    assert!(verified.stdout.contains("30 results compared with the batch"), "{}", verified.stdout);
+    assert!(verified.stderr.contains("0010.json"), "{}", verified.stderr);
+}
+
+#[test]
+fn of_several_first_starts_at_once_each_runs_or_is_told_why_not() {
+    for _ in 0..8 {
+        let folder = Folder::new(kills::JOB);
+        folder.input(0, b"{\"device\": \"a\", \"port\": \"80\", \"bytes\": 1}\n");
+        let started: Vec<_> = (0..4).map(|_| Running::start(&mut folder.run_command(&["--available-now"]))).collect();
+        let ended: Vec<_> = started.into_iter().map(Running::wait).collect();
+        assert!(ended.iter().any(|ended| ended.code() == Some(0)), "none ran");
+        for ended in ended.iter().filter(|ended| ended.code() != Some(0)) {
+            assert_eq!(ended.code(), Some(3), "{}", ended.stderr);
+            assert!(ended.stderr.contains("help: "), "{}", ended.stderr);
+        }
+        folder.call(&["verify", "checkpoint", "--batch"]).expect(0);
+    }
+}

@@ -154,34 +154,11 @@ fn results(view: &View, at: BatchAddress) -> BTreeMap<String, Option<Vec<String>
 fn canonical(row: &LogRow, scratch: &Path) -> Value {
     let text = serde_json::to_string(&row.progress).expect("plain data");
     let mut value: Value = serde_json::from_str(&text.replace(&*scratch.to_string_lossy(), "SCRATCH")).expect("JSON");
-    strip(&mut value);
+    highwater::progress::keep_lasting(&mut value, &[]);
     value["rows"] = row.rows.into();
     value["badRows"] = row.bad_rows.into();
     value["stateRows"] = row.state_rows.into();
     value
-}
-
-const VOLATILE: [&str; 9] = [
-    "id",
-    "runId",
-    "timestamp",
-    "batchDuration",
-    "durationMs",
-    "inputRowsPerSecond",
-    "processedRowsPerSecond",
-    "memoryUsedBytes",
-    "commitTimeMs",
-];
-
-fn strip(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|name, _| !VOLATILE.contains(&name.as_str()));
-            fields.iter_mut().for_each(|(_, field)| strip(field));
-        }
-        Value::Array(items) => items.iter_mut().for_each(strip),
-        _ => {}
-    }
 }
 
 /// The files of bad records by batch: how many rewinds came before, their names say, and a crash may add one.

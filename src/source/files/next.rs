@@ -8,7 +8,7 @@ use std::{
 use super::listing::{Listing, Skipped};
 use crate::{
     job::FilesOptions,
-    model::{FileRead, InputPath, PlannedFile},
+    model::{InputPath, PlannedFile},
 };
 
 /// What was committed of a source, and what was said about it already.
@@ -35,11 +35,6 @@ impl Seen {
     /// Notes a file that a batch took; it is never taken again.
     pub fn insert(&mut self, file: &PlannedFile) {
         self.committed.insert(file.identity.clone(), Stamp::of(file));
-    }
-
-    /// Notes a file that a batch has read.
-    pub fn insert_read(&mut self, read: &FileRead) {
-        self.insert(&read.file);
     }
 
     /// Whether a file of this identity was committed.

@@ -317,7 +317,7 @@ fn a_folder_read_one_file_per_batch_is_read_whole_and_once() {
         let next = next_files(&source.list().unwrap(), &seen, &Limits::of(&source.options));
         let Some(file) = next.files.first() else { break };
         let read = source.read(file, 1).unwrap();
-        seen.insert_read(&read.read);
+        seen.insert(&read.read.file);
         order.push(file.path.to_string());
         // What comes later with an older time is read all the same.
         if order.len() == 2 {

