@@ -29,7 +29,7 @@ pub struct QueryCheck {
 /// Of kind `Usage`, as `run` would give it.
 pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> {
     let queries = JobQueries::plan(job)?;
-    outputs::check_columns(job, &queries, make_sink)?;
+    outputs::check_sinks(job, &queries, make_sink, false)?;
     let inputs = Inputs::open(job, &queries)?;
     let mut checks = Vec::with_capacity(job.queries.len());
     for (spec, query) in job.queries.iter().zip(&queries.queries) {

@@ -75,11 +75,12 @@ impl Engine {
         let EngineOptions { checkpoint: dir, threads, accept_change, faults } = options;
         let log_options = OpenOptions { faults: faults.clone(), settings: job.settings.clone() };
         let queries = JobQueries::plan(&job)?;
-        outputs::check_columns(&job, &queries, make_sink)?;
+        outputs::check_sinks(&job, &queries, make_sink, false)?;
         let (checkpoint, inputs, differences) = if Checkpoint::exists(&dir)? {
             reopen(&mut job, &queries, (&dir, log_options), accept_change, loss)?
         } else {
             let inputs = Inputs::open(&job, &queries)?;
+            outputs::check_sinks(&job, &queries, make_sink, true)?;
             let genesis = genesis(&job, &queries, unique_id(), now_us())?;
             make_absolute(&mut job, &genesis.roots.iter().cloned().collect());
             (Checkpoint::create(&dir, genesis, log_options)?, inputs, Vec::new())

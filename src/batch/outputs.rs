@@ -96,14 +96,18 @@ impl Outputs {
     }
 }
 
-/// Refuses a query whose rows its sink could not write; touches nothing.
+/// Refuses a query whose rows its sink could not write and, for a checkpoint that is still to be made (`new`), a sink's
+/// place that is taken; touches nothing.
 ///
 /// # Errors
-/// Of kind `Usage`, with the query's place in the job file.
-pub(super) fn check_columns(job: &JobSpec, queries: &JobQueries, make_sink: MakeSink<'_>) -> Result<()> {
+/// Of kind `Usage`, with the query's place in the job file; `Refused` for a place.
+pub(super) fn check_sinks(job: &JobSpec, queries: &JobQueries, make_sink: MakeSink<'_>, new: bool) -> Result<()> {
     for (spec, query) in job.queries.iter().zip(&queries.queries) {
         let sink = make_sink(job.sink_of(spec), query.mode())?;
         sink.accepts(query.output_schema()).map_err(|error| error.at_if_none(job.place(spec.sql_at)))?;
+        if new {
+            sink.check_free()?;
+        }
     }
     Ok(())
 }

@@ -125,6 +125,10 @@ impl Sink for ConsoleSink {
         }
     }
 
+    fn check_free(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn open(&mut self, _checkpoint_id: &str, _resumes: bool) -> Result<()> {
         Ok(())
     }

@@ -121,12 +121,7 @@ impl FilesSink {
 
     /// Takes the folder for a checkpoint, unless it is taken.
     fn claim(&self, checkpoint_id: &str) -> Result<()> {
-        if let Some((name, _)) = self.published_files()?.first() {
-            return Err(Error::refused(format!("'{}' would add to files that are not its own", self.name))
-                .at(Place::Path(self.folder.join(name)))
-                .because("no checkpoint owns them, and a reader could not tell them apart")
-                .help(self.ways_out()));
-        }
+        self.check_no_strangers()?;
         let cannot = |error: &io::Error| Error::io("the sink's folder cannot be claimed", self.marker(), error);
         let owner = Owner { checkpoint: checkpoint_id.to_owned() };
         let text = serde_json::to_vec(&owner).map_err(|error| cannot(&error.into()))?;
@@ -149,10 +144,25 @@ impl FilesSink {
         if owner == checkpoint_id {
             return Ok(());
         }
-        Err(Error::refused(format!("the files of '{}' belong to another checkpoint", self.name))
+        Err(self.owned_by(owner, &format!("this one is {checkpoint_id}")))
+    }
+
+    fn owned_by(&self, owner: &str, we: &str) -> Error {
+        Error::refused(format!("the files of '{}' belong to another checkpoint", self.name))
             .at(Place::Path(self.folder.clone()))
-            .because(format!("checkpoint {owner} writes here, this one is {checkpoint_id}"))
-            .help(self.ways_out()))
+            .because(format!("checkpoint {owner} writes here, {we}"))
+            .help(self.ways_out())
+    }
+
+    /// Files under this sink's names that no checkpoint owns.
+    fn check_no_strangers(&self) -> Result<()> {
+        match self.published_files()?.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::refused(format!("'{}' would add to files that are not its own", self.name))
+                .at(Place::Path(self.folder.join(name)))
+                .because("no checkpoint owns them, and a reader could not tell them apart")
+                .help(self.ways_out())),
+        }
     }
 
     fn not_the_place_before(&self) -> Error {
@@ -199,6 +209,13 @@ impl Sink for FilesSink {
 
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
         rows::check(self.format, schema)
+    }
+
+    fn check_free(&self) -> Result<()> {
+        match self.owner()? {
+            Some(owner) => Err(self.owned_by(&owner, "this one is still to be made")),
+            None => self.check_no_strangers(),
+        }
     }
 
     fn open(&mut self, checkpoint_id: &str, resumes: bool) -> Result<()> {

@@ -37,6 +37,10 @@ impl Sink for MemorySink {
         Ok(())
     }
 
+    fn check_free(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn open(&mut self, _checkpoint_id: &str, _resumes: bool) -> Result<()> {
         Ok(())
     }

@@ -74,6 +74,12 @@ pub trait Sink: Send {
     /// Of kind `Usage`, naming the column and a way out.
     fn accepts(&self, schema: &SchemaRef) -> Result<()>;
 
+    /// Whether nobody publishes here yet, so that a checkpoint that is still to be made may; touches nothing.
+    ///
+    /// # Errors
+    /// Of kind `Refused`, naming what is here.
+    fn check_free(&self) -> Result<()>;
+
     /// Checks that the sink can be used by this checkpoint, and claims it; touches nothing else. `resumes`: the
     /// checkpoint has published here, so the place must know of it.
     ///

@@ -165,3 +165,14 @@ fn of_several_first_starts_at_once_each_runs_or_is_told_why_not() {
         folder.call(&["verify", "checkpoint", "--batch"]).expect(0);
     }
 }
+
+#[test]
+fn a_start_that_is_refused_for_its_sink_leaves_no_checkpoint_behind() {
+    let folder = Folder::new(kills::JOB);
+    kills::fill(&folder);
+    folder.run().expect(0);
+    let words = ["run", "job.sql", "--checkpoint", "second", "--set", "INPUT=input", "--set", "OUTPUT=output"];
+    let refused = folder.call(&[&words[..], &["--available-now"]].concat()).expect(3);
+    assert!(refused.stderr.contains("belong to another checkpoint"), "{}", refused.stderr);
+    assert!(!folder.at("second").exists());
+}

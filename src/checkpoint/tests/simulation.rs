@@ -213,6 +213,8 @@ impl Life {
             assert_eq!(state_at(&checkpoint, newest.address).unwrap(), newest.state);
         }
         self.sure = Some(recovered);
+        // a record that a crash left behind was acknowledged by nobody: the witness learns of it with the next one
+        self.watched &= !there || self.acknowledged.contains_key(&checkpoint.history().next_seq);
         self.acknowledge(&checkpoint);
         let word = if repaired.is_some() { "repaired" } else { "opened" };
         self.trace.push(format!("{word}: {}", standing(&checkpoint)));
