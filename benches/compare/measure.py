@@ -178,12 +178,12 @@ def copy_input(source, folder):
     set_order([pathlib.Path(shutil.copyfile(path, folder / path.name)) for path in files])
 
 
-def tiny_input(folder, count):
-    """`count` files of one flow each, all of them asking a web server."""
+def tiny_input(folder, count, row=TINY_ROW):
+    """`count` files of one flow each, all of them asking a web server; or of no row."""
     folder.mkdir()
     paths = [folder / f"tiny_{number:04}.json" for number in range(count)]
     for number, path in enumerate(paths):
-        path.write_text(TINY_ROW.format(n=number))
+        path.write_text(row.format(n=number))
     set_order(paths)
 
 
