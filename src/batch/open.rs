@@ -39,8 +39,8 @@ pub(super) fn reopen(
     job: &mut JobSpec,
     queries: &JobQueries,
     (dir, options): (&Path, OpenOptions),
-    accept_change: bool,
-    loss: Loss,
+    (accept_change, loss): (bool, Loss),
+    threads: usize,
 ) -> Result<(Checkpoint, Inputs, Vec<Difference>)> {
     let checkpoint = Checkpoint::open(dir, options)?;
     let differences = fingerprint::differences(checkpoint.history().identities(), &queries.identities());
@@ -49,7 +49,7 @@ pub(super) fn reopen(
         refuse_other_columns(job, queries, checkpoint.history())?;
     }
     make_absolute(job, &checkpoint.history().genesis().roots.iter().cloned().collect());
-    let mut inputs = Inputs::open(job, queries)?;
+    let mut inputs = Inputs::open(job, queries, threads)?;
     inputs.remember(checkpoint.history());
     if loss == Loss::Replay {
         refuse_loss(job, &checkpoint, &inputs)?;
@@ -76,19 +76,18 @@ impl Engine {
 /// A source's folder may move, its files with it. One that has none of the files that were read is another one, and its
 /// files of the same names would be taken for those that were read.
 fn refuse_other_input(job: &JobSpec, checkpoint: &Checkpoint, inputs: &Inputs) -> Result<()> {
-    for (root, input) in job.sources.iter().zip(&inputs.inputs) {
-        let before = checkpoint.history().genesis().roots.iter().find(|(name, _)| *name == input.name);
-        let Some((_, before)) = before.filter(|(_, before)| before.as_os_str() != root.files.path.as_str()) else {
-            continue;
-        };
+    let kept = kept_job(checkpoint.history())?;
+    for (source, input) in job.sources.iter().zip(&inputs.inputs) {
+        // As it was run last: a move that was accepted once is no news.
+        let before = kept.source(&input.name).map(|before| &before.files.path);
+        let Some(before) = before.filter(|before| **before != source.files.path) else { continue };
         if input.seen.is_empty() || input.seen.holds_any(&input.source.list()?) {
             continue;
         }
         return Err(Error::refused(format!("source '{}' would read another folder than before", input.name))
-            .at(Place::Path(root.files.path.clone().into()))
+            .at(Place::Path(source.files.path.clone().into()))
             .because(format!(
-                "the checkpoint has read files of {} ({} so far), and none of them is here as it was",
-                before.display(),
+                "the checkpoint has read files of {before} ({} so far), and none of them is here as it was",
                 input.seen.len()
             ))
             .help(

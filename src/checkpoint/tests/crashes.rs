@@ -3,22 +3,6 @@
 use super::*;
 use crate::model::{CrashPoint, Error, ErrorKind, Generation, crash::Crash};
 
-/// All points that belong to the log; the batch loop has the others.
-const OURS: [CrashPoint; 12] = [
-    CrashPoint::CheckpointBuilt,
-    CrashPoint::CheckpointCreated,
-    CrashPoint::OpenCopied,
-    CrashPoint::OpenRenamed,
-    CrashPoint::PayloadsWritten,
-    CrashPoint::Applied,
-    CrashPoint::Flushed,
-    CrashPoint::SnapshotWritten,
-    CrashPoint::SealWritten,
-    CrashPoint::Sealed,
-    CrashPoint::LiveReplaced,
-    CrashPoint::Retiring,
-];
-
 /// Every third delta is a file; a snapshot every fourth batch; one rewind; one intent left open.
 fn length(batch: u64) -> usize {
     if batch % 3 == 2 { 300 << 10 } else { 5000 }
@@ -80,7 +64,7 @@ fn a_crash_at_any_point_loses_nothing_and_leaves_nothing() {
     run(&straight, &watching, &mut None).unwrap();
     assert_eq!(verify(&straight).unwrap(), []);
     let reached = watching.reached();
-    for point in OURS {
+    for point in LOG_POINTS {
         let opens = matches!(point, CrashPoint::OpenCopied | CrashPoint::OpenRenamed);
         let times = reached.iter().find(|(reached, _)| *reached == point).map_or(0, |(_, times)| *times);
         assert!(times > 0 || opens, "{point} is never reached");

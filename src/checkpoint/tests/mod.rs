@@ -15,8 +15,27 @@ use proptest::test_runner::Config as ProptestConfig;
 use super::*;
 use crate::{
     job::Settings,
-    model::{BatchAddress, BatchId, BatchPlan, Faults, FileRead, InputPath, PlannedFile, SourceInput, StagedOutput},
+    model::{
+        BatchAddress, BatchId, BatchPlan, CrashPoint, Faults, FileRead, InputPath, PlannedFile, SourceInput,
+        StagedOutput,
+    },
 };
+
+/// All points that belong to the log; the batch loop has the others.
+const LOG_POINTS: [CrashPoint; 12] = [
+    CrashPoint::CheckpointBuilt,
+    CrashPoint::CheckpointCreated,
+    CrashPoint::OpenCopied,
+    CrashPoint::OpenRenamed,
+    CrashPoint::PayloadsWritten,
+    CrashPoint::Applied,
+    CrashPoint::Flushed,
+    CrashPoint::SnapshotWritten,
+    CrashPoint::SealWritten,
+    CrashPoint::Sealed,
+    CrashPoint::LiveReplaced,
+    CrashPoint::Retiring,
+];
 
 /// Few cases unless `PROPTEST_CASES` says otherwise; a found case becomes a named test, not a file.
 pub(super) fn cases(default: u32) -> ProptestConfig {

@@ -61,21 +61,6 @@ enum After {
     RolledBack(u64),
 }
 
-const POINTS: [CrashPoint; 12] = [
-    CrashPoint::CheckpointBuilt,
-    CrashPoint::CheckpointCreated,
-    CrashPoint::OpenCopied,
-    CrashPoint::OpenRenamed,
-    CrashPoint::PayloadsWritten,
-    CrashPoint::Applied,
-    CrashPoint::Flushed,
-    CrashPoint::SnapshotWritten,
-    CrashPoint::SealWritten,
-    CrashPoint::Sealed,
-    CrashPoint::LiveReplaced,
-    CrashPoint::Retiring,
-];
-
 fn sessions() -> impl Strategy<Value = Vec<Session>> {
     let step = prop_oneof![
         8 => any::<bool>().prop_map(|large| Step::Commit { large }),
@@ -87,7 +72,7 @@ fn sessions() -> impl Strategy<Value = Vec<Session>> {
     ];
     // most appends come to two points of these: they get half of the crashes
     let point = prop_oneof![
-        prop::sample::select(&POINTS[..]),
+        prop::sample::select(&LOG_POINTS[..]),
         prop::sample::select(&[CrashPoint::Applied, CrashPoint::Flushed][..])
     ];
     let crash = prop::option::weighted(0.7, (point, 1..6u64));
