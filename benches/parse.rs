@@ -1,12 +1,20 @@
 //! How fast JSON lines become Arrow, on one thread: bytes of input per second.
 //!
-//! Records as in the LANL flows (11 fields, about 220 bytes), generated, so that the figure needs no data.
+//! Records as in the LANL flows (11 fields, about 220 bytes), generated, so that the figure needs no data. Beside it, in
+//! the group `two strings`, other parsers that put the same two columns of the same records into Arrow builders: what
+//! they leave out (types of the other columns, bad records, the place of an error) is theirs to gain from. `lines` only
+//! finds the line ends.
 
 use std::{fmt::Write, hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::{
+    array::StringBuilder,
+    datatypes::{DataType, Field, Schema},
+};
 use highwater::{format::JsonReader, job::JsonOptions};
+use simd_json::prelude::*;
+use sonic_rs::{JsonValueTrait as _, PointerTree};
 
 const ROWS: u64 = 100_000;
 const FIELDS: [&str; 11] = [
@@ -76,5 +84,95 @@ fn parse(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, parse);
+/// Two columns being built, as each of the others fills them.
+struct Two {
+    device: StringBuilder,
+    port: StringBuilder,
+}
+
+impl Two {
+    fn of<'a>(lines: impl Iterator<Item = &'a [u8]>, mut fields: impl FnMut(&'a [u8], &mut Two)) -> Two {
+        let builder = || StringBuilder::with_capacity(ROWS as usize, ROWS as usize * 10);
+        let mut two = Two { device: builder(), port: builder() };
+        lines.for_each(|line| fields(line, &mut two));
+        two
+    }
+
+    fn push(&mut self, device: &str, port: &str) {
+        self.device.append_value(device);
+        self.port.append_value(port);
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Fields<'a> {
+    dstdevice: &'a str,
+    dstport: &'a str,
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    memchr::memchr_iter(b'\n', text).map(move |end| {
+        let line = &text[start..end];
+        start = end + 1;
+        line
+    })
+}
+
+fn with_sonic_get(text: &[u8]) -> Two {
+    let mut tree = PointerTree::new();
+    tree.add_path(&["dstdevice"]);
+    tree.add_path(&["dstport"]);
+    Two::of(lines(text), |line, two| {
+        let found = sonic_rs::get_many(line, &tree).expect("JSON");
+        let text = |at: usize| found[at].as_ref().and_then(|value| value.as_str()).expect("a string");
+        two.push(text(0), text(1));
+    })
+}
+
+fn with_sonic_serde(text: &[u8]) -> Two {
+    Two::of(lines(text), |line, two| {
+        let fields: Fields = sonic_rs::from_slice(line).expect("JSON");
+        two.push(fields.dstdevice, fields.dstport);
+    })
+}
+
+fn with_serde_json(text: &[u8]) -> Two {
+    Two::of(lines(text), |line, two| {
+        let fields: Fields = serde_json::from_slice(line).expect("JSON");
+        two.push(fields.dstdevice, fields.dstport);
+    })
+}
+
+/// It works in place, so that each line is copied first.
+fn with_simd_json(text: &[u8]) -> Two {
+    let (mut buffers, mut copy) = (simd_json::Buffers::default(), Vec::new());
+    Two::of(lines(text), |line, two| {
+        copy.clear();
+        copy.extend_from_slice(line);
+        let tape = simd_json::to_tape_with_buffers(&mut copy, &mut buffers).expect("JSON");
+        let value = tape.as_value();
+        let text = |key: &str| value.get(key).and_then(|value| value.into_string()).expect("a string");
+        two.push(text("dstdevice"), text("dstport"));
+    })
+}
+
+fn others(criterion: &mut Criterion) {
+    let text = flows(|number| format!("{number}.0"));
+    let text = text.as_bytes();
+    let mut group = criterion.benchmark_group("two strings");
+    group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(20);
+    let contenders: [(&str, fn(&[u8]) -> Two); 4] = [
+        ("sonic-rs get_many", with_sonic_get),
+        ("sonic-rs serde", with_sonic_serde),
+        ("simd-json tape", with_simd_json),
+        ("serde_json", with_serde_json),
+    ];
+    for (name, parse) in contenders {
+        group.bench_function(name, |bencher| bencher.iter(|| parse(black_box(text))));
+    }
+    group.bench_function("lines", |bencher| bencher.iter(|| lines(black_box(text)).count()));
+}
+
+criterion_group!(benches, parse, others);
 criterion_main!(benches);

@@ -14,7 +14,7 @@ use datafusion::arrow::{
 
 use crate::{
     checkpoint, cli,
-    format::{Constant, decompress, json},
+    format::{Compression, Constant, compress::decompressed, json},
     job::{self, At, JobSpec, Variables, fingerprint},
     model::{BatchAddress, ErrorKind, Faults, Place, error::printable},
     query::JobQueries,
@@ -168,14 +168,15 @@ fn values(bytes: &[u8]) {
 fn compressed(bytes: &[u8]) {
     let Some((choice, rest)) = bytes.split_first() else { return };
     let gz = choice & 1 == 0;
-    let name = Path::new(if gz { "a.json.gz" } else { "a.zst" });
+    let compression = if gz { Compression::Gz } else { Compression::Zst };
+    let steps = 1 + usize::from(choice >> 2) * 1000;
     if choice & 2 == 0 {
         // 64 MiB, whatever the ratio: the limits' own test has smaller ones.
-        assert!(decompress(name, rest.to_vec()).bytes.len() <= (64 << 20).max(rest.len() * 1000));
+        assert!(decompressed(compression, rest, steps).0.len() <= (64 << 20).max(rest.len() * 1000));
         return;
     }
-    let undone = decompress(name, stream(gz, rest));
-    assert_eq!((undone.bytes.as_slice(), undone.problem), (rest, None));
+    let undone = decompressed(compression, &stream(gz, rest), steps);
+    assert_eq!((undone.0.as_slice(), undone.1), (rest, None));
 }
 
 fn stream(gz: bool, bytes: &[u8]) -> Vec<u8> {

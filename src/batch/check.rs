@@ -30,7 +30,7 @@ pub struct QueryCheck {
 pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> {
     let queries = JobQueries::plan(job)?;
     outputs::check_sinks(job, &queries, make_sink, false)?;
-    let inputs = Inputs::open(job, &queries)?;
+    let inputs = Inputs::open(job, &queries, 1)?;
     let mut checks = Vec::with_capacity(job.queries.len());
     for (spec, query) in job.queries.iter().zip(&queries.queries) {
         let sink = make_sink(job.sink_of(spec), query.mode())?;

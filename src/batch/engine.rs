@@ -28,7 +28,7 @@ pub type MakeSink<'a> = &'a mut dyn FnMut(&SinkSpec, OutputMode) -> Result<Box<d
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
     pub checkpoint: PathBuf,
-    /// Threads that decode input.
+    /// Threads that decode input and run queries; as many again read ahead.
     pub threads: usize,
     /// Take over changes of filters and projections (recorded in the log).
     pub accept_change: bool,
@@ -44,6 +44,8 @@ pub struct Engine {
     pub(super) checkpoint: Checkpoint,
     pub(super) run_id: String,
     pub(super) threads: usize,
+    /// Whether another batch is likely to follow the one at hand.
+    pub(super) goes_on: bool,
     pub(super) faults: Faults,
     /// What became known of the newest batch after its commit.
     pub(super) late: Option<LateProgress>,
@@ -77,12 +79,13 @@ impl Engine {
         let queries = JobQueries::plan(&job)?;
         outputs::check_sinks(&job, &queries, make_sink, false)?;
         let (checkpoint, inputs, differences) = if Checkpoint::exists(&dir)? {
-            reopen(&mut job, &queries, (&dir, log_options), accept_change, loss)?
+            reopen(&mut job, &queries, (&dir, log_options), (accept_change, loss), threads)?
         } else {
-            let inputs = Inputs::open(&job, &queries)?;
+            let mut inputs = Inputs::open(&job, &queries, threads)?;
             outputs::check_sinks(&job, &queries, make_sink, true)?;
             let genesis = genesis(&job, &queries, unique_id(), now_us())?;
             make_absolute(&mut job, &genesis.roots.iter().cloned().collect());
+            inputs.look_ahead();
             (Checkpoint::create(&dir, genesis, log_options)?, inputs, Vec::new())
         };
         let mut sinks = Vec::with_capacity(job.queries.len());
@@ -97,6 +100,7 @@ impl Engine {
             checkpoint,
             run_id: unique_id(),
             threads,
+            goes_on: false,
             faults,
             late: None,
             owes: false,

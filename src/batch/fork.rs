@@ -59,7 +59,7 @@ fn payloads(view: &View, queries: &JobQueries, at: BatchAddress) -> Result<Vec<P
             payloads.push(Payload {
                 query: name.clone(),
                 kind: PayloadKind::State,
-                bytes: state::encode(schema, &[whole])?,
+                bytes: state::encode(schema, &whole)?,
             });
         }
         let connector = &view.job().sinks[view.job().queries[index].sink].connector;

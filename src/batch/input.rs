@@ -11,7 +11,9 @@ use crate::{
     job::JobSpec,
     model::{Error, PlannedFile, Result, SourceInput},
     query::JobQueries,
-    source::{Backlog, Change, FilesSource, Limits, Next, ReadFile, Seen, Settling, Watch, next_files},
+    source::{
+        Backlog, Change, FilesSource, Limits, Next, ReadAhead, ReadFile, Seen, Settling, Wanted, Watch, next_files,
+    },
 };
 
 /// A file that was modified more recently may still be being written.
@@ -37,6 +39,8 @@ pub(super) struct Input {
     fixed: bool,
     /// Set up when the job first waits for new files.
     watch: Option<Watch>,
+    /// What a look found that nobody has asked for yet.
+    looked: Option<Next>,
     /// How long until a file that may still be being written counts as whole, as far as the last look told.
     settles_in: Option<Duration>,
 }
@@ -44,17 +48,21 @@ pub(super) struct Input {
 /// All sources of a job, in its order.
 pub(super) struct Inputs {
     pub inputs: Vec<Input>,
+    ahead: ReadAhead,
+    /// Threads that decode a file which was not read ahead.
+    threads: usize,
+    buffer: Vec<u8>,
 }
 
 /// What was read of one source.
 pub(super) type SourceRead = Vec<ReadFile>;
 
 impl Inputs {
-    /// Opens every source.
+    /// Opens every source, to be read by up to `threads` threads.
     ///
     /// # Errors
     /// Of kind `Usage`, where a path is missing.
-    pub fn open(job: &JobSpec, queries: &JobQueries) -> Result<Inputs> {
+    pub fn open(job: &JobSpec, queries: &JobQueries, threads: usize) -> Result<Inputs> {
         let mut inputs = Vec::with_capacity(job.sources.len());
         for (index, spec) in job.sources.iter().enumerate() {
             let source = FilesSource::open(spec, queries.needed_columns(index).to_vec())
@@ -69,10 +77,26 @@ impl Inputs {
                 backlog: Backlog::default(),
                 fixed: false,
                 watch: None,
+                looked: None,
                 settles_in: None,
             });
         }
-        Ok(Inputs { inputs })
+        let ahead = ReadAhead::new(threads, job.settings.read_ahead_bytes);
+        Ok(Inputs { inputs, ahead, threads, buffer: Vec::new() })
+    }
+
+    /// Looks at what is there before it is asked for, and begins to read it: the start of a job has other things to wait
+    /// for. What goes wrong here is met again in its turn.
+    pub fn look_ahead(&mut self) {
+        let mut waiting = Vec::with_capacity(self.inputs.len());
+        for (source, input) in self.inputs.iter_mut().enumerate() {
+            let Ok(next) = input.find_new() else { continue };
+            let first: Vec<_> = next.files.iter().take(self.ahead.files_max()).cloned().collect();
+            let reader = input.source.clone();
+            waiting.push(first.into_iter().map(move |file| Wanted { source, reader: reader.clone(), file }));
+            input.looked = Some(next);
+        }
+        self.ahead.want(None, &in_turns(waiting, self.ahead.files_max()));
     }
 
     /// Takes over what the log says was read.
@@ -108,7 +132,7 @@ impl Inputs {
     pub fn fix(&mut self, notice: &mut dyn FnMut(String)) -> Result<()> {
         let waited = Stopwatch::start();
         for input in &mut self.inputs {
-            let mut next = input.find_new()?;
+            let mut next = input.look()?;
             while let Some(left) = next.settles_in.filter(|_| waited.elapsed() < PATIENCE) {
                 std::thread::sleep(left);
                 next = input.find_new()?;
@@ -150,16 +174,58 @@ impl Inputs {
         Ok(taken.iter().any(|input| !input.files.is_empty()).then_some(taken))
     }
 
-    /// Reads and decodes the files of a plan, in its order.
+    /// Reads and decodes the files of a plan, in its order. `more`: other batches are likely to follow, whose files are
+    /// read ahead meanwhile.
     ///
     /// # Errors
     /// Of kind `Moved` for a file that is gone or was changed, `Data` where bad records are refused.
-    pub fn read(&self, plan: &[SourceInput], threads: usize) -> Result<Vec<SourceRead>> {
-        let read = |planned: &SourceInput| {
-            let input = self.find(&planned.source)?;
-            planned.files.iter().map(|file| input.source.read(file, threads)).collect()
+    pub fn read(&mut self, plan: &[SourceInput], more: bool) -> Result<Vec<SourceRead>> {
+        let mut files = self.files_of(plan)?;
+        let planned = files.len();
+        if more {
+            files.extend(self.files_after(plan));
+        }
+        let mut reads: Vec<SourceRead> = plan.iter().map(|_| Vec::new()).collect();
+        for at in 0..planned {
+            self.ahead.want(Some(&files[at]), &files[at + 1..]);
+            let Wanted { source, reader, file } = &files[at];
+            let read = match self.ahead.take(*source, file) {
+                // what changed since it was read ahead is as if it had been met now
+                Some(read) if reader.is_as_planned(file) => read,
+                _ => reader.read_into(file, self.threads, &mut self.buffer)?,
+            };
+            let input = plan.iter().position(|input| input.source == self.inputs[*source].name);
+            reads[input.expect("the file is one of this plan's")].push(read);
+        }
+        Ok(reads)
+    }
+
+    /// The plan's files, in its order.
+    fn files_of(&self, plan: &[SourceInput]) -> Result<Vec<Wanted>> {
+        let mut files = Vec::new();
+        for planned in plan {
+            let source = self.position(&planned.source)?;
+            let reader = &self.inputs[source].source;
+            files.extend(planned.files.iter().map(|file| Wanted {
+                source,
+                reader: reader.clone(),
+                file: file.clone(),
+            }));
+        }
+        Ok(files)
+    }
+
+    /// The files that batches will take after this plan's, as far as it is known; with several sources they take turns,
+    /// as batches do.
+    fn files_after(&self, plan: &[SourceInput]) -> Vec<Wanted> {
+        let later = |(source, input)| {
+            let Input { backlog, name, source: reader, .. }: &Input = input;
+            let planned = plan.iter().find(|planned| planned.source == *name).map_or(&[][..], |one| &one.files);
+            let wanted = move |file: &PlannedFile| Wanted { source, reader: reader.clone(), file: file.clone() };
+            backlog.after(planned).map(wanted)
         };
-        plan.iter().map(read).collect()
+        let waiting = self.inputs.iter().enumerate().map(later).collect();
+        in_turns(waiting, self.ahead.files_max())
     }
 
     /// Takes over that a batch was committed.
@@ -192,22 +258,43 @@ impl Inputs {
     }
 
     pub fn find(&self, source: &str) -> Result<&Input> {
-        self.inputs.iter().find(|input| input.name == source).ok_or_else(|| {
+        self.position(source).map(|position| &self.inputs[position])
+    }
+
+    fn position(&self, source: &str) -> Result<usize> {
+        self.inputs.iter().position(|input| input.name == source).ok_or_else(|| {
             Error::refused(format!("the checkpoint's plan reads source '{source}', which is not in this job"))
                 .help("run the job that the checkpoint was made for")
         })
     }
 }
 
+/// One file of each source, then the next one of each, and so on, as batches take them.
+fn in_turns(mut waiting: Vec<impl Iterator<Item = Wanted>>, turns_max: usize) -> Vec<Wanted> {
+    let mut files = Vec::new();
+    for _ in 0..turns_max {
+        files.extend(waiting.iter_mut().filter_map(Iterator::next));
+    }
+    files
+}
+
 impl Input {
     fn next(&mut self, ignore_limits: bool, notice: &mut dyn FnMut(String)) -> Result<SourceInput> {
         let limits = if ignore_limits { self.limits.without_size() } else { self.limits };
         if !self.fixed && (self.latest_first || !self.backlog.fills(&limits)) {
-            let next = self.find_new()?;
+            let next = self.look()?;
             self.take_over(next, notice);
         }
         let files = self.backlog.next(&self.seen, &limits);
         Ok(planned(&self.name, self.offset, files))
+    }
+
+    /// What is there, as of now or as of the start.
+    fn look(&mut self) -> Result<Next> {
+        match self.looked.take() {
+            Some(next) => Ok(next),
+            None => self.find_new(),
+        }
     }
 
     /// Looks at what is there.

@@ -76,7 +76,7 @@ impl Engine {
     /// Read, step, stage.
     fn work(&mut self, plan: &BatchPlan, origin: Origin, timings: &mut Timings) -> Result<Worked> {
         let mut watch = Stopwatch::start();
-        let mut reads = self.inputs.read(&plan.inputs, self.threads)?;
+        let mut reads = self.inputs.read(&plan.inputs, self.goes_on)?;
         if origin != Origin::Fresh {
             self.check_repeated(plan, &reads)?;
         }
@@ -88,11 +88,8 @@ impl Engine {
             self.queries.feed(source, query::Rows::Batches(std::sync::Arc::new(batches)));
         }
         self.queries.set_batch_time(plan.batch_time_us);
-        let mut steps = Vec::with_capacity(self.queries.queries.len());
-        for index in 0..self.queries.queries.len() {
-            let step = self.queries.step(index, self.wants_rows(index));
-            steps.push(step.map_err(|error| in_batch(error, plan))?);
-        }
+        let wants: Vec<bool> = (0..self.queries.queries.len()).map(|index| self.wants_rows(index)).collect();
+        let mut steps = self.queries.step(&wants, self.threads).map_err(|error| in_batch(error, plan))?;
         for source in 0..reads.len() {
             self.queries.feed(source, query::Rows::None);
         }
@@ -106,8 +103,8 @@ impl Engine {
 
     /// Puts together what the commit says; the last that can fail without a doubt about what is durable.
     fn ready(&mut self, plan: &BatchPlan, worked: Worked, timings: &Timings) -> Result<Ready> {
-        let Worked { reads, steps, rows, staged } = worked;
-        let payloads = self.payloads(&steps, &rows)?;
+        let Worked { reads, mut steps, rows, staged } = worked;
+        let payloads = self.payloads(&mut steps, &rows)?;
         let progress = self.report(plan, &reads, &steps, &staged, timings);
         let text = serde_json::to_string(&progress)
             .map_err(|error| Error::failed("progress cannot be written").because(error.to_string()))?;
@@ -152,12 +149,12 @@ impl Engine {
         Ok(progress)
     }
 
-    fn payloads(&self, steps: &[Step], rows: &[Rows]) -> Result<Vec<Payload>> {
+    fn payloads(&self, steps: &mut [Step], rows: &[Rows]) -> Result<Vec<Payload>> {
         let mut payloads = Vec::new();
         for (index, query) in self.queries.queries.iter().enumerate() {
             let payload = |kind, bytes| Payload { query: query.name().to_owned(), kind, bytes };
-            if let (Some(schema), Some(delta)) = (query.state_schema(), &steps[index].delta) {
-                payloads.push(payload(PayloadKind::Delta, state::encode(schema, std::slice::from_ref(delta))?));
+            if let Some(delta) = steps[index].delta.take() {
+                payloads.push(payload(PayloadKind::Delta, delta));
             }
             let keeps_rows = outputs::keeps_rows(&self.job, &self.job.queries[index], query);
             if let (true, Some(rows)) = (keeps_rows, &rows[index]) {
@@ -175,7 +172,7 @@ impl Engine {
         let mut payloads = Vec::new();
         for query in &self.queries.queries {
             if let (Some(schema), Some(state)) = (query.state_schema(), query.whole_state()?) {
-                let bytes = state::encode(schema, &[state])?;
+                let bytes = state::encode(schema, &state)?;
                 payloads.push(Payload { query: query.name().to_owned(), kind: PayloadKind::State, bytes });
             }
         }

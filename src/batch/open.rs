@@ -56,6 +56,7 @@ pub(super) fn reopen(
         if !accept_change {
             refuse_other_input(job, &checkpoint, &inputs)?;
         }
+        inputs.look_ahead();
     }
     Ok((checkpoint, inputs, differences))
 }

@@ -101,6 +101,7 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
             }
             continue;
         };
+        engine.goes_on = trigger != Trigger::Once && batches_max.is_none_or(|max| summary.batches + 1 < max);
         let progress = match engine.run_batch(plan, origin, timings) {
             Err(error) if may_plan_again(origin, &error, planned_in_vain) => {
                 planned_in_vain += 1;

@@ -6,8 +6,9 @@ use crate::{
     model::{BatchId, Generation},
 };
 
-/// A snapshot is not worth its files below this many bytes of deltas.
-const DELTA_BYTES_MIN: u64 = 256 << 10;
+/// A snapshot is not worth its files below this many bytes of deltas: to merge them again takes some tens of milliseconds,
+/// as long as to write it.
+const DELTA_BYTES_MIN: u64 = 2 << 20;
 
 /// How much the live log may hold before it is sealed, unless the state is larger still.
 const INLINE_BYTES_MAX: u64 = 16 << 20;
@@ -55,22 +56,22 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_due_when_the_deltas_outweigh_it() {
-        let settings = Settings { retain_batches: None, snapshot_batches: NonZeroU64::new(10).unwrap() };
-        let kib = |delta: u64, snapshot: u64| SinceSnapshot {
+        let settings = Settings { snapshot_batches: NonZeroU64::new(10).unwrap(), ..Settings::default() };
+        let mib = |delta: u64, snapshot: u64| SinceSnapshot {
             batches: 1,
-            delta_bytes: delta << 10,
+            delta_bytes: delta << 20,
             inline_bytes: 0,
-            snapshot_bytes: snapshot << 10,
+            snapshot_bytes: snapshot << 20,
         };
-        assert!(!snapshot_due(kib(256, 0), &settings));
-        assert!(snapshot_due(kib(257, 0), &settings));
-        assert!(!snapshot_due(kib(1024, 1024), &settings));
-        assert!(snapshot_due(kib(1025, 1024), &settings));
+        assert!(!snapshot_due(mib(2, 0), &settings));
+        assert!(snapshot_due(mib(3, 0), &settings));
+        assert!(!snapshot_due(mib(9, 9), &settings));
+        assert!(snapshot_due(mib(10, 9), &settings));
         assert!(!snapshot_due(SinceSnapshot { batches: 9, ..Default::default() }, &settings));
         assert!(snapshot_due(SinceSnapshot { batches: 10, ..Default::default() }, &settings));
         let rows = SinceSnapshot { batches: 2, inline_bytes: INLINE_BYTES_MAX + 1, ..Default::default() };
         assert!(snapshot_due(rows, &settings));
-        assert!(!snapshot_due(SinceSnapshot { batches: 0, ..kib(9999, 0) }, &settings));
+        assert!(!snapshot_due(SinceSnapshot { batches: 0, ..mib(99, 0) }, &settings));
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub struct FormatArgs {
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct ThreadsArgs {
-    /// Threads that decode input (default: one per processor)
+    /// Threads that decode input and run queries; as many again read ahead (default: one per processor)
     #[arg(long, hide = true, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 }

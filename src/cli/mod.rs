@@ -7,7 +7,7 @@
 //!
 //! - [`args`]: every command, option and help text, in one place; completions and man pages come from it
 //! - `load`: a job file becomes a `JobSpec`; `streams`: stdout, stderr; `output`: results as table, JSON or CSV
-//! - `signals`, `panics`: what the system, or a bug, may do to the process
+//! - `signals`, `panics`: what the system, or a bug, may do to the process; `memory`: what it asks of the allocator
 //! - the commands: `run` (with `progress`), `batch`, `check`, `show`, `log`, `diff`, `verify`,
 //!   `rewind`, `trial`, `about`
 
@@ -19,6 +19,7 @@ mod diff;
 mod load;
 mod log;
 mod logging;
+mod memory;
 mod numbers;
 mod output;
 mod panics;
@@ -56,6 +57,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode
 
 /// Runs a command and says how it ended.
 pub fn run(args: Args) -> ExitCode {
+    memory::share();
     let started = logging::start(args.verbose, args.command.has_json_progress()).and_then(|()| signals::tame());
     panics::tell_in_one_line();
     match started.map_err(Failure::from).and_then(|()| panics::caught(|| dispatch(args.command))) {

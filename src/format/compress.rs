@@ -1,9 +1,11 @@
 //! Compressed input, by file name: `.gz` and `.zst`.
 
 use std::{
-    io::{self, Read},
+    io::{self, BufRead, Read},
     path::Path,
 };
+
+use super::Bytes;
 
 /// A file decompresses to at most this many bytes (8 GiB) ...
 const BYTES_MAX: u64 = 8 << 30;
@@ -12,58 +14,123 @@ const RATIO_FREE_BYTES: u64 = 64 << 20;
 /// ... to at most this many times its size.
 const RATIO_MAX: u64 = 1000;
 
-/// What could be decompressed.
-#[derive(Debug)]
-pub struct Decompressed {
-    pub bytes: Vec<u8>,
-    /// Why there is no more: a broken or cut stream, or a limit.
-    pub problem: Option<String>,
+/// A compressed file is taken to hold so many times its size, where that must be guessed.
+pub const RATIO_GUESSED: u64 = 10;
+
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    Gz,
+    Zst,
 }
 
-/// Undoes `.gz` and `.zst` (in any case); other names give their bytes back as they are. Streams may be
-/// concatenated; an empty file is empty.
-///
-/// A stream is read up to 8 GiB; past 64 MiB it may not be more than 1000 times the file's size. What came
-/// out before a limit or damage is returned, with the reason.
-pub fn decompress(name: &Path, bytes: Vec<u8>) -> Decompressed {
-    let extension = name.extension().map(|extension| extension.to_ascii_lowercase());
-    let limits = Limits { bytes_max: BYTES_MAX, ratio_free_bytes: RATIO_FREE_BYTES };
-    match extension.as_deref().and_then(|extension| extension.to_str()) {
-        _ if bytes.is_empty() => Decompressed { bytes, problem: None },
-        Some("gz") => limits.read(flate2::bufread::MultiGzDecoder::new(&bytes[..]), bytes.len()),
-        Some("zst") => match zstd::stream::read::Decoder::with_buffer(&bytes[..]) {
-            Ok(decoder) => limits.read(decoder, bytes.len()),
-            Err(error) => Decompressed { bytes: Vec::new(), problem: Some(broken(&error)) },
-        },
-        _ => Decompressed { bytes, problem: None },
+impl Compression {
+    /// By the file's name, in any case; `None`: not at all.
+    pub fn of(name: &Path) -> Option<Compression> {
+        let extension = name.extension()?.to_ascii_lowercase();
+        match extension.to_str()? {
+            "gz" => Some(Compression::Gz),
+            "zst" => Some(Compression::Zst),
+            _ => None,
+        }
     }
 }
 
-fn broken(error: &io::Error) -> String {
-    format!("the compressed stream is broken: {error}")
+enum Decoder<R: BufRead> {
+    Gz(flate2::bufread::MultiGzDecoder<R>),
+    Zst(zstd::stream::read::Decoder<'static, R>),
 }
 
-struct Limits {
-    bytes_max: u64,
-    ratio_free_bytes: u64,
+/// What comes out of a compressed file, whose streams may be concatenated.
+///
+/// It is read up to 8 GiB; past 64 MiB it may not be more than 1000 times the file's size. What came out before a limit
+/// or damage is given, with the reason.
+pub struct Decompressing<R: BufRead> {
+    decoder: Decoder<R>,
+    compressed_bytes: u64,
+    limit_bytes: u64,
+    given_bytes: u64,
+    problem: Option<String>,
 }
 
-impl Limits {
-    fn read(&self, decoder: impl Read, compressed_bytes: usize) -> Decompressed {
-        let by_ratio = (compressed_bytes as u64).saturating_mul(RATIO_MAX).max(self.ratio_free_bytes);
-        let limit = by_ratio.min(self.bytes_max);
-        let mut bytes = Vec::with_capacity(compressed_bytes.saturating_mul(4).min(64 << 20));
-        // `read_to_end` keeps what it read before an error.
-        let read = decoder.take(limit + 1).read_to_end(&mut bytes);
-        let problem = match read {
-            Err(error) => Some(broken(&error)),
-            Ok(_) if bytes.len() as u64 > limit => {
-                bytes.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-                Some(format!("it decompresses to more than {limit} bytes, the limit for {compressed_bytes}"))
-            }
-            Ok(_) => None,
+impl<R: BufRead> Decompressing<R> {
+    /// `compressed_bytes`: the file's size.
+    ///
+    /// # Errors
+    /// Where there is no memory for a decoder.
+    pub fn new(compression: Compression, input: R, compressed_bytes: u64) -> io::Result<Decompressing<R>> {
+        let decoder = match compression {
+            Compression::Gz => Decoder::Gz(flate2::bufread::MultiGzDecoder::new(input)),
+            Compression::Zst => Decoder::Zst(zstd::stream::read::Decoder::with_buffer(input)?),
         };
-        Decompressed { bytes, problem }
+        let limit_bytes = limit_bytes(compressed_bytes);
+        Ok(Decompressing { decoder, compressed_bytes, limit_bytes, given_bytes: 0, problem: None })
+    }
+
+    /// Why there is no more: a broken or cut stream, or a limit. Known once fewer bytes came than were asked for.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    pub fn input(&mut self) -> &mut R {
+        match &mut self.decoder {
+            Decoder::Gz(decoder) => decoder.get_mut(),
+            Decoder::Zst(decoder) => decoder.get_mut(),
+        }
+    }
+}
+
+/// How much a file may decompress to.
+fn limit_bytes(compressed_bytes: u64) -> u64 {
+    compressed_bytes.saturating_mul(RATIO_MAX).clamp(RATIO_FREE_BYTES, BYTES_MAX)
+}
+
+impl<R: BufRead> Bytes for Decompressing<R> {
+    fn append(&mut self, to: &mut Vec<u8>, count: usize) -> io::Result<()> {
+        if self.problem.is_some() {
+            return Ok(());
+        }
+        let (before, left) = (to.len(), self.limit_bytes - self.given_bytes);
+        // one byte more than may be, so that a file that holds more is seen
+        let wanted = (count as u64).min(left + 1);
+        // `read_to_end` keeps what it read before an error
+        let read = match &mut self.decoder {
+            Decoder::Gz(decoder) => decoder.take(wanted).read_to_end(to),
+            Decoder::Zst(decoder) => decoder.take(wanted).read_to_end(to),
+        };
+        if let Err(error) = read {
+            self.problem = Some(format!("the compressed stream is broken: {error}"));
+        }
+        let mut given = (to.len() - before) as u64;
+        if given > left {
+            to.pop();
+            given = left;
+            self.problem = Some(format!(
+                "it decompresses to more than {} bytes, the limit for {}",
+                self.limit_bytes, self.compressed_bytes
+            ));
+        }
+        self.given_bytes += given;
+        Ok(())
+    }
+}
+
+/// Decompresses what is in memory: what comes out, and why it is not more.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn decompressed(compression: Compression, bytes: &[u8], steps: usize) -> (Vec<u8>, Option<String>) {
+    let reader = Decompressing::new(compression, bytes, bytes.len() as u64);
+    drain(reader.expect("there is memory for a decoder"), steps)
+}
+
+#[cfg(any(test, feature = "fuzz"))]
+fn drain<R: BufRead>(mut reader: Decompressing<R>, steps: usize) -> (Vec<u8>, Option<String>) {
+    let mut out = Vec::new();
+    loop {
+        let before = out.len();
+        reader.append(&mut out, steps).expect("memory can be read");
+        if out.len() - before < steps {
+            return (out, reader.problem);
+        }
     }
 }
 
@@ -84,8 +151,10 @@ mod tests {
     }
 
     fn undo(name: &str, bytes: &[u8]) -> (Vec<u8>, bool) {
-        let undone = decompress(Path::new(name), bytes.to_vec());
-        (undone.bytes, undone.problem.is_some())
+        let Some(compression) = Compression::of(Path::new(name)) else { return (bytes.to_vec(), false) };
+        let (whole, problem) = decompressed(compression, bytes, 1 << 20);
+        assert_eq!(decompressed(compression, bytes, 7), (whole.clone(), problem.clone()), "in steps");
+        (whole, problem.is_some())
     }
 
     #[test]
@@ -94,7 +163,6 @@ mod tests {
         for (name, encode) in [("a.json.gz", gz as fn(&[u8]) -> Vec<u8>), ("A.GZ", gz), ("a.zst", zst)] {
             assert_eq!(undo(name, &encode(b"{}\n")), (b"{}\n".to_vec(), false), "{name}");
             assert_eq!(undo(name, &[encode(b"{"), encode(b"}")].concat()), (b"{}".to_vec(), false), "{name}");
-            assert_eq!(undo(name, b""), (Vec::new(), false), "{name}");
             assert!(undo(name, b"not compressed at all").1, "{name}");
         }
     }
@@ -115,12 +183,20 @@ mod tests {
 
     #[test]
     fn bombs_stop_at_the_limits() {
-        let limits = Limits { bytes_max: 1000, ratio_free_bytes: 100 };
-        let zeros = |count| io::repeat(b'0').take(count);
-        assert!(limits.read(zeros(100), 0).problem.is_none());
-        let cut = limits.read(zeros(101), 0);
-        assert_eq!((cut.bytes.len(), cut.problem.is_some()), (100, true));
-        assert!(limits.read(zeros(1000), 1).problem.is_none());
-        assert!(limits.read(zeros(1001), 2).problem.is_some());
+        let mib = 1 << 20;
+        for (compressed, limit) in [(0, 64 * mib), (60_000, 64 * mib), (mib, 1000 * mib), (u64::MAX, 8192 * mib)] {
+            assert_eq!(limit_bytes(compressed), limit, "{compressed}");
+        }
+        for (count, limit, expected, problem) in
+            [(100, 100, 100, false), (101, 100, 100, true), (1000, 1000, 1000, false), (1001, 1000, 1000, true)]
+        {
+            let zeros = gz(&vec![b'0'; count]);
+            for steps in [1, 10, 100, 5000] {
+                let mut reader = Decompressing::new(Compression::Gz, &zeros[..], 1).unwrap();
+                reader.limit_bytes = limit;
+                let (out, why) = drain(reader, steps);
+                assert_eq!((out.len(), why.is_some()), (expected, problem), "{count} {steps}: {why:?}");
+            }
+        }
     }
 }

@@ -2,17 +2,21 @@
 
 pub mod compress;
 pub mod json;
+pub mod pieces;
 
 use datafusion::arrow::record_batch::RecordBatch;
 
-pub use compress::{Decompressed, decompress};
+pub use compress::{Compression, Decompressing, RATIO_GUESSED};
 pub use json::{Constant, JsonReader};
+pub use pieces::{Bytes, Cutter, Piece, Pieces};
 
 /// What one file's bytes decoded to.
 #[derive(Debug, Default)]
 pub struct Decoded {
     /// The projected columns in declared order, rows in file order.
     pub batches: Vec<RecordBatch>,
+    /// Lines in the file, blank ones included.
+    pub lines: u64,
     /// Records in the file, bad ones included; blank lines are none.
     pub rows: u64,
     /// All bad records are counted here ...

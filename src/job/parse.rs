@@ -13,7 +13,7 @@ use super::{
     substitute::{Variables, fill},
     table::{self, Table},
     tokens::{Cursor, Name, Source, begins_query, statements, tokenize},
-    values::parse_positive,
+    values::{parse_positive, parse_size},
 };
 use crate::model::{Error, Place, Result};
 
@@ -311,13 +311,21 @@ impl<'a> Parts<'a> {
     fn read_settings(&self) -> Result<Settings> {
         let mut settings = Settings::default();
         for setting in &self.settings {
+            let bad = || {
+                let what = format!("setting '{}' has a bad value {}", setting.key, setting.shown);
+                self.source.error(setting.value_at, what)
+            };
+            if setting.key == "read_ahead_bytes" {
+                let size = parse_size(&setting.value);
+                settings.read_ahead_bytes = size.ok_or_else(|| bad().help("it must be a size, like 64MiB, or 0"))?;
+                continue;
+            }
             let value = parse_positive(&setting.value);
             match (setting.key.as_str(), value) {
                 ("retain_batches", Some(batches)) => settings.retain_batches = Some(batches),
                 ("snapshot_batches", Some(batches)) => settings.snapshot_batches = batches,
                 ("retain_batches" | "snapshot_batches", None) => {
-                    let what = format!("setting '{}' has a bad value {}", setting.key, setting.shown);
-                    return Err(self.source.error(setting.value_at, what).help("it must be a positive whole number"));
+                    return Err(bad().help("it must be a positive whole number"));
                 }
                 ("multiple_watermark_policy", _) => {
                     return Err(self
@@ -327,13 +335,15 @@ impl<'a> Parts<'a> {
                 }
                 (unknown, _) => {
                     let error = self.source.error(setting.key_at, format!("unknown setting '{unknown}'"));
-                    return Err(error.help(suggestion(unknown, ["retain_batches", "snapshot_batches"])));
+                    return Err(error.help(suggestion(unknown, SETTINGS)));
                 }
             }
         }
         Ok(settings)
     }
 }
+
+const SETTINGS: [&str; 3] = ["read_ahead_bytes", "retain_batches", "snapshot_batches"];
 
 /// Whether the parenthesis that is next begins a query rather than a list of columns.
 fn opens_query(cursor: &Cursor<'_>) -> bool {

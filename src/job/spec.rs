@@ -218,10 +218,13 @@ pub struct Settings {
     pub retain_batches: Option<NonZeroU64>,
     /// A snapshot follows at the latest after this many batches (256 by default).
     pub snapshot_batches: NonZeroU64,
+    /// While a batch is worked on, files of the next ones are read, of so many bytes at most (64 MiB by default; 0: none).
+    pub read_ahead_bytes: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { retain_batches: None, snapshot_batches: NonZeroU64::new(256).expect("not zero") }
+        let snapshot_batches = NonZeroU64::new(256).expect("not zero");
+        Settings { retain_batches: None, snapshot_batches, read_ahead_bytes: 64 << 20 }
     }
 }

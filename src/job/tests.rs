@@ -19,7 +19,7 @@ CREATE TABLE flows (
 CREATE TABLE counts WITH (connector = 'memory', output_mode = 'complete');
 CREATE TABLE Out WITH (connector = 'files', path = 'out/${DAY:-today}', format = 'csv');
 SET retain_batches = '100';
-SET snapshot_batches = 8;
+SET snapshot_batches = 8; SET read_ahead_bytes = '3 MiB';
 CREATE VIEW web AS SELECT * FROM flows WHERE \"DstPort\" IN ('80', '443');
 INSERT INTO counts
 SELECT dstdevice, count(*) AS count FROM web GROUP BY dstdevice -- all of them
@@ -87,6 +87,7 @@ fn a_good_job_becomes_plain_data() {
 
     assert_eq!(job.settings.retain_batches.map(u64::from), Some(100));
     assert_eq!(u64::from(job.settings.snapshot_batches), 8);
+    assert_eq!((job.settings.read_ahead_bytes, Settings::default().read_ahead_bytes), (3 << 20, 64 << 20));
     assert_eq!(job.views[0].sql, "CREATE VIEW web AS SELECT * FROM flows WHERE \"DstPort\" IN ('80', '443')");
 }
 

@@ -32,14 +32,14 @@ use super::{
 use crate::{
     job::{QuerySpec, fingerprint::QueryIdentity},
     model::{Error, OutputMode, Result},
-    state::{KeyedState, Merger, Touched},
+    state::{self, KeyedState, Merger, Ordered, Touched},
 };
 
 /// What one batch did to one query.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// The batch's partial aggregates, ordered by key; `None` for a query without state.
-    pub delta: Option<RecordBatch>,
+    /// The batch's partial aggregates, ordered by key and encoded ([`state::encode`]); `None` for a query without state.
+    pub delta: Option<Vec<u8>>,
     /// What the sink gets, if it was wanted.
     pub output: Option<Vec<RecordBatch>>,
     /// Rows that passed the filters in front of the state (or of the sink).
@@ -211,8 +211,10 @@ impl Query {
         let (delta, rows_filtered) = stateful.delta(&self.name, executor)?;
         let rows_filtered = rows_filtered.unwrap_or(rows_fed);
         let touched = stateful.state.merge(&stateful.merger, &delta)?;
+        let delta = delta.rows;
         let groups_touched = touched.state.num_rows() as u64;
         let output = if want_output { Some(stateful.emit(&self.name, executor, self.mode, &touched)?) } else { None };
+        let delta = state::encode(stateful.merger.state_schema(), &[delta])?;
         Ok(Step { delta: Some(delta), output, rows_filtered, groups_touched })
     }
 
@@ -228,7 +230,8 @@ impl Query {
     ) -> Result<Option<Vec<RecordBatch>>> {
         let (mode, name) = (self.mode, &self.name);
         let Work::Stateful(stateful) = &mut self.work else { return Ok(None) };
-        let touched = stateful.state.merge(&stateful.merger, delta)?;
+        let delta = stateful.state.ordered(delta.clone())?;
+        let touched = stateful.state.merge(&stateful.merger, &delta)?;
         if want_output { stateful.emit(name, executor, mode, &touched).map(Some) } else { Ok(None) }
     }
 
@@ -243,12 +246,12 @@ impl Query {
         }
     }
 
-    /// The whole state, for a snapshot; `None` without state.
+    /// The whole state in parts, for a snapshot; `None` without state.
     ///
     /// # Errors
-    /// As [`KeyedState::whole`].
-    pub fn whole_state(&self) -> Result<Option<RecordBatch>> {
-        self.stateful().map(|stateful| stateful.state.whole()).transpose()
+    /// As [`KeyedState::parts`].
+    pub fn whole_state(&self) -> Result<Option<Vec<RecordBatch>>> {
+        self.stateful().map(|stateful| stateful.state.parts()).transpose()
     }
 
     /// Forgets the state.
@@ -284,14 +287,14 @@ impl Query {
 impl Stateful {
     /// The batch's partial aggregates, ordered by key, and how many rows went into them (`None`: all that were fed,
     /// since nothing stands before the aggregate).
-    fn delta(&self, name: &str, executor: &Executor) -> Result<(RecordBatch, Option<u64>)> {
+    fn delta(&self, name: &str, executor: &Executor) -> Result<(Ordered, Option<u64>)> {
         let lower = reset_plan_states(Arc::clone(&self.lower)).map_err(|error| running(name, error))?;
         let parts = run_as_is(name, executor, &lower)?;
         let input = lower.children().into_iter().next().filter(|input| !input.children().is_empty());
         let rows = input.and_then(|input| input.metrics()).and_then(|metrics| metrics.output_rows());
         let delta = concat_batches(self.merger.state_schema(), &parts)
             .map_err(|error| Error::failed(format!("query '{name}' failed")).because(error.to_string()))?;
-        Ok((self.state.ordered(&delta)?, rows.map(|rows| rows as u64)))
+        Ok((self.state.ordered(delta)?, rows.map(|rows| rows as u64)))
     }
 
     fn emit(&self, name: &str, executor: &Executor, mode: OutputMode, touched: &Touched) -> Result<Vec<RecordBatch>> {

@@ -1,6 +1,9 @@
 //! A job's queries, planned once.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use datafusion::{
     common::tree_node::TreeNodeRecursion,
@@ -95,23 +98,51 @@ impl JobQueries {
         Executor { handle: self.planner.runtime.handle().clone(), context: self.planner.context.task_ctx() }
     }
 
-    /// Runs one query over what its source was fed; see [`Query::step`].
+    /// Runs every query over what its source was fed, on up to `threads` threads: they share nothing but what they read.
+    /// `wants_output` says by query whether its sink needs rows. See [`Query::step`].
     ///
     /// # Errors
-    /// As [`Query::step`]; where an expression fails on the data, with the expression, its place in the job file, and
-    /// what gives null in place of failing.
-    pub fn step(&mut self, query: usize, want_output: bool) -> Result<super::Step> {
+    /// As [`Query::step`], of the first query that fails; where an expression fails on the data, with the expression, its
+    /// place in the job file, and what gives null in place of failing.
+    pub fn step(&mut self, wants_output: &[bool], threads: usize) -> Result<Vec<super::Step>> {
         let executor = self.executor();
-        let rows_fed = self.planner.slots[self.queries[query].source()].row_count();
-        let step = self.queries[query].step(&executor, rows_fed, want_output);
-        step.map_err(|error| {
-            let planned = &self.queries[query];
-            let planning = self.planner.planning(&self.job, &self.job.queries[query]);
-            let after = if planned.shape().stateful { After::Stateful } else { After::Stateless };
-            planning.failed_on_data(planned.name(), after, error)
-        })
+        let JobQueries { job, planner, queries, .. } = self;
+        let rows_fed: Vec<u64> = planner.slots.iter().map(Slot::row_count).collect();
+        let threads = if rows_fed.iter().sum::<u64>() < ROWS_SHARED_MIN { 1 } else { threads.min(queries.len()) };
+        let waiting = Mutex::new(queries.iter_mut().zip(wants_output).enumerate());
+        let done = Mutex::new(Vec::with_capacity(wants_output.len()));
+        let work = || {
+            loop {
+                let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((index, (query, wants_output))) = next else { return };
+                let step = query.step(&executor, rows_fed[query.source()], *wants_output);
+                done.lock().unwrap_or_else(PoisonError::into_inner).push((index, step));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
+                    tracing::warn!(%error, "no more threads for queries; going on with fewer");
+                    break;
+                }
+            }
+            work();
+        });
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_unstable_by_key(|(index, _)| *index);
+        let steps = done.into_iter().map(|(index, step)| {
+            step.map_err(|error| {
+                let planned = &queries[index];
+                let after = if planned.shape().stateful { After::Stateful } else { After::Stateless };
+                planner.planning(job, &job.queries[index]).failed_on_data(planned.name(), after, error)
+            })
+        });
+        steps.collect()
     }
 }
+
+/// Fewer rows are not worth a thread.
+const ROWS_SHARED_MIN: u64 = 2048;
 
 /// Runs plans to their end on the calling thread.
 pub struct Executor {

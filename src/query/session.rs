@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::{
-    execution::session_state::{SessionState, SessionStateBuilder},
+    execution::session_state::SessionStateBuilder,
     functions_aggregate::variance::var_samp_udaf,
-    logical_expr::{AggregateUDF, planner::ExprPlanner},
+    logical_expr::AggregateUDF,
     optimizer::{Analyzer, AnalyzerRule, Optimizer},
     prelude::{SessionConfig, SessionContext},
 };
@@ -37,15 +37,13 @@ pub(super) fn context(time: &BatchTime) -> SessionContext {
     let rules = Optimizer::new().rules.into_iter().filter(|rule| !RULES_OFF.contains(&rule.name())).collect();
     let mut analyzer: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(TextNumbers)];
     analyzer.extend(Analyzer::new().rules);
-    let defaults: SessionState = SessionStateBuilder::new_with_default_features().build();
-    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(TextNumbers)];
-    planners.extend(defaults.expr_planners().iter().cloned());
     let state = SessionStateBuilder::new()
         .with_config(config)
+        // asked before the defaults, which come behind it
+        .with_expr_planners(vec![Arc::new(TextNumbers)])
         .with_default_features()
         .with_optimizer_rules(rules)
         .with_analyzer_rules(analyzer)
-        .with_expr_planners(planners)
         .with_query_planner(Arc::new(StreamPlanner))
         .build();
     let context = SessionContext::new_with_state(state);

@@ -90,8 +90,9 @@ fn streamed_equals_batch(sql: &str) -> Result<()> {
     let mut snapshot = None;
     for (number, batch) in input.iter().enumerate() {
         live.feed(0, Rows::Batches(Arc::new(vec![batch.clone()])));
-        let step = live.step(0, true)?;
-        deltas.push(step.delta.expect("a stateful query has a delta"));
+        let step = live.step(&[true], 1)?.remove(0);
+        let schema = live.queries[0].state_schema().expect("stateful");
+        deltas.push(state::decode(schema, &step.delta.expect("a stateful query has a delta"))?.remove(0));
         if number == 2 {
             snapshot = live.queries[0].whole_state()?;
         }
@@ -100,12 +101,12 @@ fn streamed_equals_batch(sql: &str) -> Result<()> {
     assert_eq!(expected.difference(&ours)?, None, "{sql}");
 
     let schema = live.queries[0].state_schema().expect("stateful").clone();
-    let bytes = |query: &Query| state::encode(&schema, &[query.whole_state().unwrap().unwrap()]).unwrap();
+    let bytes = |query: &Query| state::encode(&schema, &query.whole_state().unwrap().unwrap()).unwrap();
     for from_snapshot in [true, false] {
         let mut restored = JobQueries::plan(&job)?;
         let executor = restored.executor();
         if from_snapshot {
-            let saved = state::encode(&schema, &[snapshot.clone().expect("taken")])?;
+            let saved = state::encode(&schema, snapshot.as_deref().expect("taken"))?;
             state::decode(&schema, &saved)?.iter().try_for_each(|rows| restored.queries[0].load(rows))?;
         }
         for delta in &deltas[if from_snapshot { 3 } else { 0 }..] {
@@ -217,7 +218,7 @@ fn a_new_group_beside_a_known_one_keeps_its_nulls() {
     let mut queries = JobQueries::plan(&job).unwrap();
     for batches in &input {
         queries.feed(0, Rows::Batches(Arc::new(batches.clone())));
-        queries.step(0, true).unwrap();
+        queries.step(&[true], 1).unwrap();
     }
     let baseline = Baseline::new(&job).unwrap();
     baseline.feed(0, Rows::Batches(Arc::new(input.concat())));
@@ -349,7 +350,7 @@ fn update_gives_out_the_groups_that_received_rows() {
     for seed in 1..4 {
         let batch = rows(&job, seed, 5);
         queries.feed(0, Rows::Batches(Arc::new(vec![batch.clone()])));
-        let step = queries.step(0, true).unwrap();
+        let step = queries.step(&[true], 1).unwrap().remove(0);
         let distinct: std::collections::BTreeSet<_> = {
             use datafusion::arrow::array::AsArray;
             batch.column(0).as_string::<i32>().iter().collect()
@@ -357,6 +358,47 @@ fn update_gives_out_the_groups_that_received_rows() {
         let given: usize = step.output.unwrap().iter().map(RecordBatch::num_rows).sum();
         assert_eq!(given, distinct.len());
         assert_eq!(step.rows_filtered, 5);
+    }
+}
+
+/// Queries share the threads, not their results: the same deltas and rows, and the same error, on one thread or many.
+#[test]
+fn queries_run_side_by_side_as_one_after_the_other() {
+    let sqls = [
+        "SELECT k, count(*) AS c, sum(f) AS s FROM t GROUP BY k",
+        "SELECT arrow_cast(k, 'Dictionary(Int32, Utf8)') AS d, min(y) AS m FROM t GROUP BY d",
+        "SELECT x FROM t WHERE b",
+        "SELECT sum(f) AS s FROM t",
+    ];
+    let mut job = job(sqls[0], None);
+    job.queries = (0..)
+        .zip(sqls)
+        .map(|(number, sql)| QuerySpec { name: format!("q{number}"), sink: 0, sql: sql.into(), sql_at: At(0) })
+        .collect();
+    let steps = |threads: usize| {
+        let mut queries = JobQueries::plan(&job).unwrap();
+        let mut found = Vec::new();
+        for seed in 1..5 {
+            queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, seed, 3000)])));
+            for step in queries.step(&[true; 4], threads).unwrap() {
+                found.push((step.delta, step.output, step.rows_filtered, step.groups_touched));
+            }
+        }
+        let whole: Vec<_> = queries.queries.iter().map(|query| query.whole_state().unwrap()).collect();
+        assert!(whole[1].as_ref().unwrap()[0].num_rows() > 20, "keys that are dictionaries come back");
+        (found, whole)
+    };
+    let one = steps(1);
+    assert!(steps(2) == one && steps(8) == one);
+
+    for (query, column) in [(1, "y"), (3, "k")] {
+        job.queries[query].sql = format!("SELECT CAST({column} AS BIGINT) AS n FROM t WHERE k IS NOT NULL");
+    }
+    for threads in [1, 2, 8] {
+        let mut queries = JobQueries::plan(&job).unwrap();
+        queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, 1, 3000)])));
+        let error = queries.step(&[true; 4], threads).unwrap_err().to_string();
+        assert!(error.contains("Port"), "the first query's error is told: {error}");
     }
 }
 
@@ -368,7 +410,7 @@ fn now_is_the_time_of_the_batch() {
     for time in [1_000_000, 2_000_000] {
         queries.set_batch_time(time);
         queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, 1, 3)])));
-        let output = queries.step(0, true).unwrap().output.unwrap();
+        let output = queries.step(&[true], 1).unwrap().remove(0).output.unwrap();
         use datafusion::arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
         assert_eq!(output[0].column(0).as_primitive::<TimestampMicrosecondType>().value(0), time);
     }

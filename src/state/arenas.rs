@@ -1,13 +1,19 @@
-//! Where the state's rows are: immutable record batches ("arenas"), the newest row of each group being the live one.
+//! Rows of columns without a fixed width: immutable record batches ("arenas"), the newest row of each group being the live one.
 //!
 //! A batch appends one arena. Arenas are merged so that their number stays logarithmic and dead rows never outweigh
-//! live ones: each row is moved O(log n) times in its life, and no batch pays for all groups at once, except in
-//! the amortised sense in which a growing vector does.
+//! live ones: each row is moved O(log n) times in its life, to a base of eight, and no batch pays for all groups at once,
+//! except in the amortised sense in which a growing vector does.
 
 use datafusion::arrow::{array::Array, compute::interleave, datatypes::SchemaRef, record_batch::RecordBatch};
 
 use super::merge::with_rows;
 use crate::model::{Error, Result};
+
+/// Sizes are of one order within a factor of two to the power of this.
+const SIZE_STEP_LOG2: u32 = 3;
+
+/// So many arenas of one order of size may stand side by side.
+const SAME_SIZE_MAX: usize = 7;
 
 /// Place of a row: arena, row.
 pub(super) type Location = (u32, u32);
@@ -26,7 +32,7 @@ pub(super) struct Arenas {
     schema: SchemaRef,
     /// Slots are stable while an arena lives; a freed slot is used again.
     slots: Vec<Option<Arena>>,
-    /// Slots in order of age; sizes (in live rows) fall at least by half from one to the next.
+    /// Slots in order of age; at most [`SAME_SIZE_MAX`] neighbours have sizes (in live rows) of one order.
     order: Vec<u32>,
     /// By group.
     newest: Vec<Location>,
@@ -35,6 +41,10 @@ pub(super) struct Arenas {
 impl Arenas {
     pub fn new(schema: SchemaRef) -> Arenas {
         Arenas { schema, slots: Vec::new(), order: Vec::new(), newest: Vec::new() }
+    }
+
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
     }
 
     /// Bytes held by the rows, dead ones included, and by the bookkeeping.
@@ -98,7 +108,7 @@ impl Arenas {
         slot as u32
     }
 
-    /// Restores the two bounds: dead rows at most as many as live ones per arena, sizes falling by half.
+    /// Restores the two bounds: dead rows at most as many as live ones per arena, and no crowd of one size.
     fn tidy(&mut self) -> Result<()> {
         let mut index = 0;
         while index < self.order.len() {
@@ -113,14 +123,20 @@ impl Arenas {
             }
             index += 1;
         }
-        while let [.., older, newer] = self.order[..] {
-            if self.arena(older).live >= 2 * self.arena(newer).live {
-                break;
-            }
-            let end = self.order.len();
-            self.join(end - 2..end)?;
+        while let Some(places) = self.crowd() {
+            self.join(places)?;
         }
         Ok(())
+    }
+
+    /// The newest arenas that are too many of a size, or that stand behind smaller ones.
+    fn crowd(&self) -> Option<std::ops::Range<usize>> {
+        let end = self.order.len();
+        let order_of = |place: usize| self.arena(self.order[place]).live.ilog2() / SIZE_STEP_LOG2;
+        let newest = order_of(end.checked_sub(1)?);
+        let smaller = (0..end).rev().skip(1).take_while(|place| order_of(*place) < newest).count();
+        let same = (0..end).rev().take_while(|place| order_of(*place) <= newest).count();
+        if smaller > 0 || same > SAME_SIZE_MAX { Some(end - same..end) } else { None }
     }
 
     /// Replaces the arenas at these places of `order` by one of their live rows.
@@ -199,7 +215,7 @@ mod tests {
                 prop_assert_eq!(found.column(0).as_primitive::<Int64Type>().values().to_vec(), expected);
                 let total: usize = arenas.slots.iter().flatten().map(|arena| arena.rows.num_rows()).sum();
                 prop_assert!(total <= 2 * arenas.newest.len(), "dead rows outweigh live ones");
-                prop_assert!(arenas.order.len() <= 8, "too many arenas: {}", arenas.order.len());
+                prop_assert!(arenas.order.len() <= 2 * SAME_SIZE_MAX, "too many arenas: {}", arenas.order.len());
             }
         }
     }

@@ -1,21 +1,31 @@
 //! The state of one stateful operator: rows by group key.
 
-use std::hash::BuildHasher;
-
 use datafusion::arrow::{
     array::{ArrayRef, UInt32Array},
-    compute::take,
+    compute::{cast, take},
     datatypes::SchemaRef,
     record_batch::RecordBatch,
     row::{RowConverter, Rows, SortField},
 };
-use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{
-    arenas::Arenas,
+    columns::Columns,
+    keys::{self, Index, Keys},
     merge::{Merger, with_rows},
 };
 use crate::model::{Error, Result};
+
+/// A delta with its rows ordered by key, which is the form that is committed: the same rows give the same bytes however
+/// the aggregation visited its groups.
+#[derive(Debug)]
+pub struct Ordered {
+    pub rows: RecordBatch,
+    /// One for each row; none for a global aggregate.
+    keys: Option<Keys>,
+}
+
+/// How many groups a part of a snapshot has: few enough that no column overflows, and that a part is soon made.
+const PART_ROWS: usize = 1 << 18;
 
 /// Groups that a delta touched.
 #[derive(Debug)]
@@ -26,16 +36,14 @@ pub struct Touched {
     pub new: Vec<bool>,
 }
 
-/// Group keys, and for each key its partial aggregates.
+/// Group keys, and for each key its partial aggregates. Groups are numbered in the order in which they were first seen.
 pub struct KeyedState {
-    keys: RowConverter,
+    converter: RowConverter,
     key_count: usize,
-    index: HashTable<u32>,
-    hasher: DefaultHashBuilder,
-    /// Row-encoded keys of all groups, one behind the other; group `g` ends at `key_ends[g]`.
-    key_bytes: Vec<u8>,
-    key_ends: Vec<u64>,
-    arenas: Arenas,
+    index: Index,
+    /// Of all groups, by number.
+    keys: Keys,
+    columns: Columns,
     schema: SchemaRef,
 }
 
@@ -47,59 +55,54 @@ impl KeyedState {
     pub fn new(schema: &SchemaRef, key_count: usize) -> Result<KeyedState> {
         let fields =
             schema.fields()[..key_count].iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        let keys = RowConverter::new(fields)
+        let converter = RowConverter::new(fields)
             .map_err(|error| Error::usage("this type cannot be a grouping key").because(error.to_string()))?;
         Ok(KeyedState {
-            keys,
+            converter,
             key_count,
-            index: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
-            key_bytes: Vec::new(),
-            key_ends: Vec::new(),
-            arenas: Arenas::new(schema.clone()),
+            index: Index::default(),
+            keys: Keys::default(),
+            columns: Columns::new(&schema.fields()[key_count..]),
             schema: schema.clone(),
         })
     }
 
     /// Number of groups.
     pub fn len(&self) -> usize {
-        self.key_ends.len()
+        self.keys.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.key_ends.is_empty()
+        self.len() == 0
     }
 
     /// Bytes that the state holds in memory.
     pub fn memory_bytes(&self) -> usize {
-        self.arenas.memory_bytes() + self.key_bytes.len() + self.key_ends.len() * 8 + self.index.allocation_size()
+        self.columns.memory_bytes() + self.keys.memory_bytes() + self.index.memory_bytes()
     }
 
-    /// A delta with its rows ordered by key, which is the form that is committed: the same rows give the same bytes
-    /// however the aggregation visited its groups.
+    /// Orders a delta by key.
     ///
     /// # Errors
     /// Of kind `Failed` where Arrow cannot reorder a type.
-    pub fn ordered(&self, delta: &RecordBatch) -> Result<RecordBatch> {
-        let Some(rows) = self.rows(delta)? else { return Ok(delta.clone()) };
-        let mut order: Vec<u32> = (0..delta.num_rows() as u32).collect();
-        if order.is_sorted_by_key(|row| rows.row(*row as usize)) {
-            return Ok(delta.clone());
-        }
-        order.sort_by_key(|row| rows.row(*row as usize));
-        let order = UInt32Array::from(order);
-        let columns: std::result::Result<Vec<ArrayRef>, _> =
-            delta.columns().iter().map(|column| take(column, &order, None)).collect();
-        with_rows(&self.schema, columns.map_err(|error| failed(&error))?, delta.num_rows())
+    pub fn ordered(&self, delta: RecordBatch) -> Result<Ordered> {
+        let Some(keys) = self.rows(&delta)? else { return Ok(Ordered { rows: delta, keys: None }) };
+        let Some(order) = keys::ascending(&keys) else {
+            return Ok(Ordered { rows: delta, keys: Some(Keys::of(&keys, None)) });
+        };
+        let keys = Keys::of(&keys, Some(&order));
+        let columns = taken(delta.columns(), &UInt32Array::from(order))?;
+        let rows = with_rows(&self.schema, columns, delta.num_rows())?;
+        Ok(Ordered { rows, keys: Some(keys) })
     }
 
     /// Merges an ordered delta: old state first, then the delta, for the groups that it touches.
     ///
     /// # Errors
     /// As [`Merger::merge`].
-    pub fn merge(&mut self, merger: &Merger, delta: &RecordBatch) -> Result<Touched> {
+    pub fn merge(&mut self, merger: &Merger, delta: &Ordered) -> Result<Touched> {
         let known = self.len() as u32;
-        let row_groups = self.intern(delta)?;
+        let row_groups = self.intern(delta);
         // Delta rows are ordered by key, so rows of one group are neighbours: each run is one touched group.
         let mut groups: Vec<u32> = Vec::with_capacity(row_groups.len());
         let mut first_rows: Vec<u32> = Vec::with_capacity(row_groups.len());
@@ -117,18 +120,21 @@ impl KeyedState {
             .filter(|(_, group)| **group < known)
             .map(|(place, group)| (*group, place))
             .unzip();
-        let old = if old_groups.is_empty() { None } else { Some(self.arenas.gather(&old_groups)?) };
-        let first_rows = UInt32Array::from(first_rows);
-        let keys: std::result::Result<Vec<ArrayRef>, _> =
-            delta.columns()[..self.key_count].iter().map(|column| take(column, &first_rows, None)).collect();
-        let state = merger.merge(
-            keys.map_err(|error| failed(&error))?,
+        let old = if old_groups.is_empty() { None } else { Some(self.columns.gather(&old_groups)?) };
+        let keys = &delta.rows.columns()[..self.key_count];
+        let keys = if first_rows.len() == delta.rows.num_rows() {
+            keys.to_vec()
+        } else {
+            taken(keys, &UInt32Array::from(first_rows))?
+        };
+        let columns = merger.merge(
             groups.len(),
-            old.as_ref().map(|old| (old, places.as_slice())),
-            (delta, &delta_groups),
+            old.as_ref().map(|old| (old.as_slice(), places.as_slice())),
+            (&delta.rows.columns()[self.key_count..], &delta_groups),
         )?;
         let new = groups.iter().map(|group| *group >= known).collect();
-        self.arenas.push(state.clone(), groups)?;
+        self.columns.write(&columns, &groups)?;
+        let state = with_rows(&self.schema, [keys, columns].concat(), groups.len())?;
         Ok(Touched { state, new })
     }
 
@@ -138,49 +144,67 @@ impl KeyedState {
     /// Of kind `Refused` where a key stands twice, which no snapshot of ours has.
     pub fn load(&mut self, snapshot: &RecordBatch) -> Result<()> {
         let known = self.len();
-        let groups = self.intern(snapshot)?;
-        if self.len() != known + snapshot.num_rows() {
+        let keys = self.rows(snapshot)?.map(|keys| Keys::of(&keys, None));
+        let snapshot = Ordered { rows: snapshot.clone(), keys };
+        self.keys.reserve(snapshot.rows.num_rows());
+        self.index.reserve(known + snapshot.rows.num_rows());
+        let groups = self.intern(&snapshot);
+        if self.len() != known + snapshot.rows.num_rows() {
             return Err(Error::refused("a snapshot holds the same group twice").because("it is damaged"));
         }
-        self.arenas.push(snapshot.clone(), groups)
+        self.columns.write(&snapshot.rows.columns()[self.key_count..], &groups)
+    }
+
+    /// The state in parts of at most [`PART_ROWS`] groups, in the order in which the groups were first seen.
+    ///
+    /// # Errors
+    /// Of kind `Failed` where Arrow cannot gather a type.
+    pub fn parts(&self) -> Result<Vec<RecordBatch>> {
+        let firsts = (0..self.len().max(1)).step_by(PART_ROWS);
+        firsts.map(|first| self.slice(first, PART_ROWS.min(self.len() - first))).collect()
     }
 
     /// The whole state, in the order in which its groups were first seen.
     ///
     /// # Errors
-    /// Of kind `Failed` where Arrow cannot gather a type.
+    /// As [`KeyedState::parts`], and where the keys are too long for one column.
     pub fn whole(&self) -> Result<RecordBatch> {
-        let groups: Vec<u32> = (0..self.len() as u32).collect();
-        self.arenas.gather(&groups)
+        if self.keys.bytes() > i32::MAX as usize {
+            return Err(Error::failed("the result is too large to be made at once")
+                .because(format!("its group keys have {} bytes", self.keys.bytes()))
+                .help("use update mode, which needs the groups of one batch only"));
+        }
+        self.slice(0, self.len())
+    }
+
+    fn slice(&self, first: usize, rows: usize) -> Result<RecordBatch> {
+        let groups: Vec<u32> = (first as u32..(first + rows) as u32).collect();
+        let parser = self.converter.parser();
+        let keys = groups.iter().map(|group| parser.parse(self.keys.get(*group as usize)));
+        let mut columns = match self.key_count {
+            0 => Vec::new(),
+            _ => self.converter.convert_rows(keys).map_err(|error| failed(&error))?,
+        };
+        // A dictionary comes back as its values.
+        for (column, field) in columns.iter_mut().zip(self.schema.fields()) {
+            if column.data_type() != field.data_type() {
+                *column = cast(column, field.data_type()).map_err(|error| failed(&error))?;
+            }
+        }
+        columns.extend(self.columns.gather(&groups)?);
+        with_rows(&self.schema, columns, rows)
     }
 
     /// The group of each row; unknown keys become groups, in row order.
-    fn intern(&mut self, batch: &RecordBatch) -> Result<Vec<u32>> {
-        let Some(rows) = self.rows(batch)? else {
+    fn intern(&mut self, delta: &Ordered) -> Vec<u32> {
+        let Some(keys) = &delta.keys else {
             // A global aggregate has one group, and a row converter over no columns yields no rows.
-            if self.is_empty() && batch.num_rows() > 0 {
-                self.key_ends.push(0);
+            if self.is_empty() && delta.rows.num_rows() > 0 {
+                self.keys.push(b"");
             }
-            return Ok(vec![0; batch.num_rows()]);
+            return vec![0; delta.rows.num_rows()];
         };
-        let mut groups = Vec::with_capacity(rows.num_rows());
-        for row in rows.iter() {
-            groups.push(self.group_of(row.as_ref()));
-        }
-        Ok(groups)
-    }
-
-    fn group_of(&mut self, key: &[u8]) -> u32 {
-        let hash = self.hasher.hash_one(key);
-        let (bytes, ends, hasher) = (&self.key_bytes, &self.key_ends, &self.hasher);
-        if let Some(group) = self.index.find(hash, |group| key_at(bytes, ends, *group) == key) {
-            return *group;
-        }
-        let group = ends.len() as u32;
-        self.index.insert_unique(hash, group, |group| hasher.hash_one(key_at(bytes, ends, *group)));
-        self.key_bytes.extend_from_slice(key);
-        self.key_ends.push(self.key_bytes.len() as u64);
-        group
+        self.index.intern(&mut self.keys, keys)
     }
 
     /// Row-encoded keys, comparable as bytes; `None` for a global aggregate.
@@ -188,14 +212,12 @@ impl KeyedState {
         if self.key_count == 0 {
             return Ok(None);
         }
-        self.keys.convert_columns(&batch.columns()[..self.key_count]).map(Some).map_err(|error| failed(&error))
+        self.converter.convert_columns(&batch.columns()[..self.key_count]).map(Some).map_err(|error| failed(&error))
     }
 }
 
-fn key_at<'a>(bytes: &'a [u8], ends: &[u64], group: u32) -> &'a [u8] {
-    let group = group as usize;
-    let start = if group == 0 { 0 } else { ends[group - 1] as usize };
-    &bytes[start..ends[group] as usize]
+fn taken(columns: &[ArrayRef], rows: &UInt32Array) -> Result<Vec<ArrayRef>> {
+    columns.iter().map(|column| take(column, rows, None).map_err(|error| failed(&error))).collect()
 }
 
 fn failed(error: &datafusion::arrow::error::ArrowError) -> Error {

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use datafusion::{
     arrow::{
-        array::ArrayRef,
+        array::{ArrayRef, new_empty_array},
         compute::concat,
         datatypes::SchemaRef,
         record_batch::{RecordBatch, RecordBatchOptions},
@@ -60,44 +60,45 @@ impl Merger {
         self.key_count
     }
 
-    /// The state of `keys.len()` groups: `old` rows first, then the `delta`'s. `old_groups` and `delta_groups` say for
-    /// each row which of the `group_count` groups it belongs to.
+    /// The partial aggregates of `group_count` groups: `old` rows first, then the `delta`'s (of both the columns behind the
+    /// key). `old_groups` and `delta_groups` say for each row which of the groups it belongs to.
     ///
     /// # Errors
     /// Of kind `Failed` where an aggregate cannot merge (an overflowing sum, for instance).
     pub fn merge(
         &self,
-        keys: Vec<ArrayRef>,
         group_count: usize,
-        old: Option<(&RecordBatch, &[usize])>,
-        (delta, delta_groups): (&RecordBatch, &[usize]),
-    ) -> Result<RecordBatch> {
+        old: Option<(&[ArrayRef], &[usize])>,
+        (delta, delta_groups): (&[ArrayRef], &[usize]),
+    ) -> Result<Vec<ArrayRef>> {
         if group_count == 0 {
             // An accumulator that never saw a group does not know its own columns.
-            return Ok(RecordBatch::new_empty(Arc::clone(&self.state_schema)));
+            let fields = self.state_schema.fields()[self.key_count..].iter();
+            return Ok(fields.map(|field| new_empty_array(field.data_type())).collect());
         }
-        let mut columns = keys;
+        let mut columns = Vec::with_capacity(delta.len());
         for (aggregate, range) in self.aggregates.iter().zip(&self.columns) {
+            let range = range.start - self.key_count..range.end - self.key_count;
             let mut accumulator = self.accumulator(aggregate)?;
             let mut merge = |columns: &[ArrayRef], groups: &[usize]| {
                 accumulator.merge_batch(columns, groups, group_count).map_err(|error| failed(&error))
             };
-            let fresh = &delta.columns()[range.clone()];
+            let fresh = &delta[range.clone()];
             match old {
                 None => merge(fresh, delta_groups)?,
                 Some((old, old_groups)) if old_groups.len() == group_count => {
-                    merge(&old.columns()[range.clone()], old_groups)?;
+                    merge(&old[range], old_groups)?;
                     merge(fresh, delta_groups)?;
                 }
                 // An accumulator takes every group that it is told of as met: old rows alone, which say nothing of the
                 // new groups, would make the null of a new group a number.
                 Some((old, old_groups)) => {
-                    merge(&joined(&old.columns()[range.clone()], fresh)?, &[old_groups, delta_groups].concat())?;
+                    merge(&joined(&old[range], fresh)?, &[old_groups, delta_groups].concat())?;
                 }
             }
             columns.extend(accumulator.state(EmitTo::All).map_err(|error| failed(&error))?);
         }
-        with_rows(&self.state_schema, columns, group_count)
+        Ok(columns)
     }
 
     /// The finalised aggregates of each row of `state`.

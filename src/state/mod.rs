@@ -9,10 +9,12 @@
 //! group, in fresh accumulators (`state` and `evaluate` consume what they emit, so none is kept alive).
 
 mod arenas;
+mod columns;
 mod ipc;
 mod keyed;
+mod keys;
 mod merge;
 
 pub use ipc::{decode, encode};
-pub use keyed::{KeyedState, Touched};
+pub use keyed::{KeyedState, Ordered, Touched};
 pub use merge::Merger;

@@ -16,6 +16,7 @@ mod oracle;
 mod power_loss;
 mod properties;
 mod published;
+mod read_ahead;
 mod readme;
 mod repairs;
 mod restarts;

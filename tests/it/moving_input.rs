@@ -12,6 +12,8 @@ mod names;
 mod restarts;
 mod under_way;
 
+pub use under_way::frozen;
+
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
@@ -33,7 +35,7 @@ use crate::{
 };
 
 /// Two queries: one kept in the checkpoint, one that gives out every row, so that each batch is intended.
-const JOB: &str = "
+pub const JOB: &str = "
 CREATE TABLE t (k STRING, n BIGINT)
   WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
 CREATE TABLE sums WITH (connector = 'memory', output_mode = 'complete');
@@ -44,13 +46,13 @@ INSERT INTO seen SELECT k, n FROM t;";
 type Row = (Option<String>, Option<i64>);
 
 /// A folder with the job, and every content that a file in it ever had.
-struct Moving {
-    folder: Folder,
+pub struct Moving {
+    pub folder: Folder,
     versions: RefCell<HashMap<u128, Vec<u8>>>,
 }
 
 impl Moving {
-    fn new(sql: &str) -> Moving {
+    pub fn new(sql: &str) -> Moving {
         Moving { folder: Folder::new(sql), versions: RefCell::default() }
     }
 
@@ -67,7 +69,7 @@ impl Moving {
         stamp(&path, number);
     }
 
-    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.at("input").join(name)
     }
 
@@ -76,13 +78,13 @@ impl Moving {
         self.versions.borrow_mut().insert(xxhash3_128::Hasher::oneshot(bytes), bytes.to_vec());
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) {
+    pub fn write(&self, path: &Path, bytes: &[u8]) {
         self.knows(bytes);
         fs::write(path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
     /// What the log says was read, in its order: path, and hash of the bytes.
-    fn read(&self) -> Vec<(Vec<u8>, u128)> {
+    pub fn read(&self) -> Vec<(Vec<u8>, u128)> {
         let reader = Reader::open(&self.folder.at("checkpoint")).expect("the checkpoint can be read");
         let files = reader.history().seen_files();
         files.iter().map(|file| (file.file.path.0.clone(), file.content_hash)).collect()
@@ -90,7 +92,7 @@ impl Moving {
 
     /// Holds the results against the bytes that the log names, and the log against what was ever written.
     #[track_caller]
-    fn check(&self) {
+    pub fn check(&self) {
         let versions = self.versions.borrow();
         if self.read().is_empty() {
             assert!(self.folder.published().is_empty(), "nothing was read, and something was given out");
@@ -129,7 +131,7 @@ impl Moving {
 }
 
 /// Records of one key.
-fn lines(key: &str, count: usize) -> Vec<u8> {
+pub fn lines(key: &str, count: usize) -> Vec<u8> {
     (0..count).flat_map(|n| format!("{{\"k\": \"{key}\", \"n\": {n}}}\n").into_bytes()).collect()
 }
 
@@ -160,7 +162,7 @@ fn clear_error(ended: Ended, path: &Path, says: &str) -> Ended {
 
 /// What can happen to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
+pub enum Change {
     Cut,
     Appended,
     /// Other bytes of the same size.
@@ -178,7 +180,7 @@ enum Change {
 }
 
 impl Change {
-    const ALL: [Change; 11] = [
+    pub const ALL: [Change; 11] = [
         Change::Cut,
         Change::Appended,
         Change::Replaced,
@@ -193,7 +195,7 @@ impl Change {
     ];
 
     /// Does it to the file at `path`.
-    fn apply(self, moving: &Moving, path: &Path) {
+    pub fn apply(self, moving: &Moving, path: &Path) {
         let before = fs::read(path).expect("a file");
         let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).expect("a file");
         match self {
@@ -242,7 +244,7 @@ impl Change {
     }
 
     /// What an error says of a planned file to which this happened; `None`: it cannot be told by size and time.
-    fn reason(self) -> Option<&'static str> {
+    pub fn reason(self) -> Option<&'static str> {
         Some(match self {
             Change::Cut | Change::Appended => " bytes, it has ",
             Change::Replaced | Change::Touched => "it was modified",

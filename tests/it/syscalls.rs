@@ -2,6 +2,7 @@
 //! each such call failing. A job of three batches does all that commits do.
 //!
 //! `HIGHWATER_SYSCALLS=all` tries every case, `HIGHWATER_SYSCALLS=1000` a choice of so many; `HIGHWATER_SEED` says which.
+//! `HIGHWATER_PART=1/2` takes every other one of these, so that two processes can share them.
 
 mod errors;
 mod kill;
@@ -148,7 +149,18 @@ fn choose<T, K: Ord>(mut cases: Vec<T>, by_default: usize, seed: u64, kind: impl
         ranked.push((*turn, case));
     }
     ranked.sort_by_key(|(turn, _)| *turn);
-    ranked.into_iter().take(wanted.max(turns.len())).map(|(_, case)| case).collect()
+    let chosen = ranked.into_iter().take(wanted.max(turns.len())).map(|(_, case)| case);
+    let (part, parts) = part();
+    chosen.enumerate().filter(|(number, _)| number % parts == part).map(|(_, case)| case).collect()
+}
+
+/// Which part of how many this process does: 0 of 1, unless the environment says otherwise.
+fn part() -> (usize, usize) {
+    let Ok(text) = std::env::var("HIGHWATER_PART") else { return (0, 1) };
+    let numbers = text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
+    let wanted = numbers.filter(|(part, parts): &(usize, usize)| *part >= 1 && part <= parts);
+    let (part, parts) = wanted.unwrap_or_else(|| panic!("HIGHWATER_PART={text} is not like 1/2"));
+    (part - 1, parts)
 }
 
 /// The newest batch that a run said was done.

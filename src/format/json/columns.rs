@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::{
     array::{
-        ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
-        Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringArray, TimestampMicrosecondBuilder,
+        ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder, Int8Builder,
+        Int16Builder, Int32Builder, Int64Builder, NullBufferBuilder, StringArray, TimestampMicrosecondBuilder,
         new_null_array,
     },
+    buffer::{Buffer, OffsetBuffer},
     datatypes::DataType,
     error::ArrowError,
 };
@@ -18,11 +19,67 @@ use super::{
     value::Parsed,
 };
 
+/// Text, collected as bytes; [`Text::finish`] checks that they are UTF-8.
+#[derive(Debug)]
+pub(super) struct Text {
+    bytes: Vec<u8>,
+    /// Of each value, behind a first 0.
+    ends: Vec<i32>,
+    nulls: NullBufferBuilder,
+}
+
+/// Up to so many bytes are copied as if there were exactly so many, which needs no call.
+const SHORT_BYTES: usize = 16;
+
+impl Text {
+    fn with_capacity(rows: usize, bytes: usize) -> Text {
+        let mut ends = Vec::with_capacity(rows + 1);
+        ends.push(0);
+        Text { bytes: Vec::with_capacity(bytes), ends, nulls: NullBufferBuilder::new(rows) }
+    }
+
+    /// Appends the bytes of `line` from `start` to `end`.
+    #[inline(always)]
+    fn append_part(&mut self, line: &[u8], start: usize, end: usize) {
+        match line.get(start..).and_then(|rest| rest.first_chunk::<SHORT_BYTES>()) {
+            Some(short) if end - start <= SHORT_BYTES => {
+                let whole = self.bytes.len() + end - start;
+                self.bytes.extend_from_slice(short);
+                self.bytes.truncate(whole);
+                self.end(true);
+            }
+            _ => self.append(&line[start..end]),
+        }
+    }
+
+    fn append(&mut self, text: &[u8]) {
+        self.bytes.extend_from_slice(text);
+        self.end(true);
+    }
+
+    fn append_null(&mut self) {
+        self.end(false);
+    }
+
+    #[inline(always)]
+    fn end(&mut self, valid: bool) {
+        // batches are closed long before this could overflow
+        self.ends.push(self.bytes.len() as i32);
+        self.nulls.append(valid);
+    }
+
+    /// The values so far; it is empty afterwards, with room for as much again and for `rows`.
+    fn finish(&mut self, rows: usize) -> Result<StringArray, ArrowError> {
+        let fresh = Text::with_capacity(rows, self.bytes.len() * 9 / 8);
+        let Text { bytes, ends, mut nulls } = std::mem::replace(self, fresh);
+        StringArray::try_new(OffsetBuffer::new(ends.into()), Buffer::from_vec(bytes), nulls.finish())
+    }
+}
+
 /// One column of the batch being built.
 #[derive(Debug)]
 pub(super) enum Column {
-    /// Collected as bytes; [`Column::finish`] checks that they are UTF-8.
-    Text(BinaryBuilder),
+    Text(Text),
     Boolean(BooleanBuilder),
     Int8(Int8Builder),
     Int16(Int16Builder),
@@ -41,7 +98,7 @@ impl Column {
     /// An empty column with room for `rows`.
     pub(super) fn new(data_type: &DataType, rows: usize) -> Column {
         match data_type {
-            DataType::Utf8 => Column::Text(BinaryBuilder::with_capacity(rows, rows * 8)),
+            DataType::Utf8 => Column::Text(Text::with_capacity(rows, rows * 8)),
             DataType::Boolean => Column::Boolean(BooleanBuilder::with_capacity(rows)),
             DataType::Int8 => Column::Int8(Int8Builder::with_capacity(rows)),
             DataType::Int16 => Column::Int16(Int16Builder::with_capacity(rows)),
@@ -67,9 +124,9 @@ impl Column {
             (Column::Text(column), Parsed::Text) if token.shape == Shape::Escaped => {
                 let mut decoded = Vec::with_capacity(token.bytes(line).len());
                 unescape(token.bytes(line), &mut decoded);
-                column.append_value(&decoded);
+                column.append(&decoded);
             }
-            (Column::Text(column), Parsed::Text) => column.append_value(token.bytes(line)),
+            (Column::Text(column), Parsed::Text) => column.append_part(line, token.start as usize, token.end as usize),
             (Column::Float64(column), Parsed::Float(value)) => column.append_value(*value),
             (column, value) => column.push_other(*value),
         }
@@ -78,7 +135,7 @@ impl Column {
     /// Appends text, or null to a column of another type.
     pub(super) fn push_text(&mut self, text: &[u8]) {
         match self {
-            Column::Text(column) => column.append_value(text),
+            Column::Text(column) => column.append(text),
             column => column.push_other(Parsed::Null),
         }
     }
@@ -116,12 +173,7 @@ impl Column {
     /// Where bytes are not UTF-8; lines are checked before their values are collected.
     pub(super) fn finish(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
-            Column::Text(column) => {
-                let room = column.values_slice().len() * 9 / 8;
-                let fresh = BinaryBuilder::with_capacity(rows, room);
-                let bytes = std::mem::replace(column, fresh).finish();
-                Arc::new(StringArray::try_from_binary(bytes)?)
-            }
+            Column::Text(column) => Arc::new(column.finish(rows)?),
             Column::Boolean(column) => Arc::new(column.finish()),
             Column::Int8(column) => Arc::new(column.finish()),
             Column::Int16(column) => Arc::new(column.finish()),

@@ -30,10 +30,7 @@ mod tests;
 mod value;
 mod worker;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::{
     array::ArrayRef,
@@ -45,9 +42,12 @@ use self::{
     keys::KeyTable,
     scan::{Shape, Token},
     value::{Kind, Parsed},
-    worker::{Piece, PieceRead, Stop, Worker, line_end},
+    worker::Worker,
 };
-use super::{BAD_RECORDS_KEPT_MAX, Decoded};
+use super::{
+    BAD_RECORDS_KEPT_MAX, Decoded,
+    pieces::{InMemory, PieceRead, Pieces, Stop},
+};
 use crate::{
     job::JsonOptions,
     model::{Error, Place, Result},
@@ -57,7 +57,6 @@ use crate::{
 const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 /// The longest line whatever the options say: its text must fit a string array.
 const LINE_BYTES_CAP: usize = 512 << 20;
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Reads newline-delimited JSON into Arrow. Built once per source; reads any number of files, from any thread.
 #[derive(Debug)]
@@ -71,10 +70,14 @@ pub struct JsonReader {
     sizes: Sizes,
 }
 
+/// A piece's number, and what it became.
+type Numbered = (usize, Result<PieceRead, Stop>);
+
 /// How input is cut; no result but the ends of batches depends on it.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
-    /// Threads take pieces of a file of about this size, one after the other. Batches end where pieces do.
+    /// Threads take pieces of a file of about this size, one after the other: few enough bytes to stay in the processor's
+    /// cache between being read and being parsed. Batches end where pieces do.
     piece_bytes: usize,
     /// UTF-8 is checked in blocks that stay in the processor's cache until they are parsed.
     block_bytes: usize,
@@ -82,7 +85,7 @@ struct Sizes {
     batch_rows: usize,
 }
 
-const SIZES: Sizes = Sizes { piece_bytes: 4 << 20, block_bytes: 128 << 10, batch_rows: 8192 };
+const SIZES: Sizes = Sizes { piece_bytes: 512 << 10, block_bytes: 128 << 10, batch_rows: 8192 };
 
 impl JsonReader {
     /// `schema`: all declared columns, nullable. `projection`: indexes of the columns to produce, ascending;
@@ -105,18 +108,44 @@ impl JsonReader {
     /// # Errors
     /// In `failfast` mode the first bad record, of kind `Data`.
     pub fn decode(&self, file: &str, bytes: &[u8], threads: usize) -> Result<Decoded> {
-        self.decode_except(file, bytes, threads, &[])
+        let pieces = InMemory::new(bytes, self.sizes.piece_bytes);
+        let threads = threads.min(bytes.len().div_ceil(self.sizes.piece_bytes));
+        self.decode_pieces(file, &pieces, threads, &[], &mut Vec::new())
     }
 
-    /// As [`JsonReader::decode`], with the declared columns `except` neither read nor checked, but null: their
-    /// values come from elsewhere (the file's path).
+    /// As [`JsonReader::decode`], with a file that comes in pieces (of about [`JsonReader::piece_bytes`]). The declared
+    /// columns `except` are neither read nor checked, but null: their values come from elsewhere (the file's path).
+    /// `buffer` is the calling thread's, whatever is in it.
     ///
     /// # Errors
     /// In `failfast` mode the first bad record, of kind `Data`.
-    pub fn decode_except(&self, file: &str, bytes: &[u8], threads: usize, except: &[usize]) -> Result<Decoded> {
-        let pieces = pieces(bytes, self.sizes.piece_bytes);
-        let read = self.read_pieces(&pieces, threads, except);
-        self.join(file, read)
+    pub fn decode_pieces(
+        &self,
+        file: &str,
+        pieces: &dyn Pieces,
+        threads: usize,
+        except: &[usize],
+        buffer: &mut Vec<u8>,
+    ) -> Result<Decoded> {
+        let read = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                let work = || self.work(pieces, except, &mut Vec::new(), &read);
+                if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
+                    tracing::warn!(%error, "no more threads for reading; going on with fewer");
+                    break;
+                }
+            }
+            self.work(pieces, except, buffer, &read);
+        });
+        let mut read = read.into_inner().unwrap_or_else(PoisonError::into_inner);
+        read.sort_unstable_by_key(|(number, _)| *number);
+        self.join(file, read.into_iter().map(|(_, result)| result))
+    }
+
+    /// How large the pieces of a file are.
+    pub fn piece_bytes(&self) -> usize {
+        self.sizes.piece_bytes
     }
 
     /// Where a declared column is among those produced.
@@ -124,56 +153,37 @@ impl JsonReader {
         self.projection.iter().position(|&output| output == column)
     }
 
-    /// What each piece became, in order; after a failure the rest may be missing.
-    fn read_pieces(&self, pieces: &[Piece<'_>], threads: usize, except: &[usize]) -> Vec<Result<PieceRead, Stop>> {
-        let next = AtomicUsize::new(0);
-        let read = Mutex::new(Vec::with_capacity(pieces.len()));
-        let work = || {
-            let mut worker = Worker::new(self, except);
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(piece) = pieces.get(index) else { return };
-                let result = worker.read(*piece);
-                if result.is_err() {
-                    // Pieces before this one are taken already; those after it are not needed.
-                    next.store(pieces.len(), Ordering::Relaxed);
-                }
-                let failed = result.is_err();
-                read.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
-                if failed {
-                    return;
-                }
+    /// One thread's part: piece after piece.
+    fn work(&self, pieces: &dyn Pieces, except: &[usize], buffer: &mut Vec<u8>, read: &Mutex<Vec<Numbered>>) {
+        let mut worker = Worker::new(self, except);
+        while let Some((number, piece)) = pieces.next(buffer) {
+            let result = worker.read(piece);
+            let failed = result.is_err();
+            if failed {
+                // Pieces before this one are taken already; those after it are not needed.
+                pieces.give_up();
             }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads.min(pieces.len()) {
-                let spawned = std::thread::Builder::new().spawn_scoped(scope, work);
-                if let Err(error) = spawned {
-                    tracing::warn!(%error, "no more threads for reading; going on with fewer");
-                    break;
-                }
+            read.lock().unwrap_or_else(PoisonError::into_inner).push((number, result));
+            if failed {
+                return;
             }
-            work();
-        });
-        let mut read = read.into_inner().unwrap_or_else(PoisonError::into_inner);
-        read.sort_unstable_by_key(|(index, _)| *index);
-        read.into_iter().map(|(_, result)| result).collect()
+        }
     }
 
-    fn join(&self, file: &str, pieces: Vec<Result<PieceRead, Stop>>) -> Result<Decoded> {
+    /// What the pieces became, in order; after a failure the rest may be missing.
+    fn join(&self, file: &str, pieces: impl Iterator<Item = Result<PieceRead, Stop>>) -> Result<Decoded> {
         let mut decoded = Decoded::default();
-        let mut lines = 0;
         for piece in pieces {
-            let piece = piece.map_err(|stop| refusal(file, lines, stop))?;
+            let piece = piece.map_err(|stop| refusal(file, decoded.lines, stop))?;
             decoded.batches.extend(piece.batches);
             decoded.rows += piece.rows;
             decoded.bad_rows += piece.bad_rows;
             let room = BAD_RECORDS_KEPT_MAX - decoded.bad.len();
             decoded.bad.extend(piece.bad.into_iter().take(room).map(|mut bad| {
-                bad.line += lines;
+                bad.line += decoded.lines;
                 bad
             }));
-            lines += piece.lines;
+            decoded.lines += piece.lines;
         }
         Ok(decoded)
     }
@@ -191,18 +201,6 @@ fn refusal(file: &str, lines_before: u64, stop: Stop) -> Error {
             Error::failed(format!("cannot build a record batch from '{file}'")).because(error.to_string())
         }
     }
-}
-
-/// Cuts a file at line ends into pieces of about `piece_bytes`; a byte order mark at its start is left out.
-fn pieces(bytes: &[u8], piece_bytes: usize) -> Vec<Piece<'_>> {
-    let mut pieces = Vec::with_capacity(bytes.len() / piece_bytes + 1);
-    let mut start = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-    while start < bytes.len() {
-        let end = line_end(bytes, (start + piece_bytes).min(bytes.len()));
-        pieces.push(Piece { bytes: &bytes[start..end], offset: start as u64 });
-        start = end;
-    }
-    pieces
 }
 
 /// One value of a column's type for all rows of a file: what its path says.

@@ -160,7 +160,7 @@ fn file() -> impl Strategy<Value = Vec<u8>> {
     let ending = prop::sample::select(vec!["\n", "\n", "\n", "\r\n", "\n\n"]);
     let lines = prop::collection::vec((line(), ending), 0..12);
     (any::<bool>(), lines, any::<bool>()).prop_map(|(mark, lines, cut)| {
-        let mut bytes = if mark { BYTE_ORDER_MARK.to_vec() } else { Vec::new() };
+        let mut bytes = if mark { b"\xEF\xBB\xBF".to_vec() } else { Vec::new() };
         for (line, ending) in lines {
             bytes.extend(line);
             bytes.extend(ending.as_bytes());

@@ -71,24 +71,30 @@ impl<'r> Record<'r> {
         if depth > reader.options.depth_max {
             return Err(Fault::new(start, "nested too deep (beyond the depth limit)"));
         }
-        let mut at = skip_space(text, start + 1);
-        if text.get(at) == Some(&b'}') {
-            return Ok(at + 1);
-        }
-        let mut place = 0;
+        let (mut at, mut place) = (start + 1, 0);
         let find = |key: &str| match reader.keys.find(key) {
             Some((column, exact)) => Target { slot: slots[column], exact },
             None => Target { slot: None, exact: false },
         };
         loop {
-            let (target, end) = self.predictor.take(text, at, &mut place, find)?;
-            at = scan::colon(text, end)?;
-            let (token, end) = match text.get(at) {
+            let (target, value) = match self.predictor.lead(text, at, &mut place) {
+                Some(predicted) => predicted,
+                None => match next_key(text, at, at == start + 1)? {
+                    Next::End(end) => return Ok(end),
+                    Next::Key(key) => {
+                        let (target, end) = self.predictor.take(text, key, &mut place, find)?;
+                        let value = scan::colon(text, end)?;
+                        self.predictor.learn(place, at == start + 1, &text[at..value]);
+                        (target, value)
+                    }
+                },
+            };
+            let (token, end) = match text.get(value) {
                 Some(b'{' | b'[') => {
-                    let end = self.skipper.skip(text, at, depth)?;
-                    (Token::new(scan::Shape::Nested, at, end), end)
+                    let end = self.skipper.skip(text, value, depth)?;
+                    (Token::new(scan::Shape::Nested, value, end), end)
                 }
-                _ => scan::scalar(text, at)?,
+                _ => scan::scalar(text, value)?,
             };
             if let Some(slot) = target.slot {
                 let known = &mut self.tokens[slot as usize];
@@ -101,13 +107,7 @@ impl<'r> Record<'r> {
                     known.end = token.end;
                 }
             }
-            at = skip_space(text, end);
-            match text.get(at) {
-                Some(b',') => at = skip_space(text, at + 1),
-                Some(b'}') => return Ok(at + 1),
-                None => return Err(Fault::new(at, "the line ends inside an object")),
-                _ => return Err(Fault::new(at, "',' or '}' must follow a value")),
-            }
+            at = end;
         }
     }
 
@@ -147,5 +147,25 @@ impl<'r> Record<'r> {
             reason.push_str(&format!(" (and {} more)", count - 1));
         }
         reason
+    }
+}
+
+/// What follows in an object.
+enum Next {
+    /// A key must begin here.
+    Key(usize),
+    /// The object has ended; the offset behind it.
+    End(usize),
+}
+
+/// From behind a value, or the brace of an object (`first`): over the comma to the next key, or over the closing brace.
+fn next_key(text: &[u8], at: usize, first: bool) -> Result<Next, Fault> {
+    let at = skip_space(text, at);
+    match text.get(at) {
+        Some(b'}') => Ok(Next::End(at + 1)),
+        _ if first => Ok(Next::Key(at)),
+        Some(b',') => Ok(Next::Key(skip_space(text, at + 1))),
+        None => Err(Fault::new(at, "the line ends inside an object")),
+        _ => Err(Fault::new(at, "',' or '}' must follow a value")),
     }
 }

@@ -198,8 +198,41 @@ fn without_leading_zeros(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 fn float(digits: &[u8]) -> Option<f64> {
+    if let Some(value) = short_float(digits) {
+        return Some(value);
+    }
     let value: f64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
     value.is_finite().then_some(value)
+}
+
+/// Powers of ten that a double holds exactly, as far as [`short_float`] needs them.
+const TENS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+
+/// A JSON number of at most fifteen digits and no exponent. Its digits and the power of ten are whole numbers that a
+/// double holds exactly, so that one division rounds once, as it must (Clinger, "How to read floating point numbers
+/// accurately", 1990).
+#[inline]
+fn short_float(number: &[u8]) -> Option<f64> {
+    let (negative, digits) = match number {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if digits.len() > TENS.len() {
+        return None;
+    }
+    let (mut whole, mut count, mut point) = (0_u64, 0, None);
+    for &byte in digits {
+        match byte {
+            b'0'..=b'9' => (whole, count) = (whole * 10 + u64::from(byte - b'0'), count + 1),
+            b'.' => point = Some(count),
+            _ => return None,
+        }
+    }
+    if count >= TENS.len() {
+        return None;
+    }
+    let value = whole as f64 / TENS[point.map_or(0, |point| count - point)];
+    Some(if negative { -value } else { value })
 }
 
 fn integer(digits: &[u8], bits: u32) -> Option<i64> {
@@ -296,7 +329,22 @@ pub(super) fn timestamp(text: &[u8]) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn short_numbers_are_read_as_the_standard_library_reads_them(
+            number in "-?(0|[1-9][0-9]{0,16})(\\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?",
+        ) {
+            let expected: f64 = number.parse().unwrap();
+            prop_assert_eq!(float(number.as_bytes()).map(f64::to_bits), Some(expected.to_bits()));
+            let digits = number.bytes().filter(u8::is_ascii_digit).count();
+            let short = short_float(number.as_bytes());
+            prop_assert_eq!(short.is_some(), digits < 16 && !number.contains(['e', 'E']));
+        }
+    }
 
     #[test]
     fn scaled_numbers_are_exact() {

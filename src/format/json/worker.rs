@@ -15,46 +15,16 @@ use super::{
     value::Parsed,
 };
 use crate::{
-    format::{BAD_RECORDS_KEPT_MAX, BadRecord},
+    format::{
+        BAD_RECORDS_KEPT_MAX, BadRecord,
+        pieces::{Piece, PieceRead, Stop, line_end},
+    },
     job::Mode,
 };
 
 /// A batch is closed early before its input exceeds this, so that 32-bit string offsets cannot overflow: bad
 /// UTF-8 that is replaced grows threefold at most.
 const BATCH_BYTES_MAX: usize = i32::MAX as usize / 4;
-
-/// A run of whole lines.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Piece<'a> {
-    pub bytes: &'a [u8],
-    /// Offset of its first byte in the file.
-    pub offset: u64,
-}
-
-/// What a piece became.
-#[derive(Debug, Default)]
-pub(super) struct PieceRead {
-    pub batches: Vec<RecordBatch>,
-    pub lines: u64,
-    pub rows: u64,
-    pub bad_rows: u64,
-    /// The first ones; lines count from 1 within the piece.
-    pub bad: Vec<BadRecord>,
-}
-
-/// Why a piece was not read to its end.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// The first bad record in `failfast` mode; its line counts from 1 within the piece.
-    Bad(BadRecord),
-    Arrow(ArrowError),
-}
-
-impl From<ArrowError> for Stop {
-    fn from(error: ArrowError) -> Stop {
-        Stop::Arrow(error)
-    }
-}
 
 /// Where a record stands, for reports.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +37,7 @@ struct Line<'a> {
 }
 
 /// Reads pieces of one file, one after the other. What it keeps between them changes speed only.
-pub(super) struct Worker<'r> {
+pub struct Worker<'r> {
     reader: &'r JsonReader,
     record: Record<'r>,
     /// The columns produced, in order.
@@ -109,7 +79,7 @@ impl<'r> Worker<'r> {
     ///
     /// # Errors
     /// The first bad record in `failfast` mode.
-    pub(super) fn read(&mut self, piece: Piece<'_>) -> Result<PieceRead, Stop> {
+    pub fn read(&mut self, piece: Piece<'_>) -> Result<PieceRead, Stop> {
         let mut start = 0;
         while start < piece.bytes.len() {
             let end = line_end(piece.bytes, (start + self.reader.sizes.block_bytes).min(piece.bytes.len()));
@@ -297,14 +267,6 @@ impl<'r> Worker<'r> {
         self.read.batches.push(RecordBatch::try_new_with_options(schema, columns?, &options)?);
         Ok(())
     }
-}
-
-/// The end of the line that `at` is in or ends.
-pub(super) fn line_end(bytes: &[u8], at: usize) -> usize {
-    if at == 0 || bytes[at - 1] == b'\n' {
-        return at;
-    }
-    memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |offset| at + offset + 1)
 }
 
 fn line_done(text: &[u8], at: usize) -> Result<(), Fault> {

@@ -244,6 +244,7 @@ fn statements_are_checked() {
         ("VALUES (1)", "a job has no VALUES statement", 1, 1),
         ("SET retain_batch = 1; SELECT 1", "unknown setting 'retain_batch'", 1, 5),
         ("SET retain_batches = 0; SELECT 1", "setting 'retain_batches' has a bad value 0", 1, 22),
+        ("SET read_ahead_bytes = 'much'; SELECT 1", "setting 'read_ahead_bytes' has a bad value 'much'", 1, 24),
         ("SET retain_batches = 1; SET retain_batches = 2", "setting 'retain_batches' is given twice", 1, 29),
         ("INSERT OVERWRITE s SELECT 1", "expected INTO, found 'OVERWRITE'", 1, 8),
         ("INSERT INTO s (a) SELECT 1", "expected SELECT, found '('", 1, 15),

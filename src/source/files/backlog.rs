@@ -51,6 +51,12 @@ impl Backlog {
         }
     }
 
+    /// What waits behind these files, if they are the first ones here; nothing where that is not so.
+    pub fn after(&self, files: &[PlannedFile]) -> impl Iterator<Item = &PlannedFile> + use<'_> {
+        let first = !self.disturbed && self.len() >= files.len() && self.files.range(..files.len()).eq(files);
+        self.files.range(if first { files.len() } else { self.len() }..)
+    }
+
     /// How many of the first files one batch takes.
     fn fitting(&self, limits: &Limits) -> usize {
         let mut bytes: u64 = 0;
@@ -106,6 +112,8 @@ mod tests {
         let (mut seen, mut order) = (Seen::default(), String::new());
         while !backlog.is_empty() {
             let taken = backlog.next(&seen, &limits);
+            assert_eq!(backlog.after(&taken).count(), backlog.len() - 1);
+            assert_eq!(backlog.after(&[file("z", 1)]).count(), 0, "it is not known what follows");
             assert_eq!(backlog.next(&seen, &limits), taken, "a batch that fails is planned again");
             order += &names(&taken);
             seen.insert(&taken[0]);

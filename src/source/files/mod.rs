@@ -14,7 +14,7 @@ mod partitions;
 mod place;
 mod read;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 pub(super) use self::listing::ignored_name;
 pub use self::{
@@ -31,9 +31,12 @@ use crate::{
     model::{PlannedFile, Result},
 };
 
-/// One `files` source of a job: lists, and reads what was planned.
+/// One `files` source of a job: lists, and reads what was planned. Clones are the same source, for another thread.
+#[derive(Debug, Clone)]
+pub struct FilesSource(Arc<Parts>);
+
 #[derive(Debug)]
-pub struct FilesSource {
+struct Parts {
     place: Place,
     options: FilesOptions,
     reader: JsonReader,
@@ -51,19 +54,19 @@ impl FilesSource {
         let place = Place::open(&spec.files.path)?;
         let FormatSpec::Json(json) = &spec.format;
         let partitions = Partitions::new(spec.schema(), json.corrupt_column, &projection, place.is_glob());
-        Ok(FilesSource {
+        Ok(FilesSource(Arc::new(Parts {
             place,
             options: spec.files.clone(),
             reader: JsonReader::new(spec.schema(), projection, json.clone()),
             mode: json.mode,
             partitions,
-        })
+        })))
     }
 
     /// The absolute folder that identities are relative to: of a glob the longest folder without a pattern, of a
     /// file the one it is in.
     pub fn root(&self) -> &Path {
-        self.place.root()
+        self.0.place.root()
     }
 
     /// What is there now, in reading order.
@@ -71,7 +74,7 @@ impl FilesSource {
     /// # Errors
     /// A folder that cannot be listed. One that vanishes meanwhile is none.
     pub fn list(&self) -> Result<Listing> {
-        Listing::of(&self.place, &self.options)
+        Listing::of(&self.0.place, &self.0.options)
     }
 
     /// Reads and decodes one planned file with up to `threads` threads.
@@ -80,12 +83,30 @@ impl FilesSource {
     /// Of kind `Moved` where it is gone, was replaced since it was planned or changed while it was read; of kind
     /// `Data` in `failfast` mode where it holds a bad record or is damaged.
     pub fn read(&self, file: &PlannedFile, threads: usize) -> Result<ReadFile> {
-        read::read(self, file, threads)
+        self.read_into(file, threads, &mut Vec::new())
+    }
+
+    /// As [`FilesSource::read`]; `buffer`, whatever is in it, saves making one for each file.
+    ///
+    /// # Errors
+    /// As [`FilesSource::read`].
+    pub fn read_into(&self, file: &PlannedFile, threads: usize, buffer: &mut Vec<u8>) -> Result<ReadFile> {
+        read::read(&self.0, file, threads, buffer)
+    }
+
+    /// How many bytes of content the file holds, roughly.
+    pub fn content_bytes_about(&self, file: &PlannedFile) -> u64 {
+        read::content_bytes_about(file)
+    }
+
+    /// Whether the file is there with the size and time that were planned; what it holds, only reading tells.
+    pub fn is_as_planned(&self, file: &PlannedFile) -> bool {
+        read::is_as_planned(&self.root().join(file.path.as_path()), file)
     }
 
     /// Watches the root for changes.
     pub fn watch(&self) -> Watch {
-        Watch::new(self.root(), self.place.is_deep() || self.options.recursive)
+        Watch::new(self.root(), self.0.place.is_deep() || self.0.options.recursive)
     }
 }
 

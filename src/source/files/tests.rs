@@ -314,7 +314,7 @@ fn a_folder_read_one_file_per_batch_is_read_whole_and_once() {
     let source = folder.source_with("", |spec| spec.files.max_files_per_trigger = NonZeroU64::new(1));
     let (mut seen, mut order) = (Seen::default(), Vec::new());
     loop {
-        let next = next_files(&source.list().unwrap(), &seen, &Limits::of(&source.options));
+        let next = next_files(&source.list().unwrap(), &seen, &Limits::of(&source.0.options));
         let Some(file) = next.files.first() else { break };
         let read = source.read(file, 1).unwrap();
         seen.insert(&read.read.file);

@@ -17,7 +17,7 @@ use crate::{
 const FILES: usize = 30;
 
 /// Starts a job, and stops it in its tracks once it has published `batches` of its files.
-fn frozen(moving: &Moving, batches: usize) -> Running {
+pub fn frozen(moving: &Moving, batches: usize) -> Running {
     let mut running = Running::start(&mut moving.folder.run_command(&["--available-now"]));
     let started = Instant::now();
     while moving.folder.published().len() < batches {
