@@ -104,6 +104,9 @@ impl Two {
     }
 }
 
+/// Puts the two columns of a file into builders.
+type Contender = fn(&[u8]) -> Two;
+
 #[derive(serde::Deserialize)]
 struct Fields<'a> {
     dstdevice: &'a str,
@@ -162,7 +165,7 @@ fn others(criterion: &mut Criterion) {
     let text = text.as_bytes();
     let mut group = criterion.benchmark_group("two strings");
     group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(20);
-    let contenders: [(&str, fn(&[u8]) -> Two); 4] = [
+    let contenders: [(&str, Contender); 4] = [
         ("sonic-rs get_many", with_sonic_get),
         ("sonic-rs serde", with_sonic_serde),
         ("simd-json tape", with_simd_json),

@@ -127,7 +127,7 @@ impl Bytes for Raw {
 
 /// The file's content, decompressed where its name says so.
 enum Content {
-    Plain(Raw),
+    Plain(Box<Raw>),
     Packed(Box<Decompressing<BufReader<Raw>>>),
 }
 
@@ -193,7 +193,7 @@ impl Opened {
         let raw = Raw { file, hasher: xxhash3_128::Hasher::new(), read_bytes: 0, failure: None };
         let compression = Compression::of(planned.path.as_path()).filter(|_| planned.size_bytes > 0);
         let content = match compression {
-            None => Content::Plain(raw),
+            None => Content::Plain(Box::new(raw)),
             Some(compression) => Content::Packed(Box::new(
                 Decompressing::new(compression, BufReader::with_capacity(RAW_BYTES, raw), planned.size_bytes)
                     .map_err(|error| Error::io("cannot read an input file", path, &error))?,
