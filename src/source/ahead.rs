@@ -8,7 +8,6 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
 };
 
 use super::{FilesSource, ReadFile};
@@ -92,14 +91,15 @@ pub struct ReadAhead {
     shared: Arc<Shared>,
     threads_max: usize,
     bytes_max: u64,
-    threads: Vec<JoinHandle<()>>,
+    /// How many were started; nobody waits for their end.
+    threads: usize,
 }
 
 impl ReadAhead {
     /// At most `threads_max` threads. No file is begun that would take the files in hand over `bytes_max` (0: none is): those
     /// that are being read count with their size on disk, rows that wait with what they take in memory.
     pub fn new(threads_max: usize, bytes_max: u64) -> ReadAhead {
-        ReadAhead { shared: Arc::default(), threads_max, bytes_max, threads: Vec::new() }
+        ReadAhead { shared: Arc::default(), threads_max, bytes_max, threads: 0 }
     }
 
     /// How many files it has in hand at most: one for each thread, and as many that are ready.
@@ -156,17 +156,17 @@ impl ReadAhead {
     }
 
     fn start(&mut self, count: usize) {
-        while self.threads.len() < count {
+        while self.threads < count {
             let (shared, threads_max, bytes_max) = (Arc::clone(&self.shared), self.threads_max, self.bytes_max);
-            let name = format!("read-ahead-{}", self.threads.len());
+            let name = format!("read-ahead-{}", self.threads);
             match std::thread::Builder::new()
                 .name(name)
                 .spawn(move || read_until_stopped(&shared, threads_max, bytes_max))
             {
-                Ok(thread) => self.threads.push(thread),
+                Ok(_) => self.threads += 1,
                 Err(error) => {
                     tracing::warn!(%error, "no more threads for reading ahead; going on with fewer");
-                    self.threads_max = self.threads.len();
+                    self.threads_max = self.threads;
                     if self.threads_max == 0 {
                         self.shared.lock().entries.clear();
                     }
@@ -219,8 +219,12 @@ fn read_until_stopped(shared: &Shared, threads_max: usize, bytes_max: u64) {
         entry.stage = Stage::Reading;
         let Wanted { source, reader, file } = entry.wanted.clone();
         drop(state);
+        // An error, or a panic, is met again where the batch reads the file: there it can be told.
         let read = catch_unwind(AssertUnwindSafe(|| reader.read_into(&file, threads, &mut buffer)));
-        let read = read.ok().and_then(Result::ok).map(Box::new);
+        let read = match read {
+            Ok(Ok(read)) => Some(Box::new(read)),
+            Ok(Err(_)) | Err(_) => None,
+        };
         state = shared.lock();
         if let Some(entry) = state.entries.iter_mut().find(|entry| entry.wanted.is(source, &file)) {
             let weight_bytes = read.as_ref().map_or(0, |read| read.memory_bytes());
