@@ -8,8 +8,12 @@ mod errors;
 mod kill;
 mod space;
 mod strace;
+mod tracer;
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use strace::{Call, Traced};
 
@@ -101,26 +105,24 @@ struct Target {
     nth: usize,
 }
 
-/// Every call of a run as a target, by thread and by file. `wanted` says which calls count.
-fn targets(run: &Traced, wanted: impl Fn(&Call) -> bool) -> Vec<Target> {
+/// The calls of a run that are `wanted`, as targets by thread and by file: numbered among those that are `counted`.
+fn targets(run: &Traced, counted: impl Fn(&Call) -> bool, wanted: impl Fn(&Call) -> bool) -> Vec<Target> {
     let mut by_thread = BTreeMap::<(&str, &str), usize>::new();
     let mut by_file = BTreeMap::<(&str, &str, &str), usize>::new();
-    for call in run.calls.iter().filter(|call| wanted(call)) {
-        *by_thread.entry((&call.name, &call.thread)).or_default() += 1;
+    let mut all = BTreeSet::new();
+    for call in run.calls.iter().filter(|call| counted(call)) {
+        let mut add = |file: Option<&str>, count: &mut usize| {
+            *count += 1;
+            if wanted(call) {
+                all.insert(Target { call: call.name.clone(), file: file.map(str::to_owned), nth: *count });
+            }
+        };
+        add(None, by_thread.entry((&call.name, &call.thread)).or_default());
         if !call.has_name_of_the_moment() {
-            *by_file.entry((&call.name, &call.file, &call.thread)).or_default() += 1;
+            add(Some(&call.file), by_file.entry((&call.name, &call.file, &call.thread)).or_default());
         }
     }
-    let mut most = BTreeMap::<(&str, Option<&str>), usize>::new();
-    let counts = by_thread.iter().map(|((call, _), count)| ((*call, None), *count));
-    for (of, count) in counts.chain(by_file.iter().map(|((call, file, _), count)| ((*call, Some(*file)), *count))) {
-        let most = most.entry(of).or_default();
-        *most = count.max(*most);
-    }
-    let all = most.iter().flat_map(|((call, file), most)| {
-        (1..=*most).map(|nth| Target { call: (*call).to_owned(), file: file.map(str::to_owned), nth })
-    });
-    all.collect()
+    all.into_iter().collect()
 }
 
 /// Whether everything is to be tried, however long it takes.

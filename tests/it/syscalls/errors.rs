@@ -33,7 +33,7 @@ const OPTIONAL: [(&str, &str); 2] =
 
 /// Everything that can go wrong in this run.
 fn cases(folder: &Folder, run: &Traced) -> Vec<(Target, Fault)> {
-    let targets = targets(run, |call| call.is_of_job(folder));
+    let targets = targets(run, |call| call.is_of_job(folder), |_| true);
     let faults = |target: &Target| {
         let target = target.clone();
         ERRORS

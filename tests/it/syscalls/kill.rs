@@ -4,17 +4,25 @@ use std::{collections::BTreeMap, fs};
 
 use super::{
     Kept, Target, acknowledged, choose, kill_in_the_middle, resumed, scratch,
-    strace::{Call, Fault, Injection, Traced, inject, is_there, watch},
-    targets, wants_all,
+    strace::{Call, Fault, Injection, Traced, inject, is_there, kill_directly, watch},
+    targets, tracer, wants_all,
 };
 use crate::{
     binary::{Chance, Ended, Folder, from_environment},
     kills::{Outcome, start_over},
 };
 
-fn kill(folder: &Folder, target: &Target) -> Traced {
+/// By strace where it has to count by file.
+fn kill(folder: &Folder, target: &Target) -> Ended {
+    match tracer::number_of(&target.call) {
+        Some(number) if target.file.is_none() => kill_directly(folder, number, target.nth),
+        _ => kill_by_strace(folder, target),
+    }
+}
+
+fn kill_by_strace(folder: &Folder, target: &Target) -> Ended {
     let files = target.file.iter().cloned().collect();
-    inject(folder, &Injection { call: target.call.clone(), fault: Fault::Kill, nth: target.nth, files })
+    inject(folder, &Injection { call: target.call.clone(), fault: Fault::Kill, nth: target.nth, files }).ended
 }
 
 /// What an undisturbed run leaves, names that nobody may see included.
@@ -70,8 +78,8 @@ fn names(folder: &Folder) -> BTreeMap<String, usize> {
 
 /// What ran to its end under strace although a kill was asked for: it did not come so far.
 #[track_caller]
-fn must_have_ended_well(run: &Traced, story: &str) {
-    assert_eq!(run.ended.code(), Some(0), "{story}: {}", run.ended.stderr);
+fn must_have_ended_well(ended: &Ended, story: &str) {
+    assert_eq!(ended.code(), Some(0), "{story}: {}", ended.stderr);
 }
 
 /// What was tried, and how often it came to a kill.
@@ -94,7 +102,7 @@ impl Campaign {
     fn new(folder: Folder, seed: u64) -> Campaign {
         let expected = Expected::of(&folder);
         kill_in_the_middle(&folder);
-        let recovery = targets(&watched(&folder), Call::changes);
+        let recovery = targets(&watched(&folder), |_| true, Call::changes);
         Campaign { folder, expected, recovery, seed }
     }
 
@@ -103,21 +111,21 @@ impl Campaign {
         let story = format!("HIGHWATER_SEED={} {target:?}, then {again:?}", self.seed);
         start_over(&self.folder);
         let first = kill(&self.folder, target);
-        if !first.ended.was_killed() {
+        if !first.was_killed() {
             return must_have_ended_well(&first, &story);
         }
         *counts.first.entry(target.call.clone()).or_default() += 1;
-        self.kill_again(&first.ended, again, counts, &story);
+        self.kill_again(&first, again, counts, &story);
     }
 
     fn kill_again(&self, before: &Ended, again: &Target, counts: &mut Counts, story: &str) {
         let second = kill(&self.folder, again);
-        if second.ended.was_killed() {
+        if second.was_killed() {
             counts.second += 1;
         } else {
             must_have_ended_well(&second, story);
         }
-        let told = if acknowledged(&second.ended).is_some() { &second.ended } else { before };
+        let told = if acknowledged(&second).is_some() { &second } else { before };
         self.expected.must_follow(&self.folder, told, story);
     }
 
@@ -126,16 +134,18 @@ impl Campaign {
         let story = format!("{target:?}");
         start_over(&self.folder);
         let first = kill(&self.folder, target);
-        if !first.ended.was_killed() {
+        if !first.was_killed() {
             return must_have_ended_well(&first, &story);
         }
         *counts.first.entry(target.call.clone()).or_default() += 1;
         let left = Kept::of(&self.folder);
-        self.expected.must_follow(&self.folder, &first.ended, &story);
+        self.expected.must_follow(&self.folder, &first, &story);
         left.restore(&self.folder);
-        for again in targets(&watched(&self.folder), Call::changes).iter().filter(|again| again.file.is_none()) {
+        for again in
+            targets(&watched(&self.folder), |_| true, Call::changes).iter().filter(|again| again.file.is_none())
+        {
             left.restore(&self.folder);
-            self.kill_again(&first.ended, again, counts, &format!("{story}, then {again:?}"));
+            self.kill_again(&first, again, counts, &format!("{story}, then {again:?}"));
         }
         let first: usize = counts.first.values().sum();
         eprintln!("{story}: {first} first kills so far, {} second ones", counts.second);
@@ -146,7 +156,7 @@ impl Campaign {
 #[track_caller]
 fn watched(folder: &Folder) -> Traced {
     let run = watch(folder);
-    must_have_ended_well(&run, "an undisturbed run");
+    must_have_ended_well(&run.ended, "an undisturbed run");
     run
 }
 
@@ -158,7 +168,7 @@ fn killed_at_every_system_call_and_again_in_recovery() {
     }
     let seed = from_environment("HIGHWATER_SEED").unwrap_or(3);
     let folder = scratch();
-    let mut all = targets(&watched(&folder), Call::changes);
+    let mut all = targets(&watched(&folder), |_| true, Call::changes);
     let campaign = Campaign::new(folder, seed);
     let mut counts = Counts::default();
     if std::env::var("HIGHWATER_SYSCALLS").is_err() {
@@ -181,4 +191,31 @@ fn killed_at_every_system_call_and_again_in_recovery() {
     eprintln!("{kills} kills at {} of {count} calls, and in recovery: {counts:?}", chosen.len());
     assert!(kills * 10 >= chosen.len() * 8, "{kills} of {} runs were killed only", chosen.len());
     assert!(counts.second * 2 >= kills, "{} of {kills} recoveries were killed only", counts.second);
+}
+
+/// The quick way kills where strace does: the same names are left, and others than a call earlier.
+#[test]
+fn both_ways_kill_at_the_same_call() {
+    if !is_there("both_ways_kill_at_the_same_call") {
+        return;
+    }
+    let folder = scratch();
+    // a name for each, and nothing that another thread does meanwhile shows in the names
+    let call = "rename";
+    let mut before = None;
+    for nth in 2..6 {
+        let target = Target { call: call.to_owned(), file: None, nth };
+        let left = [false, true].map(|directly| {
+            start_over(&folder);
+            let ended = match tracer::number_of(call) {
+                Some(number) if directly => kill_directly(&folder, number, nth),
+                _ => kill_by_strace(&folder, &target),
+            };
+            assert!(ended.was_killed(), "{target:?}: {}", ended.stderr);
+            (acknowledged(&ended), names(&folder))
+        });
+        let [by_strace, directly] = left;
+        assert_eq!(by_strace, directly, "{target:?}");
+        assert_ne!(before.replace(by_strace), Some(directly), "{target:?}: nothing happened since the one before");
+    }
 }

@@ -5,10 +5,11 @@ use std::{
     fs::{self, File},
     os::unix::process::CommandExt,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
+use super::tracer;
 use crate::binary::{Ended, Folder, skip};
 
 /// Every call that changes files; `?`: not each machine has it.
@@ -175,10 +176,18 @@ fn trace(folder: &Folder, options: &[String]) -> Traced {
     Traced { ended, calls: parse(&String::from_utf8_lossy(&text)) }
 }
 
+/// Kills the folder's job as any one of its threads begins its `nth` call of this `number`, without strace.
+pub fn kill_directly(folder: &Folder, number: libc::c_long, nth: usize) -> Ended {
+    let mut job = folder.run_command(&["--available-now"]);
+    speak_in_files(folder, job.current_dir(folder.path()));
+    let started = Instant::now();
+    let status = tracer::run_and_kill(&mut job, number, nth, HANGS_AFTER);
+    ended(folder, status, started.elapsed())
+}
+
 /// Waits for a command that says what it has to say in files; ends it with all that it started where it hangs.
 fn finish(folder: &Folder, command: &mut Command) -> Ended {
-    let file = |name: &str| Stdio::from(File::create(folder.at(name)).expect("a file can be made"));
-    command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr")).process_group(0);
+    speak_in_files(folder, command.process_group(0));
     let started = Instant::now();
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let status = loop {
@@ -192,8 +201,17 @@ fn finish(folder: &Folder, command: &mut Command) -> Ended {
         }
         std::thread::sleep(Duration::from_millis(1));
     };
+    ended(folder, status, started.elapsed())
+}
+
+fn speak_in_files(folder: &Folder, command: &mut Command) {
+    let file = |name: &str| Stdio::from(File::create(folder.at(name)).expect("a file can be made"));
+    command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
+}
+
+fn ended(folder: &Folder, status: ExitStatus, took: Duration) -> Ended {
     let text = |name: &str| read_lossy(&folder.at(name));
-    Ended { status, stdout: text("stdout"), stderr: text("stderr"), took: started.elapsed() }
+    Ended { status, stdout: text("stdout"), stderr: text("stderr"), took }
 }
 
 fn read_lossy(path: &Path) -> String {
