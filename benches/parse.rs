@@ -12,7 +12,7 @@ use datafusion::arrow::{
     array::StringBuilder,
     datatypes::{DataType, Field, Schema},
 };
-use highwater::{format::JsonReader, job::JsonOptions};
+use highwater::{format::Reader, job::FormatSpec};
 use simd_json::prelude::*;
 use sonic_rs::{JsonValueTrait as _, PointerTree};
 
@@ -72,7 +72,8 @@ fn parse(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(20);
         for (columns, projection) in [("0 of 11", vec![]), ("2 of 11", vec![3, 6]), ("11 of 11", (0..11).collect())] {
-            let reader = JsonReader::new(Arc::clone(&schema), projection, JsonOptions::default());
+            let reader =
+                Reader::new(Arc::clone(&schema), projection, &FormatSpec::default()).expect("JSON has no pattern");
             group.bench_function(columns, |bencher| {
                 bencher.iter(|| {
                     let decoded = reader.decode("flows", black_box(text.as_bytes()), 1).expect("permissive");

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     checkpoint::{CommitDraft, Payload, PayloadKind},
-    job::FormatSpec,
     model::{BatchPlan, CrashPoint, Error, ErrorKind, Place, Result, StagedOutput},
     progress::{self, LateProgress, Progress},
     query::{self, Step},
@@ -233,7 +232,7 @@ impl Engine {
     fn check_bad_records(&self, plan: &BatchPlan, reads: &[SourceRead]) -> Result<()> {
         for (input, reads) in plan.inputs.iter().zip(reads) {
             let Some(spec) = self.job.source(&input.source) else { continue };
-            let FormatSpec::Json(options) = &spec.format;
+            let options = &spec.format.records;
             let bad: u64 = reads.iter().map(|read| read.decoded.bad_rows).sum();
             if options.bad_records_max.is_some_and(|max| bad > max) {
                 let worst = reads.iter().find(|read| read.decoded.bad_rows > 0);

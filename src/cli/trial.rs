@@ -18,14 +18,18 @@ use crate::{
     trial::{
         crash_test::{self, CrashTestOptions},
         demo::{self, DemoOptions},
-        generate::{self, FlowsOptions},
+        generate::{self, Content, FilesOptions},
     },
 };
 
 pub fn generate(args: GenerateArgs) -> Result<(), Failure> {
-    let Generate::Flows(args) = args.what;
-    let options = FlowsOptions { files: args.files, rows: args.rows, seed: args.seed, unique: args.unique };
-    let summary = generate::flows(&options, &args.dir)?;
+    let (content, args) = match args.what {
+        Generate::Flows(args) => (Content::Flows { unique: args.unique }, args.files),
+        Generate::AccessLog(args) => (Content::AccessLog, args),
+        Generate::Text(args) => (Content::Text, args),
+    };
+    let options = FilesOptions { files: args.files, rows: args.rows, seed: args.seed };
+    let summary = generate::generate(content, &options, &args.dir)?;
     let (files, rows) = (count(u64::from(summary.files), "file"), count(summary.rows, "row"));
     say(&format!("{}: {files}, {rows}, {} bytes", args.dir.display(), grouped(summary.bytes)));
     Ok(())
@@ -36,7 +40,7 @@ pub fn demo(args: DemoArgs) -> Result<(), Failure> {
         Some(folder) => (empty(folder)?, None),
         None => scratch().map(|scratch| (scratch.path().to_owned(), Some(scratch)))?,
     };
-    let flows = FlowsOptions { files: args.files, rows: args.rows, seed: args.seed, unique: false };
+    let flows = FilesOptions { files: args.files, rows: args.rows, seed: args.seed };
     let threads = args.threads.count();
     let options = DemoOptions { executable: executable()?, folder, flows, kills: args.kills, threads };
     let mut lines = Lines::default();

@@ -1,14 +1,18 @@
 //! Bytes become Arrow record batches; what cannot be read becomes a counted, named bad record.
 
 pub mod compress;
+mod fields;
 pub mod json;
 pub mod pieces;
+mod reader;
+mod rows;
 
 use datafusion::arrow::record_batch::RecordBatch;
 
 pub use compress::{Compression, Decompressing, RATIO_GUESSED};
-pub use json::{Constant, JsonReader};
+pub use json::Constant;
 pub use pieces::{Bytes, Cutter, Piece, Pieces};
+pub use reader::Reader;
 
 /// What one file's bytes decoded to.
 #[derive(Debug, Default)]

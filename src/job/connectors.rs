@@ -2,14 +2,11 @@
 
 use std::{num::NonZeroU64, path::PathBuf};
 
-use datafusion::arrow::datatypes::DataType;
-
 use super::{
+    format,
     names::suggestion,
     options::{Options, Setting},
-    spec::{
-        At, ColumnSpec, FilesOptions, FormatSpec, JsonOptions, Mode, RowFormat, SinkConnector, SinkSpec, SourceSpec,
-    },
+    spec::{At, ColumnSpec, FilesOptions, RowFormat, SinkConnector, SinkSpec, SourceSpec},
     tokens::Source,
     values::{parse_duration, parse_positive, parse_size, parse_switch},
 };
@@ -27,21 +24,22 @@ const SOURCE_KEYS: &[&str] = &[
     "recursive",
     "mode",
     "corrupt_record_column",
+    "file_column",
     "max_line_bytes",
-    "max_depth",
     "max_bad_records",
+    "max_depth",
+    "header",
+    "delimiter",
+    "quote",
+    "escape",
+    "null_value",
+    "timestamp_format",
+    "pattern",
 ];
 const SOURCE_UNBUILT: &[&str] = &["clean_source", "event_time", "watermark_delay", "static"];
 const FILES_SINK_KEYS: &[&str] = &["connector", "output_mode", "path", "format"];
 const PLAIN_SINK_KEYS: &[&str] = &["connector", "output_mode"];
 const SINK_UNBUILT: &[&str] = &["dedup_within_watermark", "late_rows"];
-
-/// The column that takes unparsable lines where no option names another.
-const CORRUPT_COLUMN: &str = "_corrupt_record";
-/// Longest line that may be asked for, in bytes.
-const LINE_BYTES_MAX: u64 = 1 << 30;
-/// Deepest nesting that may be asked for: nobody writes deeper records on purpose, and each level takes memory.
-const DEPTH_MAX: u64 = 1024;
 
 /// A table with columns.
 pub(super) fn source(
@@ -60,7 +58,6 @@ pub(super) fn source(
     source_connector(&options, name)?;
     options.check_keys(SOURCE_KEYS, SOURCE_UNBUILT)?;
     let path = options.path("input")?;
-    check_source_format(&options)?;
     let files = FilesOptions {
         path: path.value.clone(),
         path_at: path.value_at,
@@ -80,7 +77,7 @@ pub(super) fn source(
             .because("a batch has one limit")
             .help("keep one of them"));
     }
-    let format = FormatSpec::Json(json(&options, &columns)?);
+    let format = format::read(&options, &columns)?;
     Ok(SourceSpec { name: name.to_owned(), at, columns, files, format })
 }
 
@@ -102,67 +99,6 @@ fn source_connector(options: &Options<'_>, name: &str) -> Result<()> {
             .help("a sink declares no columns: they come from its query")),
         word => Err(options.bad_value(connector).help(suggestion(word, ["files"]))),
     }
-}
-
-fn check_source_format(options: &Options<'_>) -> Result<()> {
-    let format = options.required("format", "json")?;
-    let built = options.pick(format, &[("json", true), ("csv", false), ("text", false), ("parquet", false)])?;
-    if built {
-        return Ok(());
-    }
-    Err(options
-        .source
-        .error(format.value_at, format!("format {} is not built yet", format.shown))
-        .because("this version reads newline-delimited JSON only")
-        .help("write format = 'json', and convert other input before"))
-}
-
-fn json(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<JsonOptions> {
-    let default = JsonOptions::default();
-    let modes =
-        [("permissive", Mode::Permissive), ("dropmalformed", Mode::DropMalformed), ("failfast", Mode::FailFast)];
-    let limited = |text: &str, read: fn(&str) -> Option<u64>, max: u64| {
-        read(text).filter(|value| (1..=max).contains(value)).and_then(|value| usize::try_from(value).ok())
-    };
-    Ok(JsonOptions {
-        mode: options.choose("mode", &modes)?.unwrap_or(default.mode),
-        corrupt_column: corrupt_column(options, columns)?,
-        line_bytes_max: options
-            .parse("max_line_bytes", "a size from 1 byte to 1 GiB, such as '16MB'", |text| {
-                limited(text, parse_size, LINE_BYTES_MAX)
-            })?
-            .unwrap_or(default.line_bytes_max),
-        depth_max: options
-            .parse("max_depth", "a whole number from 1 to 1024", |text| {
-                limited(text, |text| text.trim().parse().ok(), DEPTH_MAX)
-            })?
-            .unwrap_or(default.depth_max),
-        bad_records_max: options.parse("max_bad_records", "a whole number from 0", |text| text.trim().parse().ok())?,
-    })
-}
-
-fn corrupt_column(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<Option<usize>> {
-    let setting = options.get("corrupt_record_column");
-    let name = setting.map_or(CORRUPT_COLUMN, |setting| setting.value.as_str());
-    let Some(index) = columns.iter().position(|column| column.name == name) else {
-        let Some(setting) = setting else {
-            return Ok(None);
-        };
-        let names = columns.iter().map(|column| column.name.as_str());
-        return Err(options.bad_value(setting).because("the table declares no such column").help(
-            super::names::nearest(name, names).map_or_else(
-                || format!("declare the column: {} STRING", setting.shown.trim_matches('\'')),
-                |near| format!("did you mean '{near}'?"),
-            ),
-        ));
-    };
-    if columns[index].data_type != DataType::Utf8 {
-        return Err(options
-            .source
-            .error(columns[index].at, format!("column '{name}' must be a STRING"))
-            .because("it takes the text of lines that cannot be read"));
-    }
-    Ok(Some(index))
 }
 
 /// A table without columns.

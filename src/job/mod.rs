@@ -6,6 +6,7 @@
 
 mod connectors;
 pub mod fingerprint;
+mod format;
 mod keywords;
 mod names;
 mod options;

@@ -109,34 +109,94 @@ pub struct FilesOptions {
 
 /// How bytes become rows.
 #[derive(Debug, Clone, PartialEq)]
-pub enum FormatSpec {
-    Json(JsonOptions),
+pub struct FormatSpec {
+    pub records: RecordOptions,
+    pub kind: FormatKind,
 }
 
-/// Options of newline-delimited JSON.
+/// The formats that can be read.
 #[derive(Debug, Clone, PartialEq)]
-pub struct JsonOptions {
+pub enum FormatKind {
+    /// Newline-delimited JSON.
+    Json {
+        /// Deepest nesting; 128 by default.
+        depth_max: usize,
+    },
+    /// Lines of separated fields.
+    Csv(CsvOptions),
+    /// Each line is the value of one column.
+    Text {
+        /// Index of that column.
+        column: usize,
+    },
+    /// Lines that match a pattern, whose named groups are columns.
+    Regex(RegexOptions),
+}
+
+/// What every format of lines has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordOptions {
     pub mode: Mode,
     /// Index of the declared column (always `STRING`) that takes the raw text of an unparsable line.
     pub corrupt_column: Option<usize>,
+    /// Index of the declared column (always `STRING`) that takes the name of the file.
+    pub file_column: Option<usize>,
     /// Longest line in bytes; 16 MiB by default.
     pub line_bytes_max: usize,
-    /// Deepest nesting; 128 by default.
-    pub depth_max: usize,
     /// A batch with more bad records than this is refused (exit 4); `None`: no limit.
     pub bad_records_max: Option<u64>,
 }
 
-impl Default for JsonOptions {
+impl Default for RecordOptions {
     fn default() -> Self {
-        JsonOptions {
+        RecordOptions {
             mode: Mode::Permissive,
             corrupt_column: None,
+            file_column: None,
             line_bytes_max: 16 << 20,
-            depth_max: 128,
             bad_records_max: None,
         }
     }
+}
+
+/// Nesting that no one writes on purpose is refused, unless the job allows it.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+impl Default for FormatSpec {
+    /// JSON.
+    fn default() -> Self {
+        FormatSpec { records: RecordOptions::default(), kind: FormatKind::Json { depth_max: JSON_DEPTH_MAX } }
+    }
+}
+
+/// How fields are separated and what they mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CsvOptions {
+    /// Whether each file's first line names the columns.
+    pub header: bool,
+    pub delimiter: u8,
+    /// `None`: a quote is a character like any other.
+    pub quote: Option<u8>,
+    /// Makes the next character an ordinary one inside of quotes; a quote written twice is one as well.
+    pub escape: Option<u8>,
+    pub values: ValueOptions,
+}
+
+/// How the text of a field becomes a value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ValueOptions {
+    /// An unquoted field with this text is null.
+    pub null_value: String,
+    /// How a `TIMESTAMP` is written, as `strftime` has it; `None`: ISO 8601, or seconds since the Unix epoch.
+    pub timestamp_format: Option<String>,
+}
+
+/// What lines look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegexOptions {
+    /// A valid pattern in the syntax of Rust's `regex`.
+    pub pattern: String,
+    pub values: ValueOptions,
 }
 
 /// What happens to a bad record, as in Spark.

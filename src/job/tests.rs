@@ -75,15 +75,14 @@ fn a_good_job_becomes_plain_data() {
     assert!(flows.files.latest_first && !flows.files.recursive && !flows.files.file_name_only);
     assert_eq!(flows.files.max_files_per_trigger.map(u64::from), Some(1));
     assert_eq!(flows.files.max_file_age, Some(Duration::from_secs(7 * 86_400)));
-    let FormatSpec::Json(json) = &flows.format;
-    let expected = JsonOptions {
+    let records = RecordOptions {
         mode: Mode::FailFast,
         corrupt_column: Some(6),
+        file_column: None,
         line_bytes_max: 1 << 20,
-        depth_max: 128,
         bad_records_max: Some(0),
     };
-    assert_eq!(*json, expected);
+    assert_eq!(flows.format, FormatSpec { records, kind: FormatKind::Json { depth_max: 128 } });
 
     assert_eq!(job.settings.retain_batches.map(u64::from), Some(100));
     assert_eq!(u64::from(job.settings.snapshot_batches), 8);
@@ -127,8 +126,7 @@ fn queries_keep_their_text_their_place_and_their_sink() {
 fn a_secret_reaches_the_option_and_nothing_that_is_kept_or_shown() {
     let text = "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'json', max_depth = '${env:DEPTH}'); SELECT a FROM t";
     let job = job(text).unwrap();
-    let FormatSpec::Json(json) = &job.sources[0].format;
-    assert_eq!(json.depth_max, 987);
+    assert_eq!(job.sources[0].format.kind, FormatKind::Json { depth_max: 987 });
     assert!(job.variables.is_empty());
     for kept in [&job.text, &job.template, &job.queries[0].sql] {
         assert!(!kept.contains("987"));

@@ -12,8 +12,7 @@ use datafusion::arrow::{
 use super::*;
 use crate::{
     job::{
-        At, ColumnSpec, FilesOptions, FormatSpec, JobSpec, JsonOptions, QuerySpec, Settings, SinkConnector, SinkSpec,
-        SourceSpec,
+        At, ColumnSpec, FilesOptions, FormatSpec, JobSpec, QuerySpec, Settings, SinkConnector, SinkSpec, SourceSpec,
     },
     model::{OutputMode, Result},
     state,
@@ -35,7 +34,7 @@ fn job(sql: &str, mode: Option<OutputMode>) -> JobSpec {
         at: At(0),
         columns,
         files: FilesOptions::default(),
-        format: FormatSpec::Json(JsonOptions::default()),
+        format: FormatSpec::default(),
     };
     JobSpec {
         name: "test".into(),

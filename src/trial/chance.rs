@@ -14,10 +14,24 @@ impl Chance {
         Chance(ChaCha8Rng::seed_from_u64(seed))
     }
 
+    /// One of many streams of the same seed.
+    pub fn of_stream(seed: u64, stream: u64) -> Chance {
+        let mut chance = ChaCha8Rng::seed_from_u64(seed);
+        chance.set_stream(stream);
+        Chance(chance)
+    }
+
     /// A whole number from 0 up to, not including, `end`; 0 where that is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         // the high half of the product; the bias of at most end / 2^64 does not matter here
         ((u128::from(self.0.next_u64()) * u128::from(end)) >> 64) as u64
+    }
+
+    /// A whole number from 1 up to, not including, `2^octaves`, about as often as one over it: Zipf's law without
+    /// floating point.
+    pub fn log_uniform(&mut self, octaves: u64) -> u64 {
+        let low = 1 << self.below(octaves);
+        low + self.below(low)
     }
 
     /// Any moment from now to `longest`.

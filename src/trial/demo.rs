@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{
     chance::Chance,
     child::{Child, failed},
-    generate::{self, FlowsOptions},
+    generate::{self, Content, FilesOptions},
 };
 use crate::{
     batch::{Table, View, baseline, clock},
@@ -34,7 +34,7 @@ pub struct DemoOptions {
     pub executable: PathBuf,
     /// A new or empty folder for everything.
     pub folder: PathBuf,
-    pub flows: FlowsOptions,
+    pub flows: FilesOptions,
     pub kills: u32,
     pub threads: usize,
 }
@@ -57,7 +57,7 @@ pub struct DemoReport {
 /// Of kind `Failed`, where something cannot be run at all.
 pub fn demo(options: &DemoOptions, tell: &mut dyn FnMut(&str)) -> Result<DemoReport> {
     let paths = Paths::new(&options.folder);
-    let written = generate::flows(&options.flows, &paths.input)?;
+    let written = generate::generate(Content::Flows { unique: false }, &options.flows, &paths.input)?;
     std::fs::write(&paths.job, JOB).map_err(|cause| Error::io("cannot write the job", &paths.job, &cause))?;
     tell(&format!(
         "generated {} files of {} rows each in {}",

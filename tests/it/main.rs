@@ -9,6 +9,7 @@ mod damage;
 mod endurance;
 mod faults;
 mod folders;
+mod golden;
 mod json_suite;
 mod kills;
 mod moving_input;

@@ -42,10 +42,25 @@ pub enum Generate {
         after_help = "Examples:\n  highwater generate flows flows\n  highwater generate flows many --files 100 --rows 100000 --unique"
     )]
     Flows(FlowsArgs),
+    /// What a web server logs, in Apache's combined format; for jobs/log_analyzer.sql
+    #[command(after_help = "Examples:\n  highwater generate access-log logs --files 20 --rows 1000")]
+    AccessLog(FilesArgs),
+    /// Sentences, one a line; for jobs/word_count.sql
+    #[command(after_help = "Examples:\n  highwater generate text texts --files 20 --rows 1000")]
+    Text(FilesArgs),
 }
 
 #[derive(Debug, clap::Args)]
 pub struct FlowsArgs {
+    #[command(flatten)]
+    pub files: FilesArgs,
+    /// Nearly every device is different, so that state grows with the input
+    #[arg(long)]
+    pub unique: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct FilesArgs {
     /// A new or empty folder
     pub dir: PathBuf,
     #[arg(long, default_value_t = 50)]
@@ -56,9 +71,6 @@ pub struct FlowsArgs {
     /// The same seed gives the same bytes
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Nearly every device is different, so that state grows with the input
-    #[arg(long)]
-    pub unique: bool,
 }
 
 #[derive(Debug, clap::Args)]

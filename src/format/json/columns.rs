@@ -21,7 +21,7 @@ use super::{
 
 /// Text, collected as bytes; [`Text::finish`] checks that they are UTF-8.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(in crate::format) struct Text {
     bytes: Vec<u8>,
     /// Of each value, behind a first 0.
     ends: Vec<i32>,
@@ -78,7 +78,7 @@ impl Text {
 
 /// One column of the batch being built.
 #[derive(Debug)]
-pub(super) enum Column {
+pub(in crate::format) enum Column {
     Text(Text),
     Boolean(BooleanBuilder),
     Int8(Int8Builder),
@@ -96,7 +96,7 @@ pub(super) enum Column {
 
 impl Column {
     /// An empty column with room for `rows`.
-    pub(super) fn new(data_type: &DataType, rows: usize) -> Column {
+    pub(in crate::format) fn new(data_type: &DataType, rows: usize) -> Column {
         match data_type {
             DataType::Utf8 => Column::Text(Text::with_capacity(rows, rows * 8)),
             DataType::Boolean => Column::Boolean(BooleanBuilder::with_capacity(rows)),
@@ -133,7 +133,7 @@ impl Column {
     }
 
     /// Appends text, or null to a column of another type.
-    pub(super) fn push_text(&mut self, text: &[u8]) {
+    pub(in crate::format) fn push_text(&mut self, text: &[u8]) {
         match self {
             Column::Text(column) => column.append(text),
             column => column.push_other(Parsed::Null),
@@ -142,7 +142,7 @@ impl Column {
 
     /// Appends what is not text. A value of another type than the column's cannot occur ([`super::value::Kind`]
     /// makes both from the same declaration); it would be null.
-    pub(super) fn push_other(&mut self, value: Parsed) {
+    pub(in crate::format) fn push_other(&mut self, value: Parsed) {
         let integer = match value {
             Parsed::Integer(value) => Some(value),
             _ => None,
@@ -171,7 +171,7 @@ impl Column {
     ///
     /// # Errors
     /// Where bytes are not UTF-8; lines are checked before their values are collected.
-    pub(super) fn finish(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
+    pub(in crate::format) fn finish(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
             Column::Text(column) => Arc::new(column.finish(rows)?),
             Column::Boolean(column) => Arc::new(column.finish()),

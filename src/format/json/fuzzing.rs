@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
 use super::{
-    JsonReader, Schema, Sizes, TIMESTAMP,
-    reference::{cells, read},
+    TIMESTAMP,
+    reference::{JsonOptions, cells, read},
 };
 use crate::{
-    job::{JsonOptions, Mode},
+    format::reader::Sizes,
+    job::{Mode, RecordOptions},
     model::Place,
 };
 
@@ -45,15 +46,15 @@ pub(crate) fn readers_agree(bytes: &[u8]) {
     };
     let schema = Arc::new(Schema::new((0..columns).map(field).collect::<Vec<_>>()));
     let projection: Vec<usize> = (0..columns).filter(|column| projected >> column & 1 == 1).collect();
-    let options = JsonOptions {
+    let records = RecordOptions {
         mode: if modes % 2 == 0 { Mode::Permissive } else { Mode::DropMalformed },
         corrupt_column,
         line_bytes_max: if lines % 4 == 0 { 1 + lines } else { 16 << 20 },
-        depth_max: if modes & 2 == 0 { 128 } else { 1 + corrupt / 8 % 8 },
-        bad_records_max: None,
+        ..RecordOptions::default()
     };
+    let options = JsonOptions { records, depth_max: if modes & 2 == 0 { 128 } else { 1 + corrupt / 8 % 8 } };
     let expected = read(&schema, &projection, &options, file);
-    let mut reader = JsonReader::new(schema, projection, options);
+    let mut reader = options.reader(schema, projection);
     if cuts > 0 {
         reader.sizes = Sizes { piece_bytes: cuts, block_bytes: 1 + cuts / 3, batch_rows: 1 + cuts % 5 };
     }
@@ -70,7 +71,7 @@ pub(crate) fn readers_agree(bytes: &[u8]) {
         assert_eq!(before + 1, bad.line, "a bad record's byte is in its line");
     }
 
-    reader.options.mode = Mode::FailFast;
+    reader.records.mode = Mode::FailFast;
     let first = reader.decode("f", file, 1).err().map(|error| match error.place() {
         Some(Place::Input { line, .. }) => *line,
         other => panic!("a bad record is at a line, not at {other:?}"),

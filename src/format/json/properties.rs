@@ -1,14 +1,18 @@
 //! Random files, columns and cuts: the fast reader against the plain one.
 
-use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 use proptest::prelude::*;
 
 use super::{
-    reference::read,
+    reference::{JsonOptions, read},
     tests::{rows, schema},
     *,
 };
-use crate::job::Mode;
+use crate::{
+    format::reader::Sizes,
+    job::{Mode, RecordOptions},
+    model::Place,
+};
 
 fn data_type() -> impl Strategy<Value = DataType> {
     prop::sample::select(vec![
@@ -197,11 +201,13 @@ fn case() -> impl Strategy<Value = Case> {
             schema: schema(&fields),
             projection: (0..count).filter(|column| columns[*column].1).collect(),
             options: JsonOptions {
-                mode: if limits.1 { Mode::Permissive } else { Mode::DropMalformed },
-                corrupt_column,
-                line_bytes_max: limits.3,
+                records: RecordOptions {
+                    mode: if limits.1 { Mode::Permissive } else { Mode::DropMalformed },
+                    corrupt_column,
+                    line_bytes_max: limits.3,
+                    ..RecordOptions::default()
+                },
                 depth_max: if limits.2 > 6 { 128 } else { limits.2 },
-                bad_records_max: None,
             },
             file,
             sizes: Sizes { piece_bytes: sizes.0, block_bytes: sizes.1, batch_rows: sizes.2 },
@@ -214,7 +220,7 @@ proptest! {
     #[test]
     fn the_fast_reader_reads_what_the_plain_one_reads(case in case(), threads in 1..4_usize) {
         let expected = read(&case.schema, &case.projection, &case.options, &case.file);
-        let mut reader = JsonReader::new(case.schema, case.projection, case.options.clone());
+        let mut reader = case.options.reader(case.schema, case.projection);
         reader.sizes = case.sizes;
         let decoded = reader.decode("f", &case.file, threads).unwrap();
         prop_assert_eq!(rows(&decoded), expected.rows.clone());
@@ -225,7 +231,7 @@ proptest! {
         let given: usize = decoded.batches.iter().map(RecordBatch::num_rows).sum();
         prop_assert_eq!(given, expected.rows.len());
 
-        reader.options.mode = Mode::FailFast;
+        reader.records.mode = Mode::FailFast;
         let first = match reader.decode("f", &case.file, threads) {
             Ok(_) => None,
             Err(error) => match error.place() {
@@ -239,7 +245,7 @@ proptest! {
     /// Any bytes at all: no panic, and every line that is not blank is accounted for.
     #[test]
     fn no_bytes_make_it_panic(file in prop::collection::vec(any::<u8>(), 0..300)) {
-        let reader = JsonReader::new(schema(&[("a", DataType::Int64)]), vec![0], JsonOptions::default());
+        let reader = JsonOptions::default().reader(schema(&[("a", DataType::Int64)]), vec![0]);
         let decoded = reader.decode("f", &file, 2).unwrap();
         prop_assert!(decoded.bad_rows <= decoded.rows);
     }

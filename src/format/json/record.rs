@@ -1,12 +1,12 @@
 //! One record: from its text to checked values.
 
 use super::{
-    JsonReader,
+    Json,
     keys::{Predictor, Target},
     scan::{self, Fault, Skipper, Token, skip_space},
     value::{Kind, Parsed},
 };
-use crate::format::shortened;
+use crate::format::{reader::Reader, shortened};
 
 /// A declared column that is read or checked.
 #[derive(Debug)]
@@ -20,7 +20,8 @@ pub(super) struct Field {
 
 /// The record at hand: scanned, then checked. What it keeps from one record to the next changes speed only.
 pub(super) struct Record<'r> {
-    reader: &'r JsonReader,
+    reader: &'r Reader,
+    json: &'r Json,
     fields: Vec<Field>,
     /// Of each declared column its index in `fields`; `None` where its values need no look.
     slots: Vec<Option<u32>>,
@@ -32,14 +33,14 @@ pub(super) struct Record<'r> {
 }
 
 impl<'r> Record<'r> {
-    /// `unread`: declared columns that are not looked for in records.
-    pub(super) fn new(reader: &'r JsonReader, unread: impl Fn(usize) -> bool) -> Record<'r> {
+    /// `is_read`: whether a declared column is looked for in records.
+    pub(super) fn new(reader: &'r Reader, json: &'r Json, is_read: impl Fn(usize) -> bool) -> Record<'r> {
         let (mut fields, mut slots) = (Vec::new(), Vec::new());
         for (column, field) in reader.schema.fields().iter().enumerate() {
             let kind = Kind::of(field.data_type());
             let output = reader.output_of(column);
             // Any value is a STRING: where nobody reads the column there is nothing to check.
-            let wanted = !unread(column) && (output.is_some() || kind != Kind::Text);
+            let wanted = is_read(column) && (output.is_some() || kind != Kind::Text);
             slots.push(wanted.then_some(fields.len() as u32));
             if wanted {
                 fields.push(Field { column, kind, output });
@@ -47,12 +48,13 @@ impl<'r> Record<'r> {
         }
         Record {
             reader,
+            json,
             tokens: vec![Token::default(); fields.len()],
             values: vec![Parsed::Null; fields.len()],
             fields,
             slots,
             predictor: Predictor::default(),
-            skipper: Skipper::new(reader.options.depth_max),
+            skipper: Skipper::new(json.depth_max),
         }
     }
 
@@ -66,13 +68,13 @@ impl<'r> Record<'r> {
     /// From an object's `{`: its fields' tokens; the offset behind it.
     #[inline(always)]
     pub(super) fn scan(&mut self, text: &[u8], start: usize, depth: usize) -> Result<usize, Fault> {
-        let (reader, slots) = (self.reader, &self.slots);
+        let (json, slots) = (self.json, &self.slots);
         self.tokens.fill(Token::default());
-        if depth > reader.options.depth_max {
+        if depth > json.depth_max {
             return Err(Fault::new(start, "nested too deep (beyond the depth limit)"));
         }
         let (mut at, mut place) = (start + 1, 0);
-        let find = |key: &str| match reader.keys.find(key) {
+        let find = |key: &str| match json.keys.find(key) {
             Some((column, exact)) => Target { slot: slots[column], exact },
             None => Target { slot: None, exact: false },
         };

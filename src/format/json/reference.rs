@@ -12,7 +12,32 @@ use datafusion::arrow::{
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::value::timestamp;
-use crate::job::{JsonOptions, Mode};
+use crate::{
+    format::Reader,
+    job::{FormatKind, FormatSpec, JSON_DEPTH_MAX, Mode, RecordOptions},
+};
+
+/// What a reader of JSON can be told.
+#[derive(Debug, Clone)]
+pub struct JsonOptions {
+    pub records: RecordOptions,
+    pub depth_max: usize,
+}
+
+impl Default for JsonOptions {
+    fn default() -> Self {
+        JsonOptions { records: RecordOptions::default(), depth_max: JSON_DEPTH_MAX }
+    }
+}
+
+impl JsonOptions {
+    /// The reader under test.
+    pub fn reader(&self, schema: SchemaRef, projection: Vec<usize>) -> Reader {
+        let kind = FormatKind::Json { depth_max: self.depth_max };
+        let spec = FormatSpec { records: self.records.clone(), kind };
+        Reader::new(schema, projection, &spec).expect("JSON has no pattern that could be wrong")
+    }
+}
 
 /// One value, comparable whatever its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +71,7 @@ pub fn read(schema: &SchemaRef, projection: &[usize], options: &JsonOptions, byt
         if bad {
             expected.bad_lines.push(number as u64 + 1);
         }
-        if !bad || options.mode == Mode::Permissive {
+        if !bad || options.records.mode == Mode::Permissive {
             let project = |row: Vec<Cell>| projection.iter().map(|&column| row[column].clone()).collect();
             expected.rows.extend(rows.into_iter().map(project));
         }
@@ -57,18 +82,18 @@ pub fn read(schema: &SchemaRef, projection: &[usize], options: &JsonOptions, byt
 /// A line's rows with all columns, and whether they are one bad record.
 fn read_line(schema: &SchemaRef, options: &JsonOptions, line: &[u8]) -> (Vec<Vec<Cell>>, bool) {
     let mut bad_row = vec![Cell::Null; schema.fields().len()];
-    if let Some(column) = options.corrupt_column {
-        let raw = &line[..line.len().min(options.line_bytes_max)];
+    if let Some(column) = options.records.corrupt_column {
+        let raw = &line[..line.len().min(options.records.line_bytes_max)];
         bad_row[column] = Cell::Text(String::from_utf8_lossy(raw).into_owned());
     }
     let value = match std::str::from_utf8(line) {
-        Ok(text) if line.len() <= options.line_bytes_max => parse_line(text, options.depth_max),
+        Ok(text) if line.len() <= options.records.line_bytes_max => parse_line(text, options.depth_max),
         _ => None,
     };
     match value {
         Some(Raw::Object(fields)) => {
             let (mut row, bad) = convert(schema, options, &fields);
-            if let (true, Some(column)) = (bad, options.corrupt_column) {
+            if let (true, Some(column)) = (bad, options.records.corrupt_column) {
                 row[column] = bad_row[column].clone();
             }
             (vec![row], bad)
@@ -182,7 +207,7 @@ fn convert(schema: &SchemaRef, options: &JsonOptions, fields: &[(String, (Raw, S
     let mut bad = false;
     let mut row = Vec::new();
     for (column, field) in schema.fields().iter().enumerate() {
-        if options.corrupt_column == Some(column) {
+        if options.records.corrupt_column == Some(column) {
             row.push(Cell::Null);
             continue;
         }

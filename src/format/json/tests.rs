@@ -1,12 +1,19 @@
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use datafusion::arrow::{datatypes::Field, record_batch::RecordBatch};
+use datafusion::arrow::{
+    datatypes::{Field, SchemaRef},
+    record_batch::RecordBatch,
+};
 
 use super::{
-    reference::{Cell, cells},
+    reference::{Cell, JsonOptions, cells},
     *,
 };
-use crate::{job::Mode, model::ErrorKind};
+use crate::{
+    format::{BAD_RECORDS_KEPT_MAX, Decoded},
+    job::{Mode, RecordOptions},
+    model::{ErrorKind, Place},
+};
 
 pub(super) fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
     let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
@@ -19,7 +26,7 @@ pub(super) fn rows(decoded: &Decoded) -> Vec<Vec<Cell>> {
 
 /// Decodes with one column `v` of a type, in permissive mode.
 fn one(data_type: DataType, text: &str) -> (Vec<Cell>, Vec<String>) {
-    let reader = JsonReader::new(schema(&[("v", data_type)]), vec![0], JsonOptions::default());
+    let reader = JsonOptions::default().reader(schema(&[("v", data_type)]), vec![0]);
     let decoded = reader.decode("f", text.as_bytes(), 1).unwrap();
     let cells = rows(&decoded).into_iter().map(|mut row| row.remove(0)).collect();
     (cells, decoded.bad.into_iter().map(|bad| bad.reason).collect())
@@ -102,8 +109,8 @@ const MIXED: &[u8] = b"\xEF\xBB\xBF{\"a\":1,\"b\":\"x\"}\n\
 
 fn mixed(mode: Mode, projection: Vec<usize>) -> Result<Decoded> {
     let columns = [("a", DataType::Int64), ("b", DataType::Utf8), ("raw", DataType::Utf8)];
-    let options = JsonOptions { mode, corrupt_column: Some(2), ..JsonOptions::default() };
-    JsonReader::new(schema(&columns), projection, options).decode("in/x.json", MIXED, 1)
+    let records = RecordOptions { mode, corrupt_column: Some(2), ..RecordOptions::default() };
+    JsonOptions { records, ..JsonOptions::default() }.reader(schema(&columns), projection).decode("in/x.json", MIXED, 1)
 }
 
 #[test]
@@ -172,8 +179,8 @@ fn equal_keys_and_other_spellings() {
 
 #[test]
 fn lines_and_nesting_are_limited_with_a_reason() {
-    let options = JsonOptions { line_bytes_max: 20, depth_max: 3, ..JsonOptions::default() };
-    let reader = JsonReader::new(schema(&[("v", DataType::Utf8)]), vec![0], options);
+    let records = RecordOptions { line_bytes_max: 20, ..RecordOptions::default() };
+    let reader = JsonOptions { records, depth_max: 3 }.reader(schema(&[("v", DataType::Utf8)]), vec![0]);
     let lines = "{\"v\":\"0123456789ab\"}\n{\"v\":\"0123456789abc\"}\n{\"v\":[[]]}\n{\"v\":[[[]]]}\n{\"w\":[{\"x\":{}}]}\n[{\"v\":[]}]\n[{\"v\":[[]]}]\n                         \n";
     let decoded = reader.decode("f", lines.as_bytes(), 1).unwrap();
     let bad: Vec<_> = decoded.bad.iter().map(|bad| bad.line).collect();
@@ -185,7 +192,7 @@ fn lines_and_nesting_are_limited_with_a_reason() {
 
 #[test]
 fn bad_records_are_described_up_to_a_limit_and_counted_beyond() {
-    let mut reader = JsonReader::new(schema(&[("v", DataType::Utf8)]), vec![], JsonOptions::default());
+    let mut reader = JsonOptions::default().reader(schema(&[("v", DataType::Utf8)]), vec![]);
     reader.sizes.piece_bytes = 1000;
     let decoded = reader.decode("f", "x\n".repeat(10_500).as_bytes(), 3).unwrap();
     assert_eq!((decoded.bad_rows, decoded.bad.len()), (10_500, BAD_RECORDS_KEPT_MAX));
@@ -194,8 +201,9 @@ fn bad_records_are_described_up_to_a_limit_and_counted_beyond() {
 
 #[test]
 fn failfast_names_the_first_bad_record_at_any_thread_count() {
-    let options = JsonOptions { mode: Mode::FailFast, ..JsonOptions::default() };
-    let mut reader = JsonReader::new(schema(&[("v", DataType::Utf8)]), vec![0], options);
+    let records = RecordOptions { mode: Mode::FailFast, ..RecordOptions::default() };
+    let options = JsonOptions { records, ..JsonOptions::default() };
+    let mut reader = options.reader(schema(&[("v", DataType::Utf8)]), vec![0]);
     reader.sizes.piece_bytes = 100;
     let mut text = "{\"v\":1}\n".repeat(1000);
     text.insert_str(8 * 700, "x\n");
@@ -221,7 +229,7 @@ fn large_files_are_the_same_at_any_thread_count() {
         text.push(b'\n');
     }
     let columns = [("v", DataType::Utf8), ("n", DataType::Int32)];
-    let reader = JsonReader::new(schema(&columns), vec![0, 1], JsonOptions::default());
+    let reader = JsonOptions::default().reader(schema(&columns), vec![0, 1]);
     let one = reader.decode("f", &text, 1).unwrap();
     assert_eq!((one.rows, one.bad_rows), (60_000, 12 + 7));
     for threads in [2, 3, 8] {
@@ -239,7 +247,7 @@ fn the_json_test_suite_is_judged_as_its_authors_judge_it() {
         said.expect("standard error takes a line");
         return;
     };
-    let reader = JsonReader::new(schema(&[("v", DataType::Utf8)]), vec![0], JsonOptions::default());
+    let reader = JsonOptions::default().reader(schema(&[("v", DataType::Utf8)]), vec![0]);
     let mut judged = 0;
     for entry in entries {
         let path = entry.unwrap().path();

@@ -15,7 +15,7 @@ use super::{
 
 /// A declared column's type, as the reader checks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::format) enum Kind {
     Text,
     Boolean,
     Integer {
@@ -35,7 +35,7 @@ pub(super) enum Kind {
 
 /// A value that fits its column.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) enum Parsed {
+pub(in crate::format) enum Parsed {
     #[default]
     Null,
     Boolean(bool),
@@ -50,7 +50,7 @@ pub(super) enum Parsed {
 }
 
 impl Kind {
-    pub(super) fn of(data_type: &DataType) -> Kind {
+    pub(in crate::format) fn of(data_type: &DataType) -> Kind {
         match data_type {
             DataType::Utf8 => Kind::Text,
             DataType::Boolean => Kind::Boolean,
@@ -68,7 +68,7 @@ impl Kind {
     }
 
     /// The type as job files write it.
-    pub(super) fn sql_name(self) -> Cow<'static, str> {
+    pub(in crate::format) fn sql_name(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Kind::Text => "STRING",
             Kind::Boolean => "BOOLEAN",
@@ -163,7 +163,7 @@ impl Kind {
     }
 
     /// A value written as plain text, without JSON's quotes: a folder's name.
-    pub(super) fn parse_plain(self, text: &str) -> Option<Parsed> {
+    pub(in crate::format) fn parse_plain(self, text: &str) -> Option<Parsed> {
         let bytes = text.as_bytes();
         let token = |shape, start| Token::new(shape, start, bytes.len());
         if self == Kind::Text {
@@ -317,7 +317,7 @@ pub(super) fn date(text: &[u8]) -> Option<i32> {
 
 /// The times that have a text which reads back: years 0000 to 9999, in microseconds since the Unix epoch. Spark's
 /// range, but for its year 0. Beyond about 8.2e12 s there is no text at all, and no sink could write the row.
-const TIMES: std::ops::Range<i64> = -62_167_219_200_000_000..253_402_300_800_000_000;
+pub(in crate::format) const TIMES: std::ops::Range<i64> = -62_167_219_200_000_000..253_402_300_800_000_000;
 
 /// Microseconds since the Unix epoch of `2026-01-31`, `2026-01-31T10:00:00.5`, `2026-01-31 10:00:00+02:00`, ...;
 /// UTC unless a zone is given. `None`: it is no time, or not one of [`TIMES`].

@@ -1,77 +1,30 @@
 //! One thread's part of reading a file: lines to records, records to columns.
 
-use std::sync::Arc;
-
-use datafusion::arrow::{
-    error::ArrowError,
-    record_batch::{RecordBatch, RecordBatchOptions},
-};
-
 use super::{
-    JsonReader, LINE_BYTES_CAP,
-    columns::Column,
+    Json,
     record::Record,
     scan::{Fault, skip_space},
-    value::Parsed,
 };
-use crate::{
-    format::{
-        BAD_RECORDS_KEPT_MAX, BadRecord,
-        pieces::{Piece, PieceRead, Stop, line_end},
-    },
-    job::Mode,
+use crate::format::{
+    pieces::{Piece, PieceRead, Stop},
+    reader::Reader,
+    rows::{Line, Rows, each_line},
 };
-
-/// A batch is closed early before its input exceeds this, so that 32-bit string offsets cannot overflow: bad
-/// UTF-8 that is replaced grows threefold at most.
-const BATCH_BYTES_MAX: usize = i32::MAX as usize / 4;
-
-/// Where a record stands, for reports.
-#[derive(Debug, Clone, Copy)]
-struct Line<'a> {
-    bytes: &'a [u8],
-    /// From 1, within the piece.
-    number: u64,
-    /// In the file.
-    offset: u64,
-}
 
 /// Reads pieces of one file, one after the other. What it keeps between them changes speed only.
 pub struct Worker<'r> {
-    reader: &'r JsonReader,
+    block_bytes: usize,
     record: Record<'r>,
-    /// The columns produced, in order.
-    columns: Vec<Column>,
-    /// Index in `columns` of those that are null unless the record says otherwise: the corrupt column, and
-    /// columns that the file's path fills.
-    unread: Vec<usize>,
-    corrupt: Option<usize>,
-    batch_rows: usize,
-    batch_bytes: usize,
-    read: PieceRead,
+    rows: Rows<'r>,
 }
 
 impl<'r> Worker<'r> {
     /// `except`: declared columns that are not read from the records.
-    pub(super) fn new(reader: &'r JsonReader, except: &[usize]) -> Worker<'r> {
-        let corrupt = reader.options.corrupt_column;
-        let unread = |column| corrupt == Some(column) || except.contains(&column);
-        let output_fields = reader.output_schema.fields().iter();
-        let rows = reader.sizes.batch_rows;
+    pub(in crate::format) fn new(reader: &'r Reader, json: &'r Json, except: &[usize]) -> Worker<'r> {
         Worker {
-            reader,
-            record: Record::new(reader, unread),
-            columns: output_fields.map(|field| Column::new(field.data_type(), rows)).collect(),
-            unread: reader
-                .projection
-                .iter()
-                .enumerate()
-                .filter_map(|(output, &column)| unread(column).then_some(output))
-                .collect(),
-            corrupt: corrupt.and_then(|column| reader.output_of(column)),
-            batch_rows: 0,
-            batch_bytes: 0,
-            read: PieceRead::default(),
+            block_bytes: reader.sizes.block_bytes,
+            record: Record::new(reader, json, |column| reader.is_read(column, except)),
+            rows: Rows::new(reader, except),
         }
     }
 
@@ -79,72 +32,32 @@ impl<'r> Worker<'r> {
     ///
     /// # Errors
     /// The first bad record in `failfast` mode.
-    pub fn read(&mut self, piece: Piece<'_>) -> Result<PieceRead, Stop> {
-        let mut start = 0;
-        while start < piece.bytes.len() {
-            let end = line_end(piece.bytes, (start + self.reader.sizes.block_bytes).min(piece.bytes.len()));
-            let block = &piece.bytes[start..end];
-            let utf8 = simdutf8::basic::from_utf8(block).is_ok();
-            self.block(Piece { bytes: block, offset: piece.offset + start as u64 }, utf8)?;
-            start = end;
-        }
-        self.flush()?;
-        Ok(std::mem::take(&mut self.read))
-    }
-
-    fn block(&mut self, block: Piece<'_>, utf8: bool) -> Result<(), Stop> {
-        let mut start = 0;
-        while start < block.bytes.len() {
-            let rest = &block.bytes[start..];
-            let (length, next) = match memchr::memchr(b'\n', rest) {
-                Some(end) => (end, end + 1),
-                None => (rest.len(), rest.len()),
-            };
-            self.read.lines += 1;
-            let line = Line {
-                bytes: rest[..length].strip_suffix(b"\r").unwrap_or(&rest[..length]),
-                number: self.read.lines,
-                offset: block.offset + start as u64,
-            };
-            self.line(line, utf8)?;
-            start += next;
-        }
-        Ok(())
+    pub(in crate::format) fn read(&mut self, piece: Piece<'_>) -> Result<PieceRead, Stop> {
+        let lines = each_line(piece, self.block_bytes, |line, utf8| self.line(line, utf8))?;
+        self.rows.finish(lines)
     }
 
     fn line(&mut self, line: Line<'_>, utf8: bool) -> Result<(), Stop> {
         let text = line.bytes;
         let start = skip_space(text, 0);
         let Some(&first) = text.get(start) else { return Ok(()) };
-        if self.batch_bytes + text.len().min(self.line_bytes_max()) > BATCH_BYTES_MAX {
-            self.flush()?;
-        }
-        if text.len() > self.line_bytes_max() {
-            let reason = format!("the line has {} bytes, more than {}", text.len(), self.line_bytes_max());
-            return self.unparsable(line, reason);
-        }
-        if !utf8 && let Err(error) = simdutf8::compat::from_utf8(text) {
-            let reason = format!("not UTF-8, from byte {} of the line on", error.valid_up_to());
-            return self.unparsable(line, reason);
+        if let Some(reason) = self.rows.check(line, utf8)? {
+            return self.rows.unparsable(line, reason);
         }
         match first {
             b'{' => match self.record.scan(text, start, 1).and_then(|end| line_done(text, end)) {
                 Ok(()) => self.add(line),
-                Err(fault) => self.unparsable(line, not_json(fault)),
+                Err(fault) => self.rows.unparsable(line, not_json(fault)),
             },
             b'[' => match self.check_array(text, start) {
                 Ok(()) => self.array(line, start),
-                Err(reason) => self.unparsable(line, reason),
+                Err(reason) => self.rows.unparsable(line, reason),
             },
             _ => {
                 let fault = Fault::new(start, "a record is an object, or an array of objects");
-                self.unparsable(line, not_json(fault))
+                self.rows.unparsable(line, not_json(fault))
             }
         }
-    }
-
-    fn line_bytes_max(&self) -> usize {
-        self.reader.options.line_bytes_max.min(LINE_BYTES_CAP)
     }
 
     /// Whether an array's line is well-formed and all its elements are records without a fault.
@@ -189,83 +102,13 @@ impl<'r> Worker<'r> {
     fn add(&mut self, line: Line<'_>) -> Result<(), Stop> {
         let wrong = self.record.check(line.bytes);
         let bad = wrong.is_some();
-        self.read.rows += 1;
-        if let Some(reason) = wrong {
-            self.report(line, reason)?;
-            if self.reader.options.mode == Mode::DropMalformed {
-                return Ok(());
-            }
+        if !self.rows.begin(line, wrong)? {
+            return Ok(());
         }
         for (output, value, token) in self.record.outputs() {
-            self.columns[output].push(value, token, line.bytes);
+            self.rows.column(output).push(value, token, line.bytes);
         }
-        self.push_unread(bad.then_some(line.bytes));
-        self.row_done(line.bytes.len())
-    }
-
-    fn push_unread(&mut self, corrupt: Option<&[u8]>) {
-        for &output in &self.unread {
-            match corrupt {
-                Some(text) if self.corrupt == Some(output) => {
-                    let text = &text[..text.len().min(self.line_bytes_max())];
-                    self.columns[output].push_text(String::from_utf8_lossy(text).as_bytes());
-                }
-                _ => self.columns[output].push_other(Parsed::Null),
-            }
-        }
-    }
-
-    /// A line without a usable record: one bad record, a row of nulls in permissive mode.
-    #[cold]
-    fn unparsable(&mut self, line: Line<'_>, reason: String) -> Result<(), Stop> {
-        self.read.rows += 1;
-        self.report(line, reason)?;
-        if self.reader.options.mode == Mode::DropMalformed {
-            return Ok(());
-        }
-        for (output, ..) in self.record.outputs() {
-            self.columns[output].push_other(Parsed::Null);
-        }
-        self.push_unread(Some(line.bytes));
-        self.row_done(line.bytes.len())
-    }
-
-    #[cold]
-    fn report(&mut self, line: Line<'_>, reason: String) -> Result<(), Stop> {
-        let failfast = self.reader.options.mode == Mode::FailFast;
-        self.read.bad_rows += 1;
-        if failfast || self.read.bad.len() < BAD_RECORDS_KEPT_MAX {
-            let bad = BadRecord::new(line.number, line.offset, reason, line.bytes);
-            if failfast {
-                return Err(Stop::Bad(bad));
-            }
-            self.read.bad.push(bad);
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn row_done(&mut self, bytes: usize) -> Result<(), Stop> {
-        self.batch_rows += 1;
-        self.batch_bytes += bytes;
-        if self.batch_rows == self.reader.sizes.batch_rows {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Stop> {
-        let rows = std::mem::take(&mut self.batch_rows);
-        self.batch_bytes = 0;
-        if rows == 0 {
-            return Ok(());
-        }
-        let room = self.reader.sizes.batch_rows;
-        let columns: Result<Vec<_>, ArrowError> = self.columns.iter_mut().map(|column| column.finish(room)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let schema = Arc::clone(&self.reader.output_schema);
-        self.read.batches.push(RecordBatch::try_new_with_options(schema, columns?, &options)?);
-        Ok(())
+        self.rows.end(line, bad)
     }
 }
 

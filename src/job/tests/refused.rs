@@ -100,8 +100,8 @@ const RENDERED: &[(&str, &str)] = &[
   --> a.sql:1:72
    | CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'parquet');
    |                                                                        ^
-  why: this version reads newline-delimited JSON only
-  help: write format = 'json', and convert other input before",
+  why: this version reads lines: json, csv, text and regex
+  help: write format = 'json' or 'csv', and convert other input before",
     ),
     (
         "CREATE TABLE t (a INT) WITH (connector = 'files', path = '${PLACE}', format = 'json');",
@@ -285,4 +285,42 @@ fn tables_and_queries_must_fit_together() {
 fn nesting_without_end_is_refused() {
     let deep = format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000));
     assert_eq!(error(&deep).what(), "this statement is nested too deeply");
+}
+
+/// What a format does not have, and what it cannot do with what it was told.
+#[test]
+fn formats_are_checked() {
+    for (columns, options, parts) in [
+        (
+            "a INT",
+            "format = 'json', header = 'true'",
+            &["option 'header' does not belong to format 'json'", "only csv has it"][..],
+        ),
+        ("a INT", "format = 'csv', pattern = 'x'", &["option 'pattern' does not belong to format 'csv'", "only regex"]),
+        ("a INT", "format = 'csv', delimiter = '::'", &["bad value '::'", "one ASCII character"]),
+        ("a INT", "format = 'csv', delimiter = ';', quote = ';'", &["delimiter and quote are the same character"]),
+        ("a INT", "format = 'csv', timestamp_format = '%Y-%Q'", &["bad value '%Y-%Q'", "strftime"]),
+        ("a STRING", "format = 'text'", &["format 'text' needs the column value STRING", "declare it: (value STRING)"]),
+        ("value INT", "format = 'text'", &["format 'text' needs the column value STRING"]),
+        ("a INT", "format = 'regex'", &["has no option 'pattern'", "combined_log"]),
+        ("a INT", "format = 'regex', pattern = '(?<a>[0-9+'", &["bad value", "unclosed character class"]),
+        (
+            "a INT",
+            "format = 'regex', pattern = '([0-9]+)'",
+            &["no group of the pattern has a name", "(?<status>[0-9]+)"],
+        ),
+        ("_file INT", "format = 'json'", &["column '_file' must be a STRING", "it takes the name of the file"]),
+        (
+            "a INT",
+            "format = 'json', file_column = 'b'",
+            &["the table declares no such column", "declare the column: b STRING"],
+        ),
+    ] {
+        let text =
+            format!("CREATE TABLE t ({columns}) WITH (connector = 'files', path = 'x', {options}); SELECT 1 FROM t");
+        let told = error(&text).to_string();
+        for part in parts {
+            assert!(told.contains(part), "no '{part}' in:\n{told}");
+        }
+    }
 }

@@ -26,8 +26,8 @@ pub use self::{
 use self::{partitions::Partitions, place::Place};
 use super::Watch;
 use crate::{
-    format::JsonReader,
-    job::{FilesOptions, FormatSpec, Mode, SourceSpec},
+    format::Reader,
+    job::{FilesOptions, Mode, SourceSpec},
     model::{PlannedFile, Result},
 };
 
@@ -39,7 +39,7 @@ pub struct FilesSource(Arc<Parts>);
 struct Parts {
     place: Place,
     options: FilesOptions,
-    reader: JsonReader,
+    reader: Reader,
     mode: Mode,
     partitions: Partitions,
 }
@@ -52,13 +52,13 @@ impl FilesSource {
     /// Of kind `Usage`, naming the path: it is missing, neither a folder nor a file, or not a valid pattern.
     pub fn open(spec: &SourceSpec, projection: Vec<usize>) -> Result<FilesSource> {
         let place = Place::open(&spec.files.path)?;
-        let FormatSpec::Json(json) = &spec.format;
-        let partitions = Partitions::new(spec.schema(), json.corrupt_column, &projection, place.is_glob());
+        let records = &spec.format.records;
+        let partitions = Partitions::new(spec.schema(), records, &projection, place.is_glob());
         Ok(FilesSource(Arc::new(Parts {
             place,
             options: spec.files.clone(),
-            reader: JsonReader::new(spec.schema(), projection, json.clone()),
-            mode: json.mode,
+            reader: Reader::new(spec.schema(), projection, &spec.format)?,
+            mode: records.mode,
             partitions,
         })))
     }

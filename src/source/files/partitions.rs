@@ -9,6 +9,7 @@ use datafusion::arrow::{
 
 use crate::{
     format::Constant,
+    job::RecordOptions,
     model::{Error, Result, error::printable_name},
 };
 
@@ -20,6 +21,8 @@ const NULL_FOLDER: &[u8] = b"__HIVE_DEFAULT_PARTITION__";
 pub(super) struct Partitions {
     schema: SchemaRef,
     corrupt_column: Option<usize>,
+    /// The column that takes the file's name.
+    file_column: Option<usize>,
     projection: Vec<usize>,
     /// Under a glob folders are no columns.
     off: bool,
@@ -42,16 +45,13 @@ pub(super) fn key_value(folder: &OsStr) -> Option<(&[u8], &[u8])> {
 }
 
 impl Partitions {
-    pub(super) fn new(
-        schema: SchemaRef,
-        corrupt_column: Option<usize>,
-        projection: &[usize],
-        is_glob: bool,
-    ) -> Partitions {
-        Partitions { schema, corrupt_column, projection: projection.to_vec(), off: is_glob }
+    pub(super) fn new(schema: SchemaRef, records: &RecordOptions, projection: &[usize], is_glob: bool) -> Partitions {
+        let RecordOptions { corrupt_column, file_column, .. } = *records;
+        Partitions { schema, corrupt_column, file_column, projection: projection.to_vec(), off: is_glob }
     }
 
-    /// The columns that a path relative to the root gives; the innermost of equal keys wins.
+    /// The columns that a path relative to the root gives; the innermost of equal keys wins. The file's own column holds that
+    /// path, bad UTF-8 replaced.
     pub(super) fn columns(&self, path: &Path) -> Vec<PathColumn> {
         let mut columns: Vec<PathColumn> = Vec::new();
         let folders = path.parent().filter(|_| !self.off).into_iter().flat_map(Path::iter);
@@ -60,12 +60,16 @@ impl Partitions {
             let key = percent_decoded(key);
             let named = |column: &usize| self.schema.field(*column).name().as_bytes() == key;
             let Some(column) = (0..self.schema.fields().len()).find(named) else { continue };
-            if Some(column) == self.corrupt_column {
+            if Some(column) == self.corrupt_column || Some(column) == self.file_column {
                 continue;
             }
             columns.retain(|known| known.column != column);
             columns.push(self.column(column, folder, value));
         }
+        columns.extend(self.file_column.map(|column| {
+            let value = Constant::text(&path.to_string_lossy());
+            PathColumn { column, value, problem: None }
+        }));
         columns
     }
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    job::{At, ColumnSpec, JsonOptions},
+    job::{At, ColumnSpec, CsvOptions, FormatKind, FormatSpec, ValueOptions},
     model::{ErrorKind, InputPath},
 };
 
@@ -58,12 +58,12 @@ fn spec(path: &str) -> SourceSpec {
         at: At(0),
         columns: vec![column("n", DataType::Int64), column("day", DataType::Int64)],
         files: FilesOptions { path: path.to_owned(), ..FilesOptions::default() },
-        format: FormatSpec::Json(JsonOptions::default()),
+        format: FormatSpec::default(),
     }
 }
 
 fn set_mode(spec: &mut SourceSpec, mode: Mode) {
-    spec.format = FormatSpec::Json(JsonOptions { mode, ..JsonOptions::default() });
+    spec.format.records.mode = mode;
 }
 
 fn names(source: &FilesSource) -> Vec<String> {
@@ -357,4 +357,27 @@ fn real_flows_are_read_whole() {
         }
     }
     assert_eq!((files.len(), rows, bad_rows, web), (50, 500_000, 0, 125_369));
+}
+
+/// What is in the file, what its folder says, and its name.
+#[test]
+fn csv_in_a_dated_folder_fills_all_columns() {
+    let folder = Folder::new();
+    folder.put("day=7/a.csv", 1, "m,n\nx,5\ny,6\n");
+    let source = folder.source_with("", |spec| {
+        spec.columns.push(ColumnSpec { name: "name".to_owned(), data_type: DataType::Utf8, at: At(0) });
+        spec.format.records.file_column = Some(2);
+        spec.format.kind = FormatKind::Csv(CsvOptions {
+            header: true,
+            delimiter: b',',
+            quote: Some(b'"'),
+            escape: None,
+            values: ValueOptions::default(),
+        });
+    });
+    assert_eq!(integers(&source, 0, 0), [Some(5), Some(6)]);
+    assert_eq!(integers(&source, 0, 1), [Some(7), Some(7)]);
+    let read = source.read(&source.list().unwrap().files[0], 2).unwrap();
+    assert_eq!((read.read.rows, read.read.bad_rows), (2, 0));
+    assert_eq!(read.decoded.batches[0].column(2).as_string::<i32>().value(1), "day=7/a.csv");
 }

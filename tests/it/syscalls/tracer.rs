@@ -54,6 +54,7 @@ pub fn number_of(_: &str) -> Option<c_long> {
 ///
 /// # Panics
 /// Where the system does not let it be traced.
+#[allow(clippy::zombie_processes, reason = "the tracer waits for it, as for all its threads")]
 pub fn run_and_kill(command: &mut Command, number: c_long, nth: usize, longest: Duration) -> ExitStatus {
     let filter = stop_at(number);
     // SAFETY: between fork and exec only system calls are made, on memory that was ready before.

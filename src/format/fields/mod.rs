@@ -1,0 +1,76 @@
+//! Lines whose values are plain text: CSV, whole lines, and lines that match a pattern.
+//!
+//! Decided here:
+//! - One record a line, as Spark reads CSV unless told otherwise: a quote that is not closed on its line makes a bad record.
+//!   Blank lines are no records, but in `text` they are rows.
+//! - Values are written as in a folder's name: numbers as in JSON, leading zeros allowed; `true` and `false`; ISO 8601, or
+//!   what `timestamp_format` says. A field that is not of its column's type is null, and its record a bad one.
+//! - In CSV an unquoted field that is `null_value` (empty unless told otherwise) is null; a quoted one is text. Columns are
+//!   found by their names in the header, or stand in declared order. A record with more or fewer fields than there
+//!   should be is a bad one whose fields are used as far as they go, as in Spark.
+//! - A pattern must match the whole line. A group that took no part in the match is null.
+//! - Every declared column is checked, whatever is projected, so that a bad record is bad in every query.
+
+mod csv;
+mod layout;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use datafusion::arrow::datatypes::Schema;
+use regex::bytes::Regex;
+
+pub(super) use self::{layout::Layout, worker::Worker};
+use super::{pieces::Piece, reader::Reader};
+use crate::{
+    job::{CsvOptions, FormatKind, ValueOptions},
+    model::{Error, Result},
+};
+
+/// How the lines of one source are split, and their values read.
+#[derive(Debug)]
+pub(super) struct Fields {
+    lines: Lines,
+    values: ValueOptions,
+}
+
+#[derive(Debug)]
+enum Lines {
+    Csv(CsvOptions),
+    /// Index of the column that each line is the value of.
+    Whole(usize),
+    /// And for each of its groups the column that it is, if any.
+    Matching(Regex, Vec<Option<usize>>),
+}
+
+impl Fields {
+    /// # Errors
+    /// Of kind `Usage`, where the pattern is none.
+    pub fn new(schema: &Schema, kind: &FormatKind) -> Result<Fields> {
+        Ok(match kind {
+            FormatKind::Csv(options) => Fields { values: options.values.clone(), lines: Lines::Csv(options.clone()) },
+            FormatKind::Regex(options) => {
+                let regex = Regex::new(&format!("^(?:{})$", options.pattern))
+                    .map_err(|error| Error::usage("the pattern is no regular expression").because(error.to_string()))?;
+                let columns = regex
+                    .capture_names()
+                    .map(|name| schema.fields().iter().position(|field| Some(&**field.name()) == name));
+                Fields { values: options.values.clone(), lines: Lines::Matching(regex.clone(), columns.collect()) }
+            }
+            FormatKind::Text { column } => Fields { values: ValueOptions::default(), lines: Lines::Whole(*column) },
+            FormatKind::Json { .. } => unreachable!("JSON has a reader of its own"),
+        })
+    }
+
+    /// What a file's first line says about its others.
+    pub fn layout(&self, reader: &Reader, except: &[usize], first: Piece<'_>) -> Layout {
+        let all = 0..reader.schema.fields().len();
+        let read: Vec<usize> = all.filter(|column| reader.is_read(*column, except)).collect();
+        match &self.lines {
+            Lines::Csv(options) if options.header => Layout::by_header(reader, options, &read, first),
+            Lines::Csv(_) => Layout::in_order(reader, &read),
+            Lines::Whole(column) => Layout::of_columns(reader, &read, &[Some(*column)], "a line of text", first),
+            Lines::Matching(_, columns) => Layout::of_columns(reader, &read, columns, "the pattern", first),
+        }
+    }
+}

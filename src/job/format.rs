@@ -1,0 +1,219 @@
+//! What a source's options say of its format.
+
+use chrono::format::{Item, StrftimeItems};
+use datafusion::arrow::datatypes::DataType;
+
+use super::{
+    names::nearest,
+    options::{Options, Setting},
+    spec::{
+        ColumnSpec, CsvOptions, FormatKind, FormatSpec, JSON_DEPTH_MAX, Mode, RecordOptions, RegexOptions, ValueOptions,
+    },
+    values::{parse_size, parse_switch},
+};
+use crate::model::Result;
+
+/// The column that takes unparsable lines where no option names another.
+const CORRUPT_COLUMN: &str = "_corrupt_record";
+/// The column that takes the name of the file where no option names another.
+const FILE_COLUMN: &str = "_file";
+/// Longest line that may be asked for, in bytes.
+const LINE_BYTES_MAX: u64 = 1 << 30;
+/// Deepest nesting that may be asked for: nobody writes deeper records on purpose, and each level takes memory.
+const DEPTH_MAX: u64 = 1024;
+
+/// Options that only some formats have.
+const OF_SOME: [(&str, &[&str]); 8] = [
+    ("max_depth", &["json"]),
+    ("header", &["csv"]),
+    ("delimiter", &["csv"]),
+    ("quote", &["csv"]),
+    ("escape", &["csv"]),
+    ("null_value", &["csv", "regex"]),
+    ("timestamp_format", &["csv", "regex"]),
+    ("pattern", &["regex"]),
+];
+
+/// What web servers log by default: the Common Log Format of Apache and NCSA, and the one that Apache calls combined
+/// (<https://httpd.apache.org/docs/2.4/logs.html>). A quote inside of a field is written `\"`.
+const COMMON_LOG: &str = r#"(?<host>\S+) (?<identity>\S+) (?<user>\S+) \[(?<time>[^\]]+)\] "(?<request>(?:(?<method>[A-Z]+) (?<path>[^ "]+)(?: (?<protocol>[^ "]+))?)|(?:[^"\\]|\\.)*)" (?<status>\d{3}|-) (?<bytes>\d+|-)"#;
+const COMBINED_TAIL: &str = r#" "(?<referer>(?:[^"\\]|\\.)*)" "(?<user_agent>(?:[^"\\]|\\.)*)""#;
+const LOG_TIME: &str = "%d/%b/%Y:%H:%M:%S %z";
+
+/// The format of a source.
+pub(super) fn read(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<FormatSpec> {
+    let format = options.required("format", "json")?;
+    let names = ["json", "csv", "text", "regex", "parquet"].map(|name| (name, name));
+    let name = options.pick(format, &names)?;
+    if name == "parquet" {
+        return Err(options
+            .source
+            .error(format.value_at, format!("format {} is not built yet", format.shown))
+            .because("this version reads lines: json, csv, text and regex")
+            .help("write format = 'json' or 'csv', and convert other input before"));
+    }
+    check_options_fit(options, name)?;
+    let kind = match name {
+        "json" => FormatKind::Json { depth_max: depth_max(options)? },
+        "csv" => FormatKind::Csv(csv(options)?),
+        "text" => FormatKind::Text { column: text_column(options, format, columns)? },
+        _ => FormatKind::Regex(regex(options)?),
+    };
+    Ok(FormatSpec { records: records(options, columns)?, kind })
+}
+
+fn check_options_fit(options: &Options<'_>, format: &str) -> Result<()> {
+    for (key, formats) in OF_SOME.iter().filter(|(_, formats)| !formats.contains(&format)) {
+        if let Some(setting) = options.get(key) {
+            return Err(options
+                .source
+                .error(setting.key_at, format!("option '{key}' does not belong to format '{format}'"))
+                .because(format!("only {} has it", formats.join(" or ")))
+                .help("leave it out, or change the format"));
+        }
+    }
+    Ok(())
+}
+
+fn records(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<RecordOptions> {
+    let default = RecordOptions::default();
+    let modes =
+        [("permissive", Mode::Permissive), ("dropmalformed", Mode::DropMalformed), ("failfast", Mode::FailFast)];
+    Ok(RecordOptions {
+        mode: options.choose("mode", &modes)?.unwrap_or(default.mode),
+        corrupt_column: special_column(
+            options,
+            columns,
+            ("corrupt_record_column", CORRUPT_COLUMN),
+            "the text of lines that cannot be read",
+        )?,
+        file_column: special_column(options, columns, ("file_column", FILE_COLUMN), "the name of the file")?,
+        line_bytes_max: options
+            .parse("max_line_bytes", "a size from 1 byte to 1 GiB, such as '16MB'", |text| {
+                limited(parse_size(text), LINE_BYTES_MAX)
+            })?
+            .unwrap_or(default.line_bytes_max),
+        bad_records_max: options.parse("max_bad_records", "a whole number from 0", |text| text.trim().parse().ok())?,
+    })
+}
+
+fn depth_max(options: &Options<'_>) -> Result<usize> {
+    let given = options
+        .parse("max_depth", "a whole number from 1 to 1024", |text| limited(text.trim().parse().ok(), DEPTH_MAX))?;
+    Ok(given.unwrap_or(JSON_DEPTH_MAX))
+}
+
+fn limited(value: Option<u64>, max: u64) -> Option<usize> {
+    value.filter(|value| (1..=max).contains(value)).and_then(|value| usize::try_from(value).ok())
+}
+
+/// A declared column that does not come from the record: the one that the option names, or the one of the usual name.
+fn special_column(
+    options: &Options<'_>,
+    columns: &[ColumnSpec],
+    (key, usual): (&str, &str),
+    takes: &str,
+) -> Result<Option<usize>> {
+    let setting = options.get(key);
+    let name = setting.map_or(usual, |setting| setting.value.as_str());
+    let Some(index) = columns.iter().position(|column| column.name == name) else {
+        let Some(setting) = setting else {
+            return Ok(None);
+        };
+        let names = columns.iter().map(|column| column.name.as_str());
+        return Err(options.bad_value(setting).because("the table declares no such column").help(
+            nearest(name, names).map_or_else(
+                || format!("declare the column: {} STRING", setting.shown.trim_matches('\'')),
+                |near| format!("did you mean '{near}'?"),
+            ),
+        ));
+    };
+    if columns[index].data_type != DataType::Utf8 {
+        return Err(options
+            .source
+            .error(columns[index].at, format!("column '{name}' must be a STRING"))
+            .because(format!("it takes {takes}")));
+    }
+    Ok(Some(index))
+}
+
+fn csv(options: &Options<'_>) -> Result<CsvOptions> {
+    let one = "one ASCII character, or '\\t'";
+    let quote = options.parse("quote", &format!("{one}, or '' for none"), optional_character)?;
+    let delimiter = options.parse("delimiter", one, character)?.unwrap_or(b',');
+    let csv = CsvOptions {
+        header: options.parse("header", "true or false", parse_switch)?.unwrap_or(false),
+        delimiter,
+        quote: quote.unwrap_or(Some(b'"')),
+        escape: options.parse("escape", &format!("{one}, or '' for none"), optional_character)?.flatten(),
+        values: values(options, None)?,
+    };
+    match options.get("delimiter").or_else(|| options.get("quote")) {
+        Some(setting) if csv.quote == Some(csv.delimiter) => {
+            Err(options.bad_value(setting).because("delimiter and quote are the same character"))
+        }
+        _ => Ok(csv),
+    }
+}
+
+fn character(text: &str) -> Option<u8> {
+    match text.as_bytes() {
+        b"\\t" => Some(b'\t'),
+        [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r') => Some(*byte),
+        _ => None,
+    }
+}
+
+fn optional_character(text: &str) -> Option<Option<u8>> {
+    if text.is_empty() { Some(None) } else { character(text).map(Some) }
+}
+
+/// `usual`: what a ready pattern brings along.
+fn values(options: &Options<'_>, usual: Option<(&str, &str)>) -> Result<ValueOptions> {
+    let null_value = options.get("null_value").map(|setting| setting.value.clone());
+    let null_value = null_value.unwrap_or_else(|| usual.map_or_else(String::new, |(null, _)| null.to_owned()));
+    let form = "a format as strftime has it, such as '%d/%b/%Y:%H:%M:%S %z'";
+    let format = options.parse("timestamp_format", form, |text| {
+        let good = !text.is_empty() && StrftimeItems::new(text).all(|item| item != Item::Error);
+        good.then(|| text.to_owned())
+    })?;
+    Ok(ValueOptions { null_value, timestamp_format: format.or_else(|| usual.map(|(_, time)| time.to_owned())) })
+}
+
+fn regex(options: &Options<'_>) -> Result<RegexOptions> {
+    let setting = options.required("pattern", "combined_log")?;
+    let usual = Some(("-", LOG_TIME));
+    let (pattern, usual) = match setting.value.trim() {
+        "common_log" => (COMMON_LOG.to_owned(), usual),
+        "combined_log" => (format!("{COMMON_LOG}{COMBINED_TAIL}"), usual),
+        _ => (setting.value.clone(), None),
+    };
+    let compiled = regex::bytes::Regex::new(&pattern).map_err(|error| bad_pattern(options, setting, &error))?;
+    if compiled.capture_names().flatten().next().is_none() {
+        return Err(options
+            .bad_value(setting)
+            .because("no group of the pattern has a name, and groups become columns by their names")
+            .help("name them, like (?<status>[0-9]+); or write common_log or combined_log"));
+    }
+    Ok(RegexOptions { pattern, values: values(options, usual)? })
+}
+
+fn bad_pattern(options: &Options<'_>, setting: &Setting, error: &regex::Error) -> crate::model::Error {
+    let why = error.to_string();
+    let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    options
+        .bad_value(setting)
+        .because(why)
+        .help("it must be a regular expression with named groups, like '(?<host>\\S+) (?<status>[0-9]+)', or common_log or combined_log")
+}
+
+fn text_column(options: &Options<'_>, format: &Setting, columns: &[ColumnSpec]) -> Result<usize> {
+    let column = columns.iter().position(|column| column.name == "value" && column.data_type == DataType::Utf8);
+    column.ok_or_else(|| {
+        options
+            .source
+            .error(format.value_at, "format 'text' needs the column value STRING")
+            .because("each line is the value of that column")
+            .help("declare it: (value STRING), and beside it only _file STRING and what the folders' names say")
+    })
+}
