@@ -14,7 +14,7 @@ use datafusion::arrow::{
 
 use crate::{
     checkpoint, cli,
-    format::{Compression, Constant, compress::decompressed, json},
+    format::{Compression, Constant, compress::decompressed, fields, json},
     job::{self, At, JobSpec, Variables, fingerprint},
     model::{BatchAddress, ErrorKind, Faults, Place, error::printable},
     query::JobQueries,
@@ -34,6 +34,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("state", state_payload),
     ("values", values),
     ("compressed", compressed),
+    ("fields", fields::fuzzing::cuts_change_nothing),
 ];
 
 /// What `${env:SECRET}` stands for; no job text holds it by itself.

@@ -1,7 +1,7 @@
 //! Bytes become Arrow record batches; what cannot be read becomes a counted, named bad record.
 
 pub mod compress;
-mod fields;
+pub(crate) mod fields;
 pub mod json;
 pub mod pieces;
 mod reader;

@@ -17,6 +17,7 @@ pub(super) struct Cell {
 #[derive(Debug)]
 pub(super) struct Splitter {
     reader: Reader,
+    delimiter: u8,
     quote: Option<u8>,
     /// The fields' text, one behind the other.
     text: Vec<u8>,
@@ -31,16 +32,35 @@ impl Splitter {
             Some(quote) => builder.quote(quote).double_quote(true).escape(options.escape),
             None => builder.quoting(false),
         };
-        Splitter { reader: builder.build(), quote: options.quote, text: Vec::new(), cells: Vec::new() }
+        Splitter {
+            reader: builder.build(),
+            delimiter: options.delimiter,
+            quote: options.quote,
+            text: Vec::new(),
+            cells: Vec::new(),
+        }
     }
 
     /// The fields of a line, and the text that they stand in.
     ///
     /// # Errors
     /// Where a quote is not closed.
-    pub fn split(&mut self, line: &[u8]) -> Result<(&[u8], &[Cell]), String> {
-        self.reader.reset();
+    pub fn split<'s>(&'s mut self, line: &'s [u8]) -> Result<(&'s [u8], &'s [Cell]), String> {
         self.cells.clear();
+        // where nothing is quoted a delimiter is one wherever it stands, and found several times as fast
+        if self.quote.is_none_or(|quote| memchr::memchr(quote, line).is_none()) {
+            let mut start = 0;
+            for end in memchr::memchr_iter(self.delimiter, line).chain([line.len()]) {
+                self.cells.push(Cell { start, end, quoted: false });
+                start = end + 1;
+            }
+            return Ok((line, &self.cells));
+        }
+        self.split_quoted(line)
+    }
+
+    fn split_quoted(&mut self, line: &[u8]) -> Result<(&[u8], &[Cell]), String> {
+        self.reader.reset();
         // what is unescaped is never longer
         self.text.resize(line.len() + 1, 0);
         let (mut read, mut written, mut start) = (0, 0, 0);
@@ -113,6 +133,19 @@ mod tests {
         }
         assert_eq!(split(&options(), "a,\"b").expect_err("refused"), "a quote is not closed on its line");
         assert_eq!(split(&options(), "\"").expect_err("refused"), "a quote is not closed on its line");
+    }
+
+    proptest::proptest! {
+        /// The quick way and the other one split alike.
+        #[test]
+        fn lines_without_quotes_are_split_as_csv_core_does(line in "[a,;1\\\\ ]{1,20}") {
+            let escaped = CsvOptions { escape: Some(b'\\'), ..options() };
+            let (mut quick, mut other) = (Splitter::new(&escaped), Splitter::new(&escaped));
+            let (text, cells) = quick.split(line.as_bytes()).expect("nothing is quoted");
+            let (text_too, cells_too) = other.split_quoted(line.as_bytes()).expect("nothing is quoted");
+            let texts = |text: &[u8], cells: &[Cell]| cells.iter().map(|cell| text[cell.start..cell.end].to_vec()).collect::<Vec<_>>();
+            proptest::prop_assert_eq!(texts(text, cells), texts(text_too, cells_too));
+        }
     }
 
     #[test]

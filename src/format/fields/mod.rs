@@ -12,6 +12,8 @@
 //! - Every declared column is checked, whatever is projected, so that a bad record is bad in every query.
 
 mod csv;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzzing;
 mod layout;
 #[cfg(test)]
 mod tests;

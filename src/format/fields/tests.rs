@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    format::{Decoded, reader::Sizes},
+    format::Decoded,
     job::{FormatSpec, Mode, RecordOptions, RegexOptions},
     model::ErrorKind,
 };
@@ -132,29 +132,11 @@ proptest! {
     /// However a file is cut and shared by threads, and whatever is projected: the same rows, the same bad records.
     #[test]
     fn cuts_change_nothing(
-        lines in prop::collection::vec("[a1,\"\\-]{0,12}", 0..30),
-        header in any::<bool>(),
-        piece_bytes in 1..60_usize,
-        threads in 1..4_usize,
-        second in any::<bool>(),
+        choices in any::<[u8; 6]>(),
+        header in prop::sample::select(vec!["", "n,value,at,bad\n", "\u{FEFF}at\tn\n"]),
+        lines in prop::collection::vec("[a1,\"\\-\\[\\] \t\\\\]{0,12}", 0..30),
     ) {
-        let columns = [("a", DataType::Utf8), ("n", DataType::Int64)];
-        let text = format!("{}{}", if header { "n,a\n" } else { "" }, lines.join("\n"));
-        let spec = spec(FormatKind::Csv(csv(header)));
-        let whole = reader(&columns, &spec).decode("f", text.as_bytes(), 1).unwrap();
-        let projection = if second { vec![1] } else { vec![0, 1] };
-        let mut cut = Reader::new(schema(&columns), projection, &spec).unwrap();
-        cut.sizes = Sizes { piece_bytes, block_bytes: 1 + piece_bytes / 3, batch_rows: 1 + piece_bytes % 5 };
-        let decoded = cut.decode("f", text.as_bytes(), threads).unwrap();
-        prop_assert_eq!(&decoded.bad, &whole.bad);
-        prop_assert_eq!((decoded.rows, decoded.bad_rows, decoded.lines), (whole.rows, whole.bad_rows, whole.lines));
-        let expected: Vec<String> = shown(&whole)
-            .into_iter()
-            .map(|row| if second { row.rsplit('|').next().unwrap_or_default().to_owned() } else { row })
-            .collect();
-        prop_assert_eq!(shown(&decoded), expected);
-        let records = lines.iter().filter(|line| !line.trim_ascii().is_empty()).count() as u64;
-        prop_assert_eq!(decoded.rows, records);
+        fuzzing::cuts_change_nothing(&[&choices[..], header.as_bytes(), lines.join("\n").as_bytes()].concat());
     }
 
     /// Any bytes in any format: no panic, and no more bad records than records.
