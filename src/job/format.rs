@@ -53,6 +53,7 @@ pub(super) fn read(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<Form
             .help("write format = 'json' or 'csv', and convert other input before"));
     }
     check_options_fit(options, name)?;
+    check_types_fit(options, name, columns)?;
     let kind = match name {
         "json" => FormatKind::Json { depth_max: depth_max(options)? },
         "csv" => FormatKind::Csv(csv(options)?),
@@ -73,6 +74,18 @@ fn check_options_fit(options: &Options<'_>, format: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Values inside of values are read from JSON only.
+fn check_types_fit(options: &Options<'_>, format: &str, columns: &[ColumnSpec]) -> Result<()> {
+    match columns.iter().find(|column| column.data_type.is_nested()) {
+        Some(column) if format != "json" => Err(options
+            .source
+            .error(column.at, format!("format '{format}' has no ARRAY, MAP or STRUCT"))
+            .because("a field of it is one value, written as text")
+            .help("declare a STRING, and take it apart in the query")),
+        _ => Ok(()),
+    }
 }
 
 fn records(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<RecordOptions> {

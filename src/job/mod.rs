@@ -16,13 +16,14 @@ pub mod spec;
 mod substitute;
 mod table;
 mod tokens;
+mod types;
 mod values;
 
 pub use names::{nearest, nearest_function};
 pub use parse::parse;
 pub use spec::*;
 pub use substitute::Variables;
-pub use table::nearest_type;
+pub use types::nearest_type;
 pub use values::{parse_duration, parse_size};
 
 #[cfg(test)]

@@ -217,3 +217,24 @@ proptest! {
         }
     }
 }
+
+/// Types inside of types, their brackets written together or not.
+#[test]
+fn nested_types_are_read() {
+    for (declared, shown) in [
+        ("ARRAY<INT>", "List(Int32)"),
+        ("ARRAY<ARRAY<ARRAY<STRING>>>", "List(List(List(Utf8)))"),
+        ("STRUCT<a: INT, \"B c\" ARRAY<DECIMAL(5, 2)> >", "Struct(\"a\": Int32, \"B c\": List(Decimal128(5, 2)))"),
+        (
+            "MAP<STRING, STRUCT<x MAP<STRING, BIGINT>>>",
+            "Map(\"entries\": non-null Struct(\"key\": non-null Utf8, \"value\": Struct(\"x\": Map(\"entries\": non-null Struct(\"key\": non-null Utf8, \"value\": Int64), unsorted))), unsorted)",
+        ),
+    ] {
+        let text = format!(
+            "CREATE TABLE t (v {declared}, w INT) WITH (connector = 'files', path = 'x', format = 'json'); SELECT w FROM t"
+        );
+        let job = job(&text).unwrap();
+        assert_eq!(job.sources[0].columns[0].data_type.to_string(), shown, "{declared}");
+        assert_eq!(job.sources[0].columns.len(), 2);
+    }
+}

@@ -71,6 +71,12 @@ fn result(scratch: &Scratch, query: &str) -> Vec<Value> {
     rows(&table).iter().map(|row| serde_json::from_str(row).unwrap_or_else(|error| panic!("{error}"))).collect()
 }
 
+/// Of the batches that count.
+fn bad_rows(scratch: &Scratch) -> u64 {
+    let log = scratch.view().log().unwrap_or_else(|error| panic!("{error}"));
+    log.iter().filter(|row| !row.retracted).map(|row| row.bad_rows).sum()
+}
+
 #[test]
 fn words_are_counted() {
     let files: [&[u8]; 4] = [
@@ -84,7 +90,42 @@ fn words_are_counted() {
     let counts = [("the", 4), ("log", 3), ("once", 2), ("batch", 1), ("\u{e9}t\u{e9}", 1)];
     let counts: Vec<Value> = counts.iter().map(|(word, count)| json!({"word": word, "count": count})).collect();
     assert_eq!(result(&scratch, "words"), counts);
-    assert_eq!(scratch.view().log().unwrap().iter().map(|row| row.bad_rows).sum::<u64>(), 1, "a line is no UTF-8");
+    assert_eq!(bad_rows(&scratch), 1, "a line is no UTF-8");
+}
+
+/// Objects and arrays inside of records: their parts, and their elements as rows.
+#[test]
+fn nested_values_are_queried() {
+    let sql = "
+        CREATE TABLE messages (author STRUCT<name STRING, age INT>, tags ARRAY<STRING>, counts MAP<STRING, BIGINT>)
+          WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = 1);
+        CREATE TABLE tags WITH (connector = 'memory', output_mode = 'complete');
+        CREATE TABLE authors WITH (connector = 'memory', output_mode = 'complete');
+        INSERT INTO tags SELECT tag, count(*) AS count FROM (SELECT unnest(tags) AS tag FROM messages) GROUP BY tag ORDER BY count DESC;
+        INSERT INTO authors SELECT author['name'] AS name, sum(counts['likes']) AS likes, max(cardinality(tags)) AS most
+          FROM messages GROUP BY author['name'] ORDER BY name;";
+    let files: [&[u8]; 3] = [
+        br#"{"author": {"name": "ann", "age": 7}, "tags": ["a", "b", "a"], "counts": {"likes": 2}}
+{"author": {"name": "bob"}, "tags": [], "counts": {}}
+"#,
+        br#"{"author": {"name": "ann"}, "tags": null, "counts": {"likes": 3, "shares": 1}}
+{"author": {"name": 5}, "tags": ["b", 1], "counts": {"likes": "many"}}
+"#,
+        b"",
+    ];
+    let scratch = job(sql, "json", &files.map(<[u8]>::to_vec));
+    golden(&scratch, 3);
+    assert_eq!(
+        result(&scratch, "tags"),
+        [json!({"tag": "a", "count": 2}), json!({"tag": "b", "count": 2}), json!({"tag": "1", "count": 1})]
+    );
+    let authors = [
+        json!({"name": "5", "likes": null, "most": 2}),
+        json!({"name": "ann", "likes": 5, "most": 3}),
+        json!({"name": "bob", "likes": null, "most": 0}),
+    ];
+    assert_eq!(result(&scratch, "authors"), authors);
+    assert_eq!(bad_rows(&scratch), 1, "a count is no number");
 }
 
 /// The log in ten files of a thousand lines.

@@ -43,10 +43,14 @@ pub enum Generate {
     )]
     Flows(FlowsArgs),
     /// What a web server logs, in Apache's combined format; for jobs/log_analyzer.sql
-    #[command(after_help = "Examples:\n  highwater generate access-log logs --files 20 --rows 1000")]
+    #[command(
+        after_help = "Examples:\n  highwater generate access-log logs\n  highwater generate access-log logs --files 20 --rows 1000"
+    )]
     AccessLog(FilesArgs),
     /// Sentences, one a line; for jobs/word_count.sql
-    #[command(after_help = "Examples:\n  highwater generate text texts --files 20 --rows 1000")]
+    #[command(
+        after_help = "Examples:\n  highwater generate text texts\n  highwater generate text texts --files 20 --rows 1000"
+    )]
     Text(FilesArgs),
 }
 

@@ -15,6 +15,7 @@ use datafusion::arrow::{
 
 use super::{
     escape::unescape,
+    nested::{Nested, is_nested},
     scan::{Shape, Token},
     value::Parsed,
 };
@@ -90,6 +91,7 @@ pub(in crate::format) enum Column {
     Decimal(Decimal128Builder),
     Date(Date32Builder),
     Timestamp(TimestampMicrosecondBuilder),
+    Nested(Nested),
     /// A type that no value fits: nulls only.
     Nulls(DataType, usize),
 }
@@ -113,6 +115,7 @@ impl Column {
             DataType::Timestamp(..) if *data_type == super::TIMESTAMP => {
                 Column::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows))
             }
+            nested if is_nested(nested) => Column::Nested(Nested::new(nested, rows)),
             _ => Column::Nulls(data_type.clone(), 0),
         }
     }
@@ -128,6 +131,7 @@ impl Column {
             }
             (Column::Text(column), Parsed::Text) => column.append_part(line, token.start as usize, token.end as usize),
             (Column::Float64(column), Parsed::Float(value)) => column.append_value(*value),
+            (Column::Nested(column), Parsed::Text) => column.push(*token, line),
             (column, value) => column.push_other(*value),
         }
     }
@@ -163,6 +167,7 @@ impl Column {
             (Column::Float64(column), _) => column.append_null(),
             (Column::Decimal(column), Parsed::Decimal(value)) => column.append_value(value),
             (Column::Decimal(column), _) => column.append_null(),
+            (Column::Nested(column), _) => column.push_null(),
             (Column::Nulls(_, rows), _) => *rows += 1,
         }
     }
@@ -184,6 +189,7 @@ impl Column {
             Column::Decimal(column) => Arc::new(column.finish()),
             Column::Date(column) => Arc::new(column.finish()),
             Column::Timestamp(column) => Arc::new(column.finish()),
+            Column::Nested(column) => column.finish()?,
             Column::Nulls(data_type, rows) => new_null_array(data_type, std::mem::take(rows)),
         })
     }

@@ -11,6 +11,7 @@
 //! - `TIMESTAMP` numbers are seconds, cut down to the microsecond; `DECIMAL` rounds half away from zero.
 //! - Depth counts from 1 for the outermost object or array. A line longer than the limit gives only as much of its
 //!   raw text as the limit allows; no line may exceed 512 MiB, whatever the limit.
+//! - `STRUCT`, `ARRAY`, `MAP`: see `nested`.
 //! - A field error or malformed element makes an array's whole line one bad record; `[]` is no record.
 //! - Results, bad records and the limits of batches are a function of the bytes, not of the thread count.
 
@@ -19,6 +20,7 @@ mod escape;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzzing;
 mod keys;
+mod nested;
 #[cfg(test)]
 mod properties;
 mod record;

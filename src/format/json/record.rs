@@ -3,6 +3,7 @@
 use super::{
     Json,
     keys::{Predictor, Target},
+    nested,
     scan::{self, Fault, Skipper, Token, skip_space},
     value::{Kind, Parsed},
 };
@@ -25,6 +26,8 @@ pub(super) struct Record<'r> {
     fields: Vec<Field>,
     /// Of each declared column its index in `fields`; `None` where its values need no look.
     slots: Vec<Option<u32>>,
+    /// Which of `fields` are objects or arrays whose inside has types, too.
+    nested: Vec<usize>,
     /// One of each per field.
     tokens: Vec<Token>,
     values: Vec<Parsed>,
@@ -51,6 +54,12 @@ impl<'r> Record<'r> {
             json,
             tokens: vec![Token::default(); fields.len()],
             values: vec![Parsed::Null; fields.len()],
+            nested: fields
+                .iter()
+                .enumerate()
+                .filter(|(_, field)| field.kind == Kind::Nested)
+                .map(|(at, _)| at)
+                .collect(),
             fields,
             slots,
             predictor: Predictor::default(),
@@ -128,6 +137,16 @@ impl<'r> Record<'r> {
                 wrong = Some((first, count + 1));
             }
         }
+        for at in 0..self.nested.len() {
+            let slot = self.nested[at];
+            let (token, field) = (self.tokens[slot], &self.fields[slot]);
+            let data_type = self.reader.schema.field(field.column).data_type();
+            if token.shape == scan::Shape::Nested && nested::read(data_type, token, text).is_none() {
+                self.values[slot] = Parsed::Null;
+                let (first, count) = wrong.unwrap_or((slot, 0));
+                wrong = Some((first.min(slot), count + 1));
+            }
+        }
         wrong.map(|(slot, count)| self.misfit(slot, count, text))
     }
 
@@ -143,7 +162,7 @@ impl<'r> Record<'r> {
             "field '{}': {quote}{}{quote} is not a {}",
             self.reader.schema.field(field.column).name(),
             shortened(token.bytes(text), 100),
-            field.kind.sql_name(),
+            nested::type_name(self.reader.schema.field(field.column).data_type()),
         );
         if count > 1 {
             reason.push_str(&format!(" (and {} more)", count - 1));

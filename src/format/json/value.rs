@@ -10,6 +10,7 @@ use datafusion::arrow::{
 
 use super::{
     escape::unescape,
+    nested::is_nested,
     scan::{self, Shape, Token},
 };
 
@@ -29,6 +30,8 @@ pub(in crate::format) enum Kind {
     },
     Date,
     Timestamp,
+    /// An object or array that is read as such; see [`super::nested`] for what is in it.
+    Nested,
     /// No JSON value fits.
     Unsupported,
 }
@@ -63,6 +66,7 @@ impl Kind {
             DataType::Decimal128(precision, scale) => Kind::Decimal { precision: *precision, scale: *scale },
             DataType::Date32 => Kind::Date,
             DataType::Timestamp(TimeUnit::Microsecond, None) => Kind::Timestamp,
+            nested if is_nested(nested) => Kind::Nested,
             _ => Kind::Unsupported,
         }
     }
@@ -83,6 +87,7 @@ impl Kind {
             }
             Kind::Date => "DATE",
             Kind::Timestamp => "TIMESTAMP",
+            Kind::Nested => "STRUCT, ARRAY or MAP",
             Kind::Unsupported => "type that JSON can fill",
         })
     }
@@ -127,6 +132,7 @@ impl Kind {
     fn typed(self, token: Token, text: &[u8]) -> Option<Parsed> {
         let bytes = token.bytes(text);
         match (self, token.shape) {
+            (Kind::Nested, Shape::Nested) => Some(Parsed::Text),
             (Kind::Boolean, Shape::True) => Some(Parsed::Boolean(true)),
             (Kind::Boolean, Shape::False) => Some(Parsed::Boolean(false)),
             (Kind::Integer { bits }, Shape::Integer) => integer(bytes, bits).map(Parsed::Integer),

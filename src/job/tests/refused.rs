@@ -27,7 +27,7 @@ const RENDERED: &[(&str, &str)] = &[
   --> a.sql:2:5
    |   a BIGITN
    |     ^
-  help: did you mean BIGINT? types are STRING, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), DATE, TIMESTAMP",
+  help: did you mean BIGINT? types are STRING, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), DATE, TIMESTAMP, ARRAY<type>, MAP<STRING, type>, STRUCT<name type, ...>",
     ),
     (
         "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'json');\nINSERT INTO cuonts SELECT a FROM t;\nCREATE TABLE counts WITH (connector = 'console');",
@@ -309,6 +309,11 @@ fn formats_are_checked() {
             "format = 'regex', pattern = '([0-9]+)'",
             &["no group of the pattern has a name", "(?<status>[0-9]+)"],
         ),
+        ("a ARRAY<INT>", "format = 'csv'", &["format 'csv' has no ARRAY, MAP or STRUCT", "declare a STRING"]),
+        ("a ARRAY<INT", "format = 'json'", &["'>'"]),
+        ("a ARRAY<INT>>", "format = 'json'", &["a type has one '>' too many"]),
+        ("a MAP<INT, INT>", "format = 'json'", &["the keys of a MAP must be STRING"]),
+        ("a STRUCT<b INT, b INT>", "format = 'json'", &["field 'b' is declared twice"]),
         ("_file INT", "format = 'json'", &["column '_file' must be a STRING", "it takes the name of the file"]),
         (
             "a INT",
