@@ -193,7 +193,7 @@ impl Checkpoint {
         let base = seal::next_base(&self.layout, &self.history)?;
         let (part, path) = (self.part + 1, self.layout.live(self.part + 1, 1));
         let first_seq = base.envelope.seq;
-        seal::replace_part(&self.thread, part, path.clone(), base.entry)?;
+        seal::replace_part(&self.thread, part, &self.path, path.clone(), base.entry)?;
         self.faults.reach(CrashPoint::LiveReplaced)?;
         seal::go_on_from(&mut self.history, &base.envelope)?;
         self.moved_to(part, path, first_seq)

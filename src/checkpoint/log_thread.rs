@@ -6,6 +6,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,7 @@ use std::{
 };
 
 use super::store::LogStore;
-use crate::model::{Error, ErrorKind, Result, error::panic_text};
+use crate::model::{Error, ErrorKind, Place, Result, error::panic_text};
 
 /// No call on a working disk takes this long. A job whose log hangs (sled waits for ever for some writes that failed)
 /// has ten seconds to say so and leave; on a disk that merely stalls it stops as safely, and can be run again.
@@ -76,9 +77,24 @@ impl LogThread {
         &self.handle
     }
 
-    /// Opens another store in place of the present one, which is closed (where it fails, leaked).
-    pub fn replace(&self, part: u32, open: impl FnOnce() -> Result<Box<dyn LogStore>> + Send + 'static) -> Result<()> {
-        self.put("beginning the next part of the log", ErrorKind::Failed, part, open)
+    /// Opens another store in place of the present one, which is closed (where it fails, leaked). An error without a
+    /// place gets the folder of the store that failed: the `old` one or the `new`.
+    pub fn replace(
+        &self,
+        part: u32,
+        (old, new): (&Path, &Path),
+        open: impl FnOnce() -> Result<Box<dyn LogStore>> + Send + 'static,
+    ) -> Result<()> {
+        let closed = Arc::new(AtomicBool::new(false));
+        let tells = Arc::clone(&closed);
+        let open = move || {
+            tells.store(true, Ordering::Release);
+            open()
+        };
+        self.put("beginning the next part of the log", ErrorKind::Failed, part, open).map_err(|error| {
+            let folder = if closed.load(Ordering::Acquire) { new } else { old };
+            error.at_if_none(Place::Path(folder.to_owned()))
+        })
     }
 
     fn put(

@@ -126,10 +126,14 @@ pub(super) fn start_part(
         .map_err(|error| error.at_if_none(place))
 }
 
-/// Builds a live part and lets the log's thread go on with it.
-pub(super) fn replace_part(thread: &LogThread, number: u32, path: PathBuf, entry: (u64, Vec<u8>)) -> Result<()> {
-    let place = Place::Path(path.clone());
-    thread
-        .replace(number, move || build(path, &vec![entry], &Faults::none(), None))
-        .map_err(|error| error.at_if_none(place))
+/// Builds a live part and lets the log's thread go on with it, in place of the `old` one.
+pub(super) fn replace_part(
+    thread: &LogThread,
+    number: u32,
+    old: &Path,
+    path: PathBuf,
+    entry: (u64, Vec<u8>),
+) -> Result<()> {
+    let new = path.clone();
+    thread.replace(number, (old, &new), move || build(path, &vec![entry], &Faults::none(), None))
 }

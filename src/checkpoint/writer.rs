@@ -46,7 +46,7 @@ pub struct Checkpoint {
     pub(super) part: u32,
     pub(super) first_seq: u64,
     /// The live folder.
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// What the live folder replaces, removed once something was committed in it.
     stale: Vec<PathBuf>,
     repair: Option<Repair>,
