@@ -1,13 +1,14 @@
 //! What a source's options say of its format.
 
-use chrono::format::{Item, StrftimeItems};
+use chrono::format::{Fixed, Item, Numeric, StrftimeItems};
 use datafusion::arrow::datatypes::DataType;
 
 use super::{
     names::nearest,
     options::{Options, Setting},
     spec::{
-        ColumnSpec, CsvOptions, FormatKind, FormatSpec, JSON_DEPTH_MAX, Mode, RecordOptions, RegexOptions, ValueOptions,
+        ColumnSpec, CsvOptions, FormatKind, FormatSpec, JSON_DEPTH_MAX, Mode, RecordOptions, RegexOptions, TimeFormat,
+        TimeParts, ValueOptions,
     },
     values::{parse_size, parse_switch},
 };
@@ -58,9 +59,37 @@ pub(super) fn read(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<Form
         "json" => FormatKind::Json { depth_max: depth_max(options)? },
         "csv" => FormatKind::Csv(csv(options)?),
         "text" => FormatKind::Text { column: text_column(options, format, columns)? },
-        _ => FormatKind::Regex(regex(options)?),
+        _ => FormatKind::Regex(regex(options, columns)?),
     };
-    Ok(FormatSpec { records: records(options, columns)?, kind })
+    let records = records(options, columns)?;
+    check_columns_apart(options, columns, &records, &kind)?;
+    Ok(FormatSpec { records, kind })
+}
+
+/// A column has one thing to hold.
+fn check_columns_apart(
+    options: &Options<'_>,
+    columns: &[ColumnSpec],
+    records: &RecordOptions,
+    kind: &FormatKind,
+) -> Result<()> {
+    let text = match kind {
+        FormatKind::Text { column } => Some(*column),
+        _ => None,
+    };
+    let taken =
+        [("each line", text), ("unparsable lines", records.corrupt_column), ("the file's name", records.file_column)];
+    for (at, (what, column)) in taken.iter().enumerate() {
+        let Some(column) = column else { continue };
+        if let Some((other, _)) = taken[at + 1..].iter().find(|(_, other)| *other == Some(*column)) {
+            let column = &columns[*column];
+            return Err(options
+                .source
+                .error(column.at, format!("column '{}' cannot hold {what} and {other}", column.name))
+                .help("declare a column for each"));
+        }
+    }
+    Ok(())
 }
 
 fn check_options_fit(options: &Options<'_>, format: &str) -> Result<()> {
@@ -129,6 +158,9 @@ fn special_column(
 ) -> Result<Option<usize>> {
     let setting = options.get(key);
     let name = setting.map_or(usual, |setting| setting.value.as_str());
+    if name.is_empty() {
+        return Ok(None);
+    }
     let Some(index) = columns.iter().position(|column| column.name == name) else {
         let Some(setting) = setting else {
             return Ok(None);
@@ -145,7 +177,8 @@ fn special_column(
         return Err(options
             .source
             .error(columns[index].at, format!("column '{name}' must be a STRING"))
-            .because(format!("it takes {takes}")));
+            .because(format!("it takes {takes}"))
+            .help(format!("declare it so; or, if it is a field of the records, write {key} = ''")));
     }
     Ok(Some(index))
 }
@@ -161,9 +194,17 @@ fn csv(options: &Options<'_>) -> Result<CsvOptions> {
         escape: options.parse("escape", &format!("{one}, or '' for none"), optional_character)?.flatten(),
         values: values(options, None)?,
     };
-    match options.get("delimiter").or_else(|| options.get("quote")) {
-        Some(setting) if csv.quote == Some(csv.delimiter) => {
-            Err(options.bad_value(setting).because("delimiter and quote are the same character"))
+    if csv.quote == Some(csv.delimiter)
+        && let Some(setting) = options.get("delimiter").or_else(|| options.get("quote"))
+    {
+        return Err(options.bad_value(setting).because("delimiter and quote are the same character"));
+    }
+    match options.get("escape") {
+        Some(setting) if csv.escape.is_some() && csv.quote.is_none() => {
+            Err(options.bad_value(setting).because("it works inside of quotes, and there are none"))
+        }
+        Some(setting) if csv.escape == Some(csv.delimiter) => {
+            Err(options.bad_value(setting).because("delimiter and escape are the same character"))
         }
         _ => Ok(csv),
     }
@@ -185,15 +226,68 @@ fn optional_character(text: &str) -> Option<Option<u8>> {
 fn values(options: &Options<'_>, usual: Option<(&str, &str)>) -> Result<ValueOptions> {
     let null_value = options.get("null_value").map(|setting| setting.value.clone());
     let null_value = null_value.unwrap_or_else(|| usual.map_or_else(String::new, |(null, _)| null.to_owned()));
-    let form = "a format as strftime has it, such as '%d/%b/%Y:%H:%M:%S %z'";
-    let format = options.parse("timestamp_format", form, |text| {
-        let good = !text.is_empty() && StrftimeItems::new(text).all(|item| item != Item::Error);
-        good.then(|| text.to_owned())
-    })?;
-    Ok(ValueOptions { null_value, timestamp_format: format.or_else(|| usual.map(|(_, time)| time.to_owned())) })
+    let usual_time = || {
+        let text = usual?.1.to_owned();
+        Some(TimeFormat { text, holds: TimeParts::Moment })
+    };
+    let timestamp_format = match options.get("timestamp_format") {
+        Some(setting) => Some(time_format(options, setting)?),
+        None => usual_time(),
+    };
+    Ok(ValueOptions { null_value, timestamp_format })
 }
 
-fn regex(options: &Options<'_>) -> Result<RegexOptions> {
+/// A format, if it says enough for a time and nothing that would be passed over.
+fn time_format(options: &Options<'_>, setting: &Setting) -> Result<TimeFormat> {
+    let text = setting.value.clone();
+    let items: Vec<Item<'_>> = StrftimeItems::new(&text).collect();
+    let refuse = |why: &str| {
+        Err(options
+            .bad_value(setting)
+            .because(why)
+            .help("it must be as strftime has it, such as '%d/%b/%Y:%H:%M:%S %z'"))
+    };
+    if items.is_empty() || items.contains(&Item::Error) {
+        return refuse("it is no format of times");
+    }
+    match time_parts(&items) {
+        Ok(holds) => Ok(TimeFormat { text, holds }),
+        Err(why) => refuse(why),
+    }
+}
+
+/// What a format's items say of the time; why they say too little.
+fn time_parts(items: &[Item<'_>]) -> std::result::Result<TimeParts, &'static str> {
+    let number =
+        |wanted: &[Numeric]| items.iter().any(|item| matches!(item, Item::Numeric(is, _) if wanted.contains(is)));
+    let fixed = |wanted: &[Fixed]| items.iter().any(|item| matches!(item, Item::Fixed(is) if wanted.contains(is)));
+    if fixed(&[Fixed::TimezoneName]) {
+        return Err("the name of a time zone (%Z) does not say which offset is meant");
+    }
+    if number(&[Numeric::Timestamp]) || fixed(&[Fixed::RFC2822, Fixed::RFC3339]) {
+        return Ok(TimeParts::Moment);
+    }
+    let half = fixed(&[Fixed::UpperAmPm, Fixed::LowerAmPm]);
+    let (hour, minute) = (number(&[Numeric::Hour]) || (number(&[Numeric::Hour12]) && half), number(&[Numeric::Minute]));
+    let offset = fixed(&[
+        Fixed::TimezoneOffset,
+        Fixed::TimezoneOffsetColon,
+        Fixed::TimezoneOffsetColonZ,
+        Fixed::TimezoneOffsetDoubleColon,
+        Fixed::TimezoneOffsetTripleColon,
+        Fixed::TimezoneOffsetZ,
+    ]);
+    let part_of_day =
+        half || number(&[Numeric::Hour, Numeric::Hour12, Numeric::Minute, Numeric::Second, Numeric::Nanosecond]);
+    match (hour && minute, offset) {
+        (true, true) => Ok(TimeParts::Moment),
+        (true, false) => Ok(TimeParts::DateTime),
+        (false, false) if !part_of_day => Ok(TimeParts::Date),
+        _ => Err("a time of day needs its hour and minute, and an hour of twelve (%I) also %p"),
+    }
+}
+
+fn regex(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<RegexOptions> {
     let setting = options.required("pattern", "combined_log")?;
     let usual = Some(("-", LOG_TIME));
     let (pattern, usual) = match setting.value.trim() {
@@ -201,23 +295,35 @@ fn regex(options: &Options<'_>) -> Result<RegexOptions> {
         "combined_log" => (format!("{COMMON_LOG}{COMBINED_TAIL}"), usual),
         _ => (setting.value.clone(), None),
     };
-    let compiled = regex::bytes::Regex::new(&pattern).map_err(|error| bad_pattern(options, setting, &error))?;
+    let regex = RegexOptions { pattern, values: values(options, usual)? };
+    let compiled = regex.compile().map_err(|why| {
+        let help = "it must be a regular expression with named groups, like '(?<host>\\S+) (?<status>[0-9]+)', or common_log or combined_log";
+        options.bad_value(setting).because(why).help(help)
+    })?;
     if compiled.capture_names().flatten().next().is_none() {
         return Err(options
             .bad_value(setting)
             .because("no group of the pattern has a name, and groups become columns by their names")
             .help("name them, like (?<status>[0-9]+); or write common_log or combined_log"));
     }
-    Ok(RegexOptions { pattern, values: values(options, usual)? })
+    check_groups(options, columns, &compiled)?;
+    Ok(regex)
 }
 
-fn bad_pattern(options: &Options<'_>, setting: &Setting, error: &regex::Error) -> crate::model::Error {
-    let why = error.to_string();
-    let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    options
-        .bad_value(setting)
-        .because(why)
-        .help("it must be a regular expression with named groups, like '(?<host>\\S+) (?<status>[0-9]+)', or common_log or combined_log")
+/// A column that no group fills may be a folder's (`key=value`); one that nearly has a group's name is a slip.
+fn check_groups(options: &Options<'_>, columns: &[ColumnSpec], pattern: &regex::Regex) -> Result<()> {
+    let filled = RegexOptions::columns(pattern, columns.iter().map(|column| column.name.as_str()));
+    let groups = || pattern.capture_names().flatten();
+    for (index, column) in columns.iter().enumerate().filter(|(index, _)| !filled.contains(&Some(*index))) {
+        let near = nearest(&column.name, groups()).filter(|near| columns.iter().all(|other| other.name != *near));
+        if let Some(near) = near.filter(|_| ![CORRUPT_COLUMN, FILE_COLUMN].contains(&columns[index].name.as_str())) {
+            return Err(options
+                .source
+                .error(column.at, format!("the pattern has no group '{}'", column.name))
+                .help(format!("did you mean '{near}'? its groups are {}", groups().collect::<Vec<_>>().join(", "))));
+        }
+    }
+    Ok(())
 }
 
 fn text_column(options: &Options<'_>, format: &Setting, columns: &[ColumnSpec]) -> Result<usize> {

@@ -85,7 +85,7 @@ impl SourceSpec {
 }
 
 /// A declared column. Types: `Utf8`, `Boolean`, `Int8..Int64`, `Float32`, `Float64`, `Decimal128`, `Date32`,
-/// `Timestamp(Microsecond, None)` (UTC).
+/// `Timestamp(Microsecond, None)` (UTC); from JSON `List`, `Struct` and `Map` of these, too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnSpec {
     pub name: String,
@@ -187,16 +187,62 @@ pub struct CsvOptions {
 pub struct ValueOptions {
     /// An unquoted field with this text is null.
     pub null_value: String,
-    /// How a `TIMESTAMP` is written, as `strftime` has it; `None`: ISO 8601, or seconds since the Unix epoch.
-    pub timestamp_format: Option<String>,
+    /// How a `TIMESTAMP` is written; `None`: ISO 8601, or seconds since the Unix epoch.
+    pub timestamp_format: Option<TimeFormat>,
+}
+
+/// How times are written, as `strftime` has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeFormat {
+    pub text: String,
+    pub holds: TimeParts,
+}
+
+/// What a written time says. A format is read in one way only: what is no such time is never taken for half of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeParts {
+    /// A moment: with an offset from UTC, or in seconds since the Unix epoch.
+    Moment,
+    /// A date and a time of day, of UTC.
+    DateTime,
+    /// A date, of which the midnight of UTC is meant.
+    Date,
 }
 
 /// What lines look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegexOptions {
-    /// A valid pattern in the syntax of Rust's `regex`.
+    /// In the syntax of Rust's `regex`; valid where it comes from a job file.
     pub pattern: String,
     pub values: ValueOptions,
+}
+
+impl RegexOptions {
+    /// The pattern for whole lines.
+    ///
+    /// # Errors
+    /// Why it is none, without the pattern itself: it may hold what is secret.
+    pub fn compile(&self) -> std::result::Result<regex::Regex, String> {
+        let why = |error: regex::Error| {
+            let text = error.to_string();
+            text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        };
+        // by itself as well: brackets that are wrong could be right with those around it
+        regex::Regex::new(&self.pattern).map_err(why)?;
+        let whole = regex::Regex::new(&format!("^(?:{})$", self.pattern));
+        whole.map_err(|_| "it does not stand in brackets: a comment at its end must be ended by a line end".to_owned())
+    }
+
+    /// Of each group the column of its name among these: spelled alike, else the only one that differs in case.
+    pub fn columns<'a>(pattern: &regex::Regex, names: impl Iterator<Item = &'a str> + Clone) -> Vec<Option<usize>> {
+        let find = |group: &str| {
+            let exact = names.clone().position(|name| name == group);
+            let lower = group.to_lowercase();
+            let mut alike = names.clone().enumerate().filter(|(_, name)| name.to_lowercase() == lower);
+            exact.or_else(|| alike.next().filter(|_| alike.next().is_none()).map(|(at, _)| at))
+        };
+        pattern.capture_names().map(|group| group.and_then(find)).collect()
+    }
 }
 
 /// What happens to a bad record, as in Spark.

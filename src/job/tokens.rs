@@ -223,6 +223,7 @@ impl<'a> Cursor<'a> {
         &self,
         read: impl FnOnce(&mut Parser<'_>) -> std::result::Result<T, ParserError>,
     ) -> Result<T> {
+        self.check_depth()?;
         let tokens = self.lexemes[self.next..].iter().map(|lexeme| lexeme.token.clone()).collect();
         let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);
         let read = read(&mut parser).and_then(|read| match parser.peek_token() {
@@ -232,15 +233,29 @@ impl<'a> Cursor<'a> {
         read.map_err(|error| self.syntax(&error))
     }
 
+    /// The parser tries what is in parentheses in several ways, each time whatever is inside again: forty that are open
+    /// took it seconds.
+    fn check_depth(&self) -> Result<()> {
+        let mut open = 0_usize;
+        for lexeme in &self.lexemes[self.next..] {
+            match lexeme.token.token {
+                Token::LParen => open += 1,
+                Token::RParen => open = open.saturating_sub(1),
+                _ => {}
+            }
+            if open > OPEN_MAX {
+                return Err(too_deep(self.source, At(lexeme.start))
+                    .because(format!("more than {OPEN_MAX} parentheses are open here")));
+            }
+        }
+        Ok(())
+    }
+
     fn syntax(&self, error: &ParserError) -> Error {
         let message = match error {
             ParserError::ParserError(message) | ParserError::TokenizerError(message) => message.as_str(),
             ParserError::RecursionLimitExceeded => {
-                let at = self.at();
-                return self
-                    .source
-                    .error(at, "this statement is nested too deeply")
-                    .help("split it with CREATE VIEW or WITH");
+                return too_deep(self.source, self.at());
             }
         };
         let (message, location) = split_location(message);
@@ -261,6 +276,13 @@ impl<'a> Cursor<'a> {
         }
     }
 }
+
+fn too_deep(source: Source<'_>, at: At) -> Error {
+    source.error(at, "this statement is nested too deeply").help("split it with CREATE VIEW or WITH")
+}
+
+/// Parentheses inside of each other that a statement may have.
+const OPEN_MAX: usize = 24;
 
 const STATEMENT_END: &str = "the end of the statement";
 

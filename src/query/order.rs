@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use datafusion::{
-    arrow::datatypes::DataType,
     common::{Column, Result},
     logical_expr::{Aggregate, Distinct, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr},
 };
@@ -83,16 +82,10 @@ fn tie_breakers(plan: &LogicalPlan, sorted: &[SortExpr]) -> Vec<SortExpr> {
     let schema = plan.schema();
     columns
         .into_iter()
-        .map(|(_, column)| {
-            (Expr::Column(Column::from(schema.qualified_field(column))), schema.field(column).data_type())
-        })
-        .filter(|(expr, data_type)| sortable(data_type) && !sorted.iter().any(|sort| sort.expr == *expr))
-        .map(|(expr, _)| expr.sort(true, true))
+        .map(|(_, column)| Expr::Column(Column::from(schema.qualified_field(column))))
+        .filter(|expr| !sorted.iter().any(|sort| sort.expr == *expr))
+        .map(|expr| expr.sort(true, true))
         .collect()
-}
-
-fn sortable(data_type: &DataType) -> bool {
-    !data_type.is_nested()
 }
 
 /// Whether the result is one of groups, along the chain from its root: then its order is completed.

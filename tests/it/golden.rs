@@ -3,7 +3,10 @@
 
 use std::fs;
 
-use highwater::model::{CrashPoint, ErrorKind, Faults, crash::Crash};
+use highwater::{
+    batch::{self, VerifyOptions},
+    model::{CrashPoint, ErrorKind, Faults, crash::Crash},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -126,6 +129,42 @@ fn nested_values_are_queried() {
     ];
     assert_eq!(result(&scratch, "authors"), authors);
     assert_eq!(bad_rows(&scratch), 1, "a count is no number");
+}
+
+/// Arrays, structs and maps as group keys: equal ones are one group, and ties are ordered by them, in stream and batch.
+#[test]
+fn nested_values_are_group_keys() {
+    let sql = "
+        CREATE TABLE t (a ARRAY<BIGINT>, s STRUCT<x BIGINT, y STRING>, m MAP<STRING, BIGINT>)
+          WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = 1);
+        CREATE TABLE arrays WITH (connector = 'memory', output_mode = 'complete');
+        CREATE TABLE structs WITH (connector = 'memory', output_mode = 'complete');
+        CREATE TABLE maps WITH (connector = 'memory', output_mode = 'complete');
+        INSERT INTO arrays SELECT a, count(*) AS n FROM t GROUP BY a ORDER BY n DESC LIMIT 2;
+        INSERT INTO structs SELECT s, count(*) AS n FROM t GROUP BY s ORDER BY n DESC;
+        INSERT INTO maps SELECT m, count(*) AS n FROM t GROUP BY m;";
+    let files: [&[u8]; 2] = [
+        br#"{"a": [2], "s": {"x": 1, "y": "b"}, "m": {"k": 1, "l": 2}}
+{"a": [1, 2], "s": {"x": 1, "y": "a"}, "m": {"l": 2}}
+"#,
+        br#"{"a": [1], "s": {"y": "b", "x": 1}, "m": {"l": 2, "k": 1}}
+{"a": [1, 2], "s": {"x": 0}, "m": {}}
+"#,
+    ];
+    let scratch = job(sql, "json", &files.map(<[u8]>::to_vec));
+    golden(&scratch, 2);
+    assert_eq!(result(&scratch, "arrays"), [json!({"a": [1, 2], "n": 2}), json!({"a": [1], "n": 1})]);
+    let structs = [
+        json!({"s": {"x": 1, "y": "b"}, "n": 2}),
+        json!({"s": {"x": 0, "y": null}, "n": 1}),
+        json!({"s": {"x": 1, "y": "a"}, "n": 1}),
+    ];
+    assert_eq!(result(&scratch, "structs"), structs);
+    let maps = [json!({"m": {}, "n": 1}), json!({"m": {"k": 1, "l": 2}, "n": 2}), json!({"m": {"l": 2}, "n": 1})];
+    assert_eq!(result(&scratch, "maps"), maps);
+    let options = VerifyOptions { batch: true, every: true, threads: 1 };
+    let report = batch::verify(&scratch.checkpoint(), &options, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((report.findings, report.notes), (vec![], vec![]));
 }
 
 /// The log in ten files of a thousand lines.

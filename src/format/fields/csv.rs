@@ -24,6 +24,16 @@ pub(super) struct Splitter {
     cells: Vec<Cell>,
 }
 
+/// A line that was split.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Split<'s> {
+    pub text: &'s [u8],
+    /// The first fields, as many as were asked for.
+    pub cells: &'s [Cell],
+    /// Of all fields.
+    pub count: usize,
+}
+
 impl Splitter {
     pub fn new(options: &CsvOptions) -> Splitter {
         let mut builder = ReaderBuilder::new();
@@ -32,39 +42,45 @@ impl Splitter {
             Some(quote) => builder.quote(quote).double_quote(true).escape(options.escape),
             None => builder.quoting(false),
         };
-        Splitter {
+        let mut splitter = Splitter {
             reader: builder.build(),
             delimiter: options.delimiter,
             quote: options.quote,
             text: Vec::new(),
             cells: Vec::new(),
-        }
+        };
+        splitter.begin_anew();
+        splitter
     }
 
-    /// The fields of a line, and the text that they stand in.
+    /// The fields of a line, and the text that they stand in; the places of at most `wanted` of them are kept.
     ///
     /// # Errors
     /// Where a quote is not closed.
-    pub fn split<'s>(&'s mut self, line: &'s [u8]) -> Result<(&'s [u8], &'s [Cell]), String> {
-        self.cells.clear();
+    pub fn split<'s>(&'s mut self, line: &'s [u8], wanted: usize) -> Result<Split<'s>, String> {
         // where nothing is quoted a delimiter is one wherever it stands, and found several times as fast
-        if self.quote.is_none_or(|quote| memchr::memchr(quote, line).is_none()) {
-            let mut start = 0;
-            for end in memchr::memchr_iter(self.delimiter, line).chain([line.len()]) {
-                self.cells.push(Cell { start, end, quoted: false });
-                start = end + 1;
-            }
-            return Ok((line, &self.cells));
+        if self.quote.is_some_and(|quote| memchr::memchr(quote, line).is_some()) {
+            return self.split_quoted(line, wanted);
         }
-        self.split_quoted(line)
+        self.cells.clear();
+        let (mut start, mut count) = (0, 0);
+        for end in memchr::memchr_iter(self.delimiter, line).chain([line.len()]) {
+            if count < wanted {
+                self.cells.push(Cell { start, end, quoted: false });
+            }
+            (start, count) = (end + 1, count + 1);
+        }
+        Ok(Split { text: line, cells: &self.cells, count })
     }
 
-    fn split_quoted(&mut self, line: &[u8]) -> Result<(&[u8], &[Cell]), String> {
-        self.reader.reset();
+    fn split_quoted(&mut self, line: &[u8], wanted: usize) -> Result<Split<'_>, String> {
+        self.cells.clear();
         // what is unescaped is never longer
         self.text.resize(line.len() + 1, 0);
-        let (mut read, mut written, mut start) = (0, 0, 0);
-        let mut quoted = line.first().copied() == self.quote && self.quote.is_some();
+        let (mut read, mut written, mut start, mut count) = (0, 0, 0, 0);
+        let quote = self.quote;
+        let is_quote = |at: usize| quote.is_some() && line.get(at).copied() == quote;
+        let mut quoted = is_quote(0);
         loop {
             // the line's end is given by itself: inside of quotes it is text like any other, and then the field goes on
             let ending = read == line.len();
@@ -76,19 +92,32 @@ impl Splitter {
             }
             match result {
                 ReadFieldResult::Field { record_end } => {
-                    self.cells.push(Cell { start, end: written, quoted });
+                    if count < wanted {
+                        self.cells.push(Cell { start, end: written, quoted });
+                    }
+                    count += 1;
                     if record_end {
-                        return Ok((&self.text, &self.cells));
+                        return Ok(Split { text: &self.text, cells: &self.cells, count });
                     }
                     start = written;
-                    quoted = self.quote.is_some() && line.get(read).copied() == self.quote;
+                    quoted = is_quote(read);
                 }
-                ReadFieldResult::InputEmpty if ending => return Err("a quote is not closed on its line".to_owned()),
+                ReadFieldResult::InputEmpty if ending => {
+                    self.begin_anew();
+                    return Err("a quote is not closed on its line".to_owned());
+                }
                 ReadFieldResult::InputEmpty => {}
                 ReadFieldResult::OutputFull => self.text.resize(self.text.len() * 2, 0),
-                ReadFieldResult::End => return Ok((&self.text, &self.cells)),
+                ReadFieldResult::End => return Ok(Split { text: &self.text, cells: &self.cells, count }),
             }
         }
+    }
+
+    /// Makes `csv-core` forget the quote that is open, and take no line for the first of a file, of which it would leave
+    /// out a byte order mark.
+    fn begin_anew(&mut self) {
+        self.reader.reset();
+        self.reader.read_field(b"x\n", &mut [0; 4]);
     }
 }
 
@@ -105,10 +134,12 @@ mod tests {
     fn split(options: &CsvOptions, line: &str) -> Result<Vec<String>, String> {
         let mut splitter = Splitter::new(options);
         // what was split before leaves nothing behind
-        for before in ["\"open", "a,b,c", ""] {
-            splitter.split(before.as_bytes()).map(drop).unwrap_or_default();
+        let quote = options.quote.map_or('"', char::from);
+        for before in [format!("{quote}open"), format!("a{0}{quote}b{quote}", char::from(options.delimiter))] {
+            let open = options.quote.is_some() && before.contains("open");
+            assert_eq!(splitter.split(before.as_bytes(), 9).is_err(), open);
         }
-        let (text, cells) = splitter.split(line.as_bytes())?;
+        let Split { text, cells, .. } = splitter.split(line.as_bytes(), usize::MAX)?;
         let shown = |cell: &Cell| {
             let field = std::str::from_utf8(&text[cell.start..cell.end]).expect("it is text");
             format!("{}{field}", if cell.quoted { "\"" } else { "" })
@@ -128,6 +159,9 @@ mod tests {
             ("é,\u{1D11E}", &["é", "\u{1D11E}"]),
             ("a,", &["a", ""]),
             (" a , b ", &[" a ", " b "]),
+            // a mark is text, whatever else is quoted
+            ("\u{FEFF}a,b", &["\u{FEFF}a", "b"]),
+            ("\u{FEFF}a,\"b\"", &["\u{FEFF}a", "\"b"]),
         ] {
             assert_eq!(split(&options(), line).expect(line), fields, "{line}");
         }
@@ -138,13 +172,25 @@ mod tests {
     proptest::proptest! {
         /// The quick way and the other one split alike.
         #[test]
-        fn lines_without_quotes_are_split_as_csv_core_does(line in "[a,;1\\\\ ]{1,20}") {
+        fn lines_without_quotes_are_split_as_csv_core_does(line in "[a,;1\\\\ \u{FEFF}]{1,20}") {
             let escaped = CsvOptions { escape: Some(b'\\'), ..options() };
             let (mut quick, mut other) = (Splitter::new(&escaped), Splitter::new(&escaped));
-            let (text, cells) = quick.split(line.as_bytes()).expect("nothing is quoted");
-            let (text_too, cells_too) = other.split_quoted(line.as_bytes()).expect("nothing is quoted");
-            let texts = |text: &[u8], cells: &[Cell]| cells.iter().map(|cell| text[cell.start..cell.end].to_vec()).collect::<Vec<_>>();
-            proptest::prop_assert_eq!(texts(text, cells), texts(text_too, cells_too));
+            let one = quick.split(line.as_bytes(), usize::MAX).expect("nothing is quoted");
+            let two = other.split_quoted(line.as_bytes(), usize::MAX).expect("nothing is quoted");
+            let texts = |split: &Split<'_>| {
+                split.cells.iter().map(|cell| split.text[cell.start..cell.end].to_vec()).collect::<Vec<_>>()
+            };
+            proptest::prop_assert_eq!((texts(&one), one.count), (texts(&two), two.count));
+        }
+    }
+
+    /// A line of nothing but delimiters is counted, not kept.
+    #[test]
+    fn no_more_fields_are_kept_than_are_wanted() {
+        let mut splitter = Splitter::new(&options());
+        for line in [",".repeat(1000), format!("\"\"{}", ",".repeat(1000))] {
+            let split = splitter.split(line.as_bytes(), 3).expect("it is split");
+            assert_eq!((split.cells.len(), split.count), (3, 1001));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
         Decoded,
         reader::{Reader, Sizes},
     },
-    job::{CsvOptions, FormatKind, FormatSpec, Mode, RecordOptions, RegexOptions, ValueOptions},
+    job::{CsvOptions, FormatKind, FormatSpec, Mode, RecordOptions, RegexOptions, TimeFormat, TimeParts, ValueOptions},
     model::Place,
 };
 
@@ -30,7 +30,8 @@ pub(crate) fn cuts_change_nothing(bytes: &[u8]) {
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let values = ValueOptions {
         null_value: if csv & 1 == 0 { String::new() } else { "-".to_owned() },
-        timestamp_format: (csv & 2 == 0).then(|| "%d/%b/%Y:%H:%M:%S %z".to_owned()),
+        timestamp_format: (csv & 2 == 0)
+            .then(|| TimeFormat { text: "%d/%b/%Y:%H:%M:%S %z".to_owned(), holds: TimeParts::Moment }),
     };
     let kind = match format % 4 {
         0 => FormatKind::Text { column: 0 },

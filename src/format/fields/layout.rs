@@ -1,8 +1,8 @@
 //! Which field of a line is which column.
 
-use super::csv::{Cell, Splitter};
+use super::csv::{Split, Splitter};
 use crate::{
-    format::{BadRecord, pieces::Piece, reader::Reader},
+    format::{BadRecord, json::KeyTable, pieces::Piece, reader::Reader},
     job::CsvOptions,
 };
 
@@ -13,8 +13,8 @@ pub(in crate::format) struct Layout {
     pub fields: Vec<Option<usize>>,
     /// How many fields a line has.
     pub count: usize,
-    /// Whether the first line is no record.
-    pub has_header: bool,
+    /// The line of the first piece that is the header, from 1.
+    pub header: Option<u64>,
     /// What is wrong with the header.
     pub problem: Option<BadRecord>,
 }
@@ -38,42 +38,58 @@ impl Layout {
     pub(super) fn in_order(reader: &Reader, read: &[usize]) -> Layout {
         let mut fields = vec![None; reader.schema.fields().len()];
         read.iter().enumerate().for_each(|(field, column)| fields[*column] = Some(field));
-        Layout { fields, count: read.len(), has_header: false, problem: None }
+        Layout { fields, count: read.len(), header: None, problem: None }
     }
 
-    /// Where a file's first line names its columns.
-    pub(super) fn by_header(reader: &Reader, options: &CsvOptions, read: &[usize], first: Piece<'_>) -> Layout {
-        let line = first.bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let mut splitter = Splitter::new(options);
-        let (names, wrong) = match splitter.split(line) {
-            Ok((text, cells)) => {
-                let name = |cell: &Cell| String::from_utf8_lossy(&text[cell.start..cell.end]).trim().to_owned();
-                (cells.iter().map(name).collect(), None)
+    /// Where a file's first line that is not blank names its columns.
+    pub(super) fn by_header(
+        reader: &Reader,
+        options: &CsvOptions,
+        read: &[usize],
+        first: Piece<'_>,
+        is_blank: &dyn Fn(&[u8]) -> bool,
+    ) -> Layout {
+        let mut offset = first.offset;
+        let mut header = None;
+        for (number, line) in (1..).zip(first.bytes.split(|byte| *byte == b'\n')) {
+            let text = line.strip_suffix(b"\r").unwrap_or(line);
+            if !is_blank(text) {
+                header = Some((number, text));
+                break;
             }
-            Err(wrong) => (Vec::new(), Some(wrong)),
-        };
-        let mut fields = vec![None; reader.schema.fields().len()];
-        let mut missing = Vec::new();
-        for column in read {
-            let name = reader.schema.field(*column).name();
-            fields[*column] = find(&names, name);
-            if fields[*column].is_none() {
-                missing.push(format!("'{name}'"));
-            }
+            offset += line.len() as u64 + 1;
         }
+        // nothing but blank lines: there is no record either, or the header is behind half a MiB of them
+        let Some((number, line)) = header else { return Layout::in_order(reader, read) };
+        let mut fields = vec![None; reader.schema.fields().len()];
+        let mut splitter = Splitter::new(options);
+        let (count, wrong) = match splitter.split(line, usize::MAX) {
+            Ok(split) => {
+                find(reader, read, &split, &mut fields);
+                (split.count, None)
+            }
+            Err(wrong) => (0, Some(wrong)),
+        };
+        let missing: Vec<String> = read
+            .iter()
+            .filter(|column| fields[**column].is_none())
+            .map(|column| format!("'{}'", reader.schema.field(*column).name()))
+            .collect();
         let missing = (!missing.is_empty()).then(|| format!("it has no column {}", missing.join(", ")));
-        let problem = wrong.or(missing).map(|why| BadRecord::new(1, first.offset, format!("the header: {why}"), line));
-        Layout { fields, count: names.len(), has_header: true, problem }
+        let problem = wrong.or(missing).map(|why| BadRecord::new(number, offset, format!("the header: {why}"), line));
+        Layout { fields, count, header: Some(number), problem }
     }
 }
 
-/// The first with exactly this name, else the only one that differs in case.
-fn find(names: &[String], name: &str) -> Option<usize> {
-    let exact = names.iter().position(|found| found == name);
-    exact.or_else(|| {
-        let lower = name.to_lowercase();
-        let mut alike = names.iter().enumerate().filter(|(_, found)| found.to_lowercase() == lower);
-        alike.next().filter(|_| alike.next().is_none()).map(|(at, _)| at)
-    })
+/// Gives each column of `read` its field, by the rule of JSON's keys: the last of equal names, an exact spelling over others.
+fn find(reader: &Reader, read: &[usize], header: &Split<'_>, fields: &mut [Option<usize>]) {
+    let columns = KeyTable::new(read.iter().map(|column| reader.schema.field(*column).name().as_str()));
+    let mut exactly = vec![false; read.len()];
+    for (field, cell) in header.cells.iter().enumerate() {
+        let name = String::from_utf8_lossy(&header.text[cell.start..cell.end]);
+        if let Some((at, exact)) = columns.find(name.trim()).filter(|(at, exact)| *exact || !exactly[*at]) {
+            exactly[at] = exact;
+            fields[read[at]] = Some(field);
+        }
+    }
 }

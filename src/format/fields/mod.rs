@@ -2,13 +2,14 @@
 //!
 //! Decided here:
 //! - One record a line, as Spark reads CSV unless told otherwise: a quote that is not closed on its line makes a bad record.
-//!   Blank lines are no records, but in `text` they are rows.
+//!   Blank lines are no records, but in `text` they are rows; white space that separates fields is not blank.
 //! - Values are written as in a folder's name: numbers as in JSON, leading zeros allowed; `true` and `false`; ISO 8601, or
 //!   what `timestamp_format` says. A field that is not of its column's type is null, and its record a bad one.
 //! - In CSV an unquoted field that is `null_value` (empty unless told otherwise) is null; a quoted one is text. Columns are
-//!   found by their names in the header, or stand in declared order. A record with more or fewer fields than there
+//!   found by their names in the header (the first line that is not blank) as JSON keys are, or stand in declared order. A record with more or fewer fields than there
 //!   should be is a bad one whose fields are used as far as they go, as in Spark.
-//! - A pattern must match the whole line. A group that took no part in the match is null.
+//! - A pattern must match the whole line. Groups are found by columns' names, as JSON keys are. A group that took no part
+//!   in the match is null.
 //! - Every declared column is checked, whatever is projected, so that a bad record is bad in every query.
 
 mod csv;
@@ -20,12 +21,12 @@ mod tests;
 mod worker;
 
 use datafusion::arrow::datatypes::Schema;
-use regex::bytes::Regex;
+use regex::Regex;
 
 pub(super) use self::{layout::Layout, worker::Worker};
 use super::{pieces::Piece, reader::Reader};
 use crate::{
-    job::{CsvOptions, FormatKind, ValueOptions},
+    job::{CsvOptions, FormatKind, RegexOptions, ValueOptions},
     model::{Error, Result},
 };
 
@@ -52,12 +53,12 @@ impl Fields {
         Ok(match kind {
             FormatKind::Csv(options) => Fields { values: options.values.clone(), lines: Lines::Csv(options.clone()) },
             FormatKind::Regex(options) => {
-                let regex = Regex::new(&format!("^(?:{})$", options.pattern))
-                    .map_err(|error| Error::usage("the pattern is no regular expression").because(error.to_string()))?;
-                let columns = regex
-                    .capture_names()
-                    .map(|name| schema.fields().iter().position(|field| Some(&**field.name()) == name));
-                Fields { values: options.values.clone(), lines: Lines::Matching(regex.clone(), columns.collect()) }
+                let regex = options
+                    .compile()
+                    .map_err(|why| Error::usage("the pattern is no regular expression").because(why))?;
+                let names = schema.fields().iter().map(|field| field.name().as_str());
+                let columns = RegexOptions::columns(&regex, names);
+                Fields { values: options.values.clone(), lines: Lines::Matching(regex, columns) }
             }
             FormatKind::Text { column } => Fields { values: ValueOptions::default(), lines: Lines::Whole(*column) },
             FormatKind::Json { .. } => unreachable!("JSON has a reader of its own"),
@@ -69,7 +70,9 @@ impl Fields {
         let all = 0..reader.schema.fields().len();
         let read: Vec<usize> = all.filter(|column| reader.is_read(*column, except)).collect();
         match &self.lines {
-            Lines::Csv(options) if options.header => Layout::by_header(reader, options, &read, first),
+            Lines::Csv(options) if options.header => {
+                Layout::by_header(reader, options, &read, first, &|line| self.is_blank(line))
+            }
             Lines::Csv(_) => Layout::in_order(reader, &read),
             Lines::Whole(column) => Layout::of_columns(reader, &read, &[Some(*column)], "a line of text", first),
             Lines::Matching(_, columns) => Layout::of_columns(reader, &read, columns, "the pattern", first),

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     format::Decoded,
-    job::{FormatSpec, Mode, RecordOptions, RegexOptions},
+    job::{FormatSpec, Mode, RecordOptions, RegexOptions, TimeFormat, TimeParts},
     model::ErrorKind,
 };
 
@@ -98,6 +98,67 @@ fn a_header_says_where_columns_are() {
     assert_eq!(shown(&decode("", Mode::FailFast).unwrap()), [""; 0], "an empty file has no header, and no problem");
 }
 
+fn moments(text: &str) -> TimeFormat {
+    TimeFormat { text: text.to_owned(), holds: TimeParts::Moment }
+}
+
+/// A time that does not say what the format says is none; it is never read as half of one.
+#[test]
+fn times_are_read_in_one_way() {
+    let read = |text: &str, holds: TimeParts, value: &str| {
+        let format = TimeFormat { text: text.to_owned(), holds };
+        let values = ValueOptions { timestamp_format: Some(format), ..ValueOptions::default() };
+        let kind = FormatKind::Csv(CsvOptions { values, ..csv(false) });
+        let decoded = reader(&[("at", TIMESTAMP)], &spec(kind)).decode("f", value.as_bytes(), 1).unwrap();
+        (shown(&decoded).remove(0), decoded.bad_rows)
+    };
+    let good = |time: &str| (time.to_owned(), 0);
+    let bad = ("-".to_owned(), 1);
+    let (moment, time, date) = (TimeParts::Moment, TimeParts::DateTime, TimeParts::Date);
+    assert_eq!(read("%Y-%m-%d %H:%M %z", moment, "2026-01-02 03:04 +0200"), good("2026-01-02T01:04:00"));
+    assert_eq!(read("%Y-%m-%d %H:%M %z", moment, "2026-01-02 03:04 +9900"), bad);
+    assert_eq!(read("%Y-%m-%d %H:%M %z", moment, "2026-01-02 03:04"), bad);
+    assert_eq!(read("%s", moment, "86400"), good("1970-01-02T00:00:00"));
+    assert_eq!(read("%d.%m.%Y %I:%M %p", time, "02.01.2026 03:04 PM"), good("2026-01-02T15:04:00"));
+    assert_eq!(read("%Y%m%d", date, "20260102"), good("2026-01-02T00:00:00"));
+    assert_eq!(read("%Y%m%d", date, "2026010203"), bad);
+}
+
+/// The header is the first line on which anything is; its names are found as JSON keys are.
+#[test]
+fn a_header_may_stand_behind_blank_lines() {
+    let columns = [("a", DataType::Utf8), ("b", DataType::Int64)];
+    let decode = |text: &str| {
+        let decoded = reader(&columns, &spec(FormatKind::Csv(csv(true)))).decode("f", text.as_bytes(), 1).unwrap();
+        (shown(&decoded), bad(&decoded), decoded.lines)
+    };
+    assert_eq!(decode("\n \r\nb,A\n\n1,x\n"), (vec!["x|1".to_owned()], Vec::new(), 5));
+    assert_eq!(decode("b,A,a,b\n1,x,y,2\n").0, ["y|2"], "an exact spelling over others, the last of equal names");
+    assert_eq!(decode("\nb\n1\n").1, ["2 1: the header: it has no column 'a'"]);
+    assert_eq!(decode("\n\n"), (Vec::new(), Vec::new(), 2));
+}
+
+/// Where white space separates fields a line of it is a record.
+#[test]
+fn tabs_alone_are_a_record() {
+    let columns = [("a", DataType::Utf8), ("b", DataType::Int64)];
+    let kind = FormatKind::Csv(CsvOptions { delimiter: b'\t', ..csv(false) });
+    let decoded = reader(&columns, &spec(kind)).decode("f", b"\t\n \nx\t1\n", 1).unwrap();
+    assert_eq!((shown(&decoded), bad(&decoded)), (vec!["-|-".to_owned(), "x|1".to_owned()], Vec::new()));
+}
+
+/// What a dropped record leaves: nothing; a kept one: its text.
+#[test]
+fn bad_lines_of_csv_are_dropped_or_kept_with_their_text() {
+    let columns = [("a", DataType::Int64), ("raw", DataType::Utf8)];
+    for (mode, rows) in [(Mode::Permissive, &["1|-", "-|x", "2|2,3"][..]), (Mode::DropMalformed, &["1|-"])] {
+        let records = RecordOptions { mode, corrupt_column: Some(1), ..RecordOptions::default() };
+        let spec = FormatSpec { records, kind: FormatKind::Csv(csv(false)) };
+        let decoded = reader(&columns, &spec).decode("f", b"1\nx\n2,3\n", 1).unwrap();
+        assert_eq!((shown(&decoded), decoded.bad_rows), (rows.iter().map(|row| (*row).to_owned()).collect(), 2));
+    }
+}
+
 #[test]
 fn text_is_a_row_a_line() {
     let columns = [("value", DataType::Utf8)];
@@ -113,7 +174,7 @@ fn text_is_a_row_a_line() {
 #[test]
 fn groups_of_a_pattern_are_columns() {
     let columns = [("word", DataType::Utf8), ("n", DataType::Int32), ("at", TIMESTAMP)];
-    let values = ValueOptions { null_value: "-".to_owned(), timestamp_format: Some("%d/%b/%Y:%H:%M:%S %z".to_owned()) };
+    let values = ValueOptions { null_value: "-".to_owned(), timestamp_format: Some(moments("%d/%b/%Y:%H:%M:%S %z")) };
     let options = RegexOptions { pattern: r"(?<word>\w+)(?: (?<n>\S+))? \[(?<at>.*)\]".to_owned(), values };
     let text = "a 1 [17/May/2015:10:05:03 +0000]\nb [17/May/2015:12:05:03 +0200]\nc - [-]\nd x [never]\n!! 1 []\n\na 1 [-] more\n";
     let spec = spec(FormatKind::Regex(options));

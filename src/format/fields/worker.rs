@@ -1,18 +1,21 @@
 //! One thread's part of reading a file: lines to fields, fields to columns.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
-use regex::bytes::CaptureLocations;
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
+use regex::CaptureLocations;
 
 use super::{
     Fields, Layout, Lines,
     csv::{Cell, Splitter},
 };
-use crate::format::{
-    json::{Kind, Parsed, TIMES},
-    pieces::{Piece, PieceRead, Stop},
-    reader::Reader,
-    rows::{Line, Rows, each_line},
-    shortened,
+use crate::{
+    format::{
+        json::{Kind, Parsed, TIMES},
+        pieces::{Piece, PieceRead, Stop},
+        reader::Reader,
+        rows::{Line, Rows, each_line},
+        shortened,
+    },
+    job::{TimeFormat, TimeParts},
 };
 
 /// A declared column that is read or checked.
@@ -84,16 +87,15 @@ impl<'r> Worker<'r> {
     /// # Errors
     /// The first bad record in `failfast` mode.
     pub fn read(&mut self, number: usize, piece: Piece<'_>) -> Result<PieceRead, Stop> {
-        let has_header = number == 0 && self.layout.has_header;
+        let header = self.layout.header.filter(|_| number == 0);
         let lines = each_line(piece, self.reader.sizes.block_bytes, |line, utf8| {
-            if has_header && line.number == 1 { Ok(()) } else { self.line(line, utf8) }
+            if header == Some(line.number) { Ok(()) } else { self.line(line, utf8) }
         })?;
         self.rows.finish(lines)
     }
 
     fn line(&mut self, line: Line<'_>, utf8: bool) -> Result<(), Stop> {
-        let whole = matches!(self.fields.lines, Lines::Whole(_));
-        if !whole && line.bytes.trim_ascii().is_empty() {
+        if self.fields.is_blank(line.bytes) {
             return Ok(());
         }
         if let Some(reason) = self.rows.check(line, utf8)? {
@@ -135,7 +137,8 @@ impl Split<'_> {
             }
             Lines::Matching(regex, columns) => {
                 let locations = self.locations.as_mut().expect("made beside the pattern");
-                if regex.captures_read(locations, line).is_none() {
+                let line_text = std::str::from_utf8(line).map_err(|error| error.to_string())?;
+                if regex.captures_read(locations, line_text).is_none() {
                     return Err("the line does not match the pattern".to_owned());
                 }
                 for (group, column) in columns.iter().enumerate() {
@@ -147,19 +150,29 @@ impl Split<'_> {
                 Ok(Cells { text: line, at: &self.cells, wrong: None })
             }
             Lines::Csv(_) => {
-                let (text, found) = self.csv.as_mut().expect("made beside the options").split(line)?;
+                let csv = self.csv.as_mut().expect("made beside the options");
+                let found = csv.split(line, layout.count)?;
                 for (cell, field) in self.cells.iter_mut().zip(&layout.fields) {
-                    *cell = field.and_then(|field| found.get(field).copied());
+                    *cell = field.and_then(|field| found.cells.get(field).copied());
                 }
-                let wrong = (found.len() != layout.count)
-                    .then(|| format!("it has {} fields, not {}", found.len(), layout.count));
-                Ok(Cells { text, at: &self.cells, wrong })
+                let wrong = (found.count != layout.count)
+                    .then(|| format!("it has {} fields, not {}", found.count, layout.count));
+                Ok(Cells { text: found.text, at: &self.cells, wrong })
             }
         }
     }
 }
 
 impl Fields {
+    /// Whether a line is no record: nothing is on it but white space that separates nothing.
+    pub fn is_blank(&self, line: &[u8]) -> bool {
+        match &self.lines {
+            Lines::Whole(_) => false,
+            Lines::Matching(..) => line.trim_ascii().is_empty(),
+            Lines::Csv(options) => line.iter().all(|byte| byte.is_ascii_whitespace() && *byte != options.delimiter),
+        }
+    }
+
     /// A field's text as a value of its type; `None`: it is none.
     fn value(&self, field: &Field, text: &[u8], quoted: bool) -> Option<Parsed> {
         if !quoted && text == self.values.null_value.as_bytes() && !matches!(self.lines, Lines::Whole(_)) {
@@ -170,20 +183,21 @@ impl Fields {
         }
         let text = std::str::from_utf8(text).ok()?;
         match &self.values.timestamp_format {
-            Some(format) if field.kind == Kind::Timestamp => timestamp(text, format).map(Parsed::Integer),
+            Some(format) if field.kind == Kind::Timestamp => micros(text, format).map(Parsed::Integer),
             _ => field.kind.parse_plain(text),
         }
     }
 }
 
-/// Microseconds since the Unix epoch; a time without an offset is UTC.
-fn timestamp(text: &str, format: &str) -> Option<i64> {
-    let local = || NaiveDateTime::parse_from_str(text, format).ok();
-    let day = || NaiveDate::parse_from_str(text, format).ok()?.and_hms_opt(0, 0, 0);
-    let micros = match DateTime::parse_from_str(text, format) {
-        Ok(time) => time.timestamp_micros(),
-        Err(_) => local().or_else(day)?.and_utc().timestamp_micros(),
+/// Microseconds since the Unix epoch.
+fn micros(text: &str, format: &TimeFormat) -> Option<i64> {
+    let TimeFormat { text: format, holds } = format;
+    let time = match holds {
+        TimeParts::Moment => DateTime::parse_from_str(text, format).ok()?.to_utc(),
+        TimeParts::DateTime => NaiveDateTime::parse_from_str(text, format).ok()?.and_utc(),
+        TimeParts::Date => NaiveDate::parse_from_str(text, format).ok()?.and_time(NaiveTime::MIN).and_utc(),
     };
+    let micros = time.timestamp_micros();
     TIMES.contains(&micros).then_some(micros)
 }
 

@@ -91,7 +91,7 @@ pub(in crate::format) enum Column {
     Decimal(Decimal128Builder),
     Date(Date32Builder),
     Timestamp(TimestampMicrosecondBuilder),
-    Nested(Nested),
+    Nested(Box<Nested>),
     /// A type that no value fits: nulls only.
     Nulls(DataType, usize),
 }
@@ -115,7 +115,7 @@ impl Column {
             DataType::Timestamp(..) if *data_type == super::TIMESTAMP => {
                 Column::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows))
             }
-            nested if is_nested(nested) => Column::Nested(Nested::new(nested, rows)),
+            nested if is_nested(nested) => Column::Nested(Box::new(Nested::new(nested))),
             _ => Column::Nulls(data_type.clone(), 0),
         }
     }
@@ -131,7 +131,7 @@ impl Column {
             }
             (Column::Text(column), Parsed::Text) => column.append_part(line, token.start as usize, token.end as usize),
             (Column::Float64(column), Parsed::Float(value)) => column.append_value(*value),
-            (Column::Nested(column), Parsed::Text) => column.push(*token, line),
+            (Column::Nested(column), Parsed::Text) => column.append(line, Some(token.start as usize)),
             (column, value) => column.push_other(*value),
         }
     }
@@ -167,12 +167,12 @@ impl Column {
             (Column::Float64(column), _) => column.append_null(),
             (Column::Decimal(column), Parsed::Decimal(value)) => column.append_value(value),
             (Column::Decimal(column), _) => column.append_null(),
-            (Column::Nested(column), _) => column.push_null(),
+            (Column::Nested(column), _) => column.append(&[], None),
             (Column::Nulls(_, rows), _) => *rows += 1,
         }
     }
 
-    /// The collected values; the column is empty afterwards and keeps the room that it needed.
+    /// The collected values; the column is empty afterwards, and has room for as much again where it is one of scalars.
     ///
     /// # Errors
     /// Where bytes are not UTF-8; lines are checked before their values are collected.

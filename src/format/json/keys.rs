@@ -9,14 +9,14 @@ use super::{
 
 /// Which column a key means: the declared name, else the one column whose name differs only in case.
 #[derive(Debug)]
-pub(super) struct KeyTable {
+pub(in crate::format) struct KeyTable {
     exact: HashMap<String, usize>,
     /// By lower-case name; `None` where several columns share it.
     folded: HashMap<String, Option<usize>>,
 }
 
 impl KeyTable {
-    pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>) -> KeyTable {
+    pub(in crate::format) fn new<'a>(names: impl Iterator<Item = &'a str>) -> KeyTable {
         let mut table = KeyTable { exact: HashMap::new(), folded: HashMap::new() };
         for (column, name) in names.enumerate() {
             table.exact.insert(name.to_owned(), column);
@@ -26,7 +26,7 @@ impl KeyTable {
     }
 
     /// The column, and whether the key is spelled exactly as it is declared.
-    pub(super) fn find(&self, key: &str) -> Option<(usize, bool)> {
+    pub(in crate::format) fn find(&self, key: &str) -> Option<(usize, bool)> {
         match self.exact.get(key) {
             Some(&column) => Some((column, true)),
             None => Some(((*self.folded.get(&key.to_lowercase())?)?, false)),

@@ -37,14 +37,12 @@ use datafusion::arrow::{
     datatypes::{DataType, Schema, TimeUnit},
 };
 
+use self::scan::{Shape, Token};
 pub(super) use self::{
     columns::Column,
+    keys::KeyTable,
     value::{Kind, Parsed, TIMES},
     worker::Worker,
-};
-use self::{
-    keys::KeyTable,
-    scan::{Shape, Token},
 };
 use crate::model::{Error, Result};
 

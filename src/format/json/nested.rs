@@ -1,67 +1,70 @@
 //! Objects and arrays that are columns: `STRUCT`, `ARRAY`, `MAP`.
 //!
-//! The text was scanned before, so that it is well-formed; what can be wrong is a type. A value inside that is not of its
-//! declared type makes the whole column null for its record. Keys of a `STRUCT` are found as those of a record; a key that
-//! is missing is null, one that is not declared is stepped over. The last of equal keys wins, in a `MAP` too.
+//! The text was scanned before, so that it is well-formed; what can be wrong is a type. A value is checked first and
+//! appended afterwards, so that nothing has to be taken back: one inside that is not of its declared type makes the whole
+//! column null for its record. Keys of a `STRUCT` are found as those of a record; one that is missing is null, one that is
+//! not declared is stepped over. The last of equal keys wins, and only what wins is looked at. The entries of a `MAP` are in
+//! the order of their keys, so that equal maps are one group however they were written.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use datafusion::arrow::{
-    array::{ArrayRef, ListArray, MapArray, StructArray},
-    buffer::{NullBuffer, OffsetBuffer},
-    datatypes::{DataType, Fields},
+    array::{ArrayRef, ListArray, MapArray, NullBufferBuilder, StructArray},
+    buffer::OffsetBuffer,
+    datatypes::{DataType, Field, Fields},
     error::ArrowError,
 };
 
 use super::{
     columns::Column,
     escape::unescape,
+    keys::KeyTable,
     scan::{self, Shape, Skipper, Token, skip_space},
     value::{Kind, Parsed},
 };
 
-/// A value of a declared type.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Cell {
-    Null,
-    /// With the bytes of what is text.
-    Scalar(Parsed, Vec<u8>),
-    /// Of an array its elements, of a struct its fields in declared order.
-    Items(Vec<Cell>),
-    /// Of a map, in the order in which its keys came first.
-    Entries(Vec<(Cell, Cell)>),
-}
-
-/// A column of nested values, until a batch is full.
+/// A column of a nested type, or a part of one.
 #[derive(Debug)]
-pub(in crate::format) struct Nested {
-    data_type: DataType,
-    cells: Vec<Cell>,
+pub(in crate::format) enum Nested {
+    Scalar(Kind, Box<Column>),
+    Array { item: Arc<Field>, items: Box<Nested>, extent: Extent },
+    Record { fields: Fields, keys: KeyTable, columns: Vec<Nested>, nulls: NullBufferBuilder },
+    Map { entries: Arc<Field>, keys: Box<Column>, values: Box<Nested>, extent: Extent },
 }
 
-impl Nested {
-    pub(super) fn new(data_type: &DataType, rows: usize) -> Nested {
-        Nested { data_type: data_type.clone(), cells: Vec::with_capacity(rows) }
+/// Of each value of a list how many elements it has, and whether it is one.
+#[derive(Debug)]
+pub(in crate::format) struct Extent {
+    lengths: Vec<usize>,
+    nulls: NullBufferBuilder,
+}
+
+impl Extent {
+    fn new() -> Extent {
+        Extent { lengths: Vec::new(), nulls: NullBufferBuilder::new(0) }
     }
 
-    /// Appends the value that `token` of `line` is.
-    pub(super) fn push(&mut self, token: Token, line: &[u8]) {
-        self.cells.push(read(&self.data_type, token, line).unwrap_or(Cell::Null));
+    fn push(&mut self, length: Option<usize>) {
+        self.lengths.push(length.unwrap_or(0));
+        self.nulls.append(length.is_some());
     }
 
-    pub(super) fn push_null(&mut self) {
-        self.cells.push(Cell::Null);
-    }
-
-    pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let cells = std::mem::take(&mut self.cells);
-        build(&self.data_type, &cells.iter().collect::<Vec<_>>())
+    fn offsets(&mut self) -> OffsetBuffer<i32> {
+        OffsetBuffer::from_lengths(std::mem::take(&mut self.lengths))
     }
 }
 
 /// Whether a type is one of these.
 pub(super) fn is_nested(data_type: &DataType) -> bool {
     matches!(data_type, DataType::List(_) | DataType::Struct(_) | DataType::Map(..))
+}
+
+/// The types of a map's keys and values.
+fn pair(entries: &Field) -> Option<(&DataType, &DataType)> {
+    match entries.data_type() {
+        DataType::Struct(pair) if pair.len() == 2 => Some((pair[0].data_type(), pair[1].data_type())),
+        _ => None,
+    }
 }
 
 /// The type as job files write it.
@@ -72,214 +75,201 @@ pub(super) fn type_name(data_type: &DataType) -> String {
             let fields = fields.iter().map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
             format!("STRUCT<{}>", fields.collect::<Vec<_>>().join(", "))
         }
-        DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(pair) => format!("MAP<STRING, {}>", type_name(pair[1].data_type())),
-            other => type_name(other),
-        },
+        DataType::Map(entries, _) => {
+            let (key, value) = pair(entries).unwrap_or((&DataType::Null, &DataType::Null));
+            format!("MAP<{}, {}>", type_name(key), type_name(value))
+        }
         other => Kind::of(other).sql_name().into_owned(),
     }
 }
 
-/// The value of a type; `None`: it is of another one.
-pub(super) fn read(data_type: &DataType, token: Token, line: &[u8]) -> Option<Cell> {
-    Reading { text: line, at: token.start as usize }.value(data_type)
-}
-
-struct Reading<'t> {
-    text: &'t [u8],
-    at: usize,
-}
-
-impl<'t> Reading<'t> {
-    fn value(&mut self, data_type: &DataType) -> Option<Cell> {
-        self.at = skip_space(self.text, self.at);
-        match (self.text.get(self.at)?, data_type) {
-            (b'{', DataType::Struct(fields)) => self.record(fields),
-            (b'{', DataType::Map(entries, _)) => match entries.data_type() {
-                DataType::Struct(pair) => self.map(pair[1].data_type()),
-                _ => None,
+impl Nested {
+    /// An empty column.
+    pub(super) fn new(data_type: &DataType) -> Nested {
+        match data_type {
+            DataType::List(item) => Nested::Array {
+                item: Arc::clone(item),
+                items: Box::new(Nested::new(item.data_type())),
+                extent: Extent::new(),
             },
-            (b'[', DataType::List(item)) => self.array(item.data_type()),
-            (b'{' | b'[', DataType::Utf8) => {
-                let start = self.at;
-                self.skip()?;
-                Some(Cell::Scalar(Parsed::Text, self.text[start..self.at].to_vec()))
-            }
-            (b'{' | b'[', _) => None,
-            _ => self.scalar(data_type),
-        }
-    }
-
-    fn scalar(&mut self, data_type: &DataType) -> Option<Cell> {
-        let (token, end) = scan::scalar(self.text, self.at).ok()?;
-        self.at = end;
-        if token.shape == Shape::Null {
-            return Some(Cell::Null);
-        }
-        let mut parsed = Parsed::Null;
-        if !Kind::of(data_type).parse(token, self.text, &mut parsed) {
-            return None;
-        }
-        let text = if parsed == Parsed::Text { plain(token, self.text).into_owned() } else { Vec::new() };
-        Some(Cell::Scalar(parsed, text))
-    }
-
-    fn array(&mut self, item: &DataType) -> Option<Cell> {
-        let mut items = Vec::new();
-        self.at = skip_space(self.text, self.at + 1);
-        while self.text.get(self.at)? != &b']' {
-            items.push(self.value(item)?);
-            self.next_part()?;
-        }
-        self.at += 1;
-        Some(Cell::Items(items))
-    }
-
-    fn record(&mut self, fields: &Fields) -> Option<Cell> {
-        let mut values = vec![(false, Cell::Null); fields.len()];
-        self.at = skip_space(self.text, self.at + 1);
-        while self.text.get(self.at)? != &b'}' {
-            let key = self.key()?;
-            match find(fields, &key) {
-                // an exact spelling over others, as in a record
-                Some((field, exact)) if exact || !values[field].0 => {
-                    values[field] = (exact, self.value(fields[field].data_type())?);
+            DataType::Struct(fields) => Nested::Record {
+                fields: fields.clone(),
+                keys: KeyTable::new(fields.iter().map(|field| field.name().as_str())),
+                columns: fields.iter().map(|field| Nested::new(field.data_type())).collect(),
+                nulls: NullBufferBuilder::new(0),
+            },
+            DataType::Map(entries, _) => {
+                let (key, value) = pair(entries).unwrap_or((&DataType::Null, &DataType::Null));
+                Nested::Map {
+                    entries: Arc::clone(entries),
+                    keys: Box::new(Column::new(key, 0)),
+                    values: Box::new(Nested::new(value)),
+                    extent: Extent::new(),
                 }
-                _ => self.skip()?,
             }
-            self.next_part()?;
+            other => Nested::Scalar(Kind::of(other), Box::new(Column::new(other, 0))),
         }
-        self.at += 1;
-        Some(Cell::Items(values.into_iter().map(|(_, value)| value).collect()))
     }
 
-    fn map(&mut self, data_type: &DataType) -> Option<Cell> {
-        let mut entries: Vec<(Cell, Cell)> = Vec::new();
-        self.at = skip_space(self.text, self.at + 1);
-        while self.text.get(self.at)? != &b'}' {
-            let key = Cell::Scalar(Parsed::Text, self.key()?.into_owned());
-            let value = self.value(data_type)?;
-            match entries.iter_mut().find(|(known, _)| *known == key) {
-                Some(entry) => entry.1 = value,
-                None => entries.push((key, value)),
+    /// Whether the value at `at` is of this type.
+    pub(super) fn fits(&self, text: &[u8], at: usize) -> bool {
+        match (text.get(at), self) {
+            (Some(b'['), Nested::Array { items, .. }) => {
+                let mut fit = true;
+                elements(text, at, |start| fit = fit && items.fits(text, start));
+                fit
             }
-            self.next_part()?;
+            (Some(b'{'), Nested::Record { keys, columns, .. }) => {
+                let values = fields(text, at, keys, columns.len());
+                let mut read = columns.iter().zip(values).filter_map(|(column, start)| Some((column, start?)));
+                read.all(|(column, start)| column.fits(text, start))
+            }
+            (Some(b'{'), Nested::Map { values, .. }) => {
+                entries_of(text, at).into_values().all(|start| values.fits(text, start))
+            }
+            (Some(b'{' | b'['), Nested::Scalar(kind, _)) => *kind == Kind::Text,
+            (Some(b'{' | b'['), _) => false,
+            (_, part) => scan::scalar(text, at).is_ok_and(|(token, _)| match part {
+                Nested::Scalar(kind, _) => kind.accepts(token, text),
+                _ => token.shape == Shape::Null,
+            }),
         }
-        self.at += 1;
-        Some(Cell::Entries(entries))
     }
 
-    /// A key, up to its value.
-    fn key(&mut self) -> Option<Cow<'t, [u8]>> {
-        let (end, escaped) = scan::string(self.text, self.at + 1).ok()?;
-        let shape = if escaped { Shape::Escaped } else { Shape::Text };
-        let key = plain(Token::new(shape, self.at + 1, end), self.text);
-        self.at = scan::colon(self.text, end + 1).ok()?;
-        Some(key)
+    /// Appends the value at `at`, which fits; a null where there is none.
+    pub(super) fn append(&mut self, text: &[u8], at: Option<usize>) {
+        let at = at.filter(|at| text.get(*at).is_some_and(|first| *first != b'n'));
+        match self {
+            Nested::Scalar(kind, column) => append_scalar(*kind, column, text, at),
+            Nested::Array { items, extent, .. } => {
+                let mut length = 0;
+                if let Some(at) = at {
+                    elements(text, at, |start| {
+                        items.append(text, Some(start));
+                        length += 1;
+                    });
+                }
+                extent.push(at.map(|_| length));
+            }
+            Nested::Record { keys, columns, nulls, .. } => {
+                let values = at.map_or_else(|| vec![None; columns.len()], |at| fields(text, at, keys, columns.len()));
+                columns.iter_mut().zip(values).for_each(|(column, start)| column.append(text, start));
+                nulls.append(at.is_some());
+            }
+            Nested::Map { keys, values, extent, .. } => {
+                let entries = at.map(|at| entries_of(text, at));
+                extent.push(entries.as_ref().map(BTreeMap::len));
+                for (key, start) in entries.into_iter().flatten() {
+                    keys.push_text(&key);
+                    values.append(text, Some(start));
+                }
+            }
+        }
     }
 
-    /// Over a value of no matter which type.
-    fn skip(&mut self) -> Option<()> {
-        self.at = match self.text.get(self.at)? {
-            b'{' | b'[' => Skipper::new(usize::MAX).skip(self.text, self.at, 0).ok()?,
-            _ => scan::scalar(self.text, self.at).ok()?.1,
+    /// The values so far; the column is empty afterwards.
+    ///
+    /// # Errors
+    /// Where Arrow refuses them.
+    pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+        Ok(match self {
+            Nested::Scalar(_, column) => column.finish(0)?,
+            Nested::Array { item, items, extent } => {
+                let (offsets, nulls) = (extent.offsets(), extent.nulls.finish());
+                Arc::new(ListArray::try_new(Arc::clone(item), offsets, items.finish()?, nulls)?)
+            }
+            Nested::Record { fields, columns, nulls, .. } => {
+                let (rows, nulls) = (nulls.len(), nulls.finish());
+                let columns = columns.iter_mut().map(Nested::finish).collect::<Result<Vec<_>, _>>()?;
+                Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls, rows)?)
+            }
+            Nested::Map { entries, keys, values, extent } => {
+                let (offsets, nulls) = (extent.offsets(), extent.nulls.finish());
+                let DataType::Struct(pair) = entries.data_type() else {
+                    return Err(ArrowError::SchemaError("a map has entries of two columns".to_owned()));
+                };
+                let both = StructArray::try_new(pair.clone(), vec![keys.finish(0)?, values.finish()?], None)?;
+                Arc::new(MapArray::try_new(Arc::clone(entries), offsets, both, nulls, false)?)
+            }
+        })
+    }
+}
+
+fn append_scalar(kind: Kind, column: &mut Column, text: &[u8], at: Option<usize>) {
+    let token = at.and_then(|at| match text.get(at) {
+        Some(b'{' | b'[') => end_of(text, at).map(|end| Token::new(Shape::Nested, at, end)),
+        _ => scan::scalar(text, at).ok().map(|(token, _)| token),
+    });
+    let mut value = Parsed::Null;
+    match token {
+        Some(token) if kind.parse(token, text, &mut value) => column.push(&value, &token, text),
+        _ => column.push_other(Parsed::Null),
+    }
+}
+
+/// Calls `each` with where each element of an array begins.
+fn elements(text: &[u8], array: usize, mut each: impl FnMut(usize)) {
+    let mut at = skip_space(text, array + 1);
+    while text.get(at).is_some_and(|byte| *byte != b']') {
+        each(at);
+        let Some(end) = end_of(text, at) else { return };
+        at = next_part(text, end);
+    }
+}
+
+/// Calls `each` with each key of an object, and where its value begins.
+fn members<'t>(text: &'t [u8], object: usize, mut each: impl FnMut(Cow<'t, [u8]>, usize)) {
+    let mut at = skip_space(text, object + 1);
+    while text.get(at) == Some(&b'"') {
+        let Ok((end, escaped)) = scan::string(text, at + 1) else { return };
+        let key = match escaped {
+            false => Cow::Borrowed(&text[at + 1..end]),
+            true => {
+                let mut decoded = Vec::with_capacity(end - at);
+                unescape(&text[at + 1..end], &mut decoded);
+                Cow::Owned(decoded)
+            }
         };
-        Some(())
-    }
-
-    /// From behind a value to the next key or value, or to the closing bracket.
-    fn next_part(&mut self) -> Option<()> {
-        self.at = skip_space(self.text, self.at);
-        if self.text.get(self.at)? == &b',' {
-            self.at = skip_space(self.text, self.at + 1);
-        }
-        Some(())
+        let Ok(value) = scan::colon(text, end + 1) else { return };
+        each(key, value);
+        let Some(end) = end_of(text, value) else { return };
+        at = next_part(text, end);
     }
 }
 
-/// A token's text, decoded where it has escapes.
-fn plain(token: Token, text: &[u8]) -> Cow<'_, [u8]> {
-    if token.shape != Shape::Escaped {
-        return Cow::Borrowed(token.bytes(text));
-    }
-    let mut decoded = Vec::with_capacity(token.bytes(text).len());
-    unescape(token.bytes(text), &mut decoded);
-    Cow::Owned(decoded)
+/// Where the values of a struct's fields begin: the last of equal keys, an exact spelling over others.
+fn fields(text: &[u8], object: usize, keys: &KeyTable, count: usize) -> Vec<Option<usize>> {
+    let mut found: Vec<(bool, Option<usize>)> = vec![(false, None); count];
+    members(text, object, |key, start| {
+        let target = std::str::from_utf8(&key).ok().and_then(|key| keys.find(key));
+        if let Some((field, exact)) = target.filter(|(field, exact)| *exact || !found[*field].0) {
+            found[field] = (exact, Some(start));
+        }
+    });
+    found.into_iter().map(|(_, start)| start).collect()
 }
 
-/// The field that a key means, and whether it is spelled so; else the one field that differs in case only.
-fn find(fields: &Fields, key: &[u8]) -> Option<(usize, bool)> {
-    if let Some(exact) = fields.iter().position(|field| field.name().as_bytes() == key) {
-        return Some((exact, true));
-    }
-    let key = std::str::from_utf8(key).ok()?.to_lowercase();
-    let mut alike = fields.iter().enumerate().filter(|(_, field)| field.name().to_lowercase() == key);
-    alike.next().filter(|_| alike.next().is_none()).map(|(field, _)| (field, false))
+/// A map's keys, and where their values begin.
+fn entries_of(text: &[u8], object: usize) -> BTreeMap<Cow<'_, [u8]>, usize> {
+    let mut entries = BTreeMap::new();
+    members(text, object, |key, start| {
+        entries.insert(key, start);
+    });
+    entries
 }
 
-fn build(data_type: &DataType, cells: &[&Cell]) -> Result<ArrayRef, ArrowError> {
-    let nulls = || Some(NullBuffer::from_iter(cells.iter().map(|cell| **cell != Cell::Null)));
-    match data_type {
-        DataType::List(item) => {
-            let items = |cell: &'_ &Cell| match cell {
-                Cell::Items(items) => items.len(),
-                _ => 0,
-            };
-            let offsets = OffsetBuffer::from_lengths(cells.iter().map(items));
-            let all: Vec<&Cell> = cells.iter().flat_map(|cell| parts(cell)).collect();
-            let values = build(item.data_type(), &all)?;
-            Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, nulls())?))
-        }
-        DataType::Struct(fields) => {
-            let column = |field: usize| -> Vec<&Cell> {
-                cells.iter().map(|cell| parts(cell).get(field).unwrap_or(&Cell::Null)).collect()
-            };
-            let columns = fields.iter().enumerate().map(|(index, field)| build(field.data_type(), &column(index)));
-            let columns = columns.collect::<Result<Vec<_>, _>>()?;
-            Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls(), cells.len())?))
-        }
-        DataType::Map(entries, ordered) => {
-            let DataType::Struct(pair) = entries.data_type() else {
-                return Err(ArrowError::SchemaError("a map has entries of two columns".to_owned()));
-            };
-            let pairs = |cell: &'_ Cell| match cell {
-                Cell::Entries(pairs) => pairs.len(),
-                _ => 0,
-            };
-            let offsets = OffsetBuffer::from_lengths(cells.iter().map(|cell| pairs(cell)));
-            let all = || {
-                cells.iter().flat_map(|cell| match cell {
-                    Cell::Entries(pairs) => pairs.as_slice(),
-                    _ => &[],
-                })
-            };
-            let keys = build(pair[0].data_type(), &all().map(|(key, _)| key).collect::<Vec<_>>())?;
-            let values = build(pair[1].data_type(), &all().map(|(_, value)| value).collect::<Vec<_>>())?;
-            let both = StructArray::try_new(pair.clone(), vec![keys, values], None)?;
-            Ok(Arc::new(MapArray::try_new(Arc::clone(entries), offsets, both, nulls(), *ordered)?))
-        }
-        _ => scalars(data_type, cells),
+/// The offset behind a value.
+fn end_of(text: &[u8], at: usize) -> Option<usize> {
+    match text.get(at)? {
+        b'{' | b'[' => Skipper::new(usize::MAX).skip(text, at, 0).ok(),
+        _ => scan::scalar(text, at).ok().map(|(_, end)| end),
     }
 }
 
-/// An array's elements, or a struct's fields.
-fn parts(cell: &Cell) -> &[Cell] {
-    match cell {
-        Cell::Items(items) => items,
-        _ => &[],
-    }
-}
-
-fn scalars(data_type: &DataType, cells: &[&Cell]) -> Result<ArrayRef, ArrowError> {
-    let mut column = Column::new(data_type, cells.len());
-    for cell in cells {
-        match cell {
-            Cell::Scalar(Parsed::Text, text) => column.push_text(text),
-            Cell::Scalar(value, _) => column.push_other(*value),
-            _ => column.push_other(Parsed::Null),
-        }
-    }
-    column.finish(0)
+/// From behind a value to the next key or value, or to the closing bracket.
+fn next_part(text: &[u8], end: usize) -> usize {
+    let at = skip_space(text, end);
+    if text.get(at) == Some(&b',') { skip_space(text, at + 1) } else { at }
 }
 
 #[cfg(test)]

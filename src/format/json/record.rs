@@ -3,7 +3,7 @@
 use super::{
     Json,
     keys::{Predictor, Target},
-    nested,
+    nested::{self, Nested},
     scan::{self, Fault, Skipper, Token, skip_space},
     value::{Kind, Parsed},
 };
@@ -26,8 +26,8 @@ pub(super) struct Record<'r> {
     fields: Vec<Field>,
     /// Of each declared column its index in `fields`; `None` where its values need no look.
     slots: Vec<Option<u32>>,
-    /// Which of `fields` are objects or arrays whose inside has types, too.
-    nested: Vec<usize>,
+    /// Those of `fields` that are objects or arrays whose inside has types, too, each with a column to check it by.
+    nested: Vec<(usize, Nested)>,
     /// One of each per field.
     tokens: Vec<Token>,
     values: Vec<Parsed>,
@@ -49,17 +49,17 @@ impl<'r> Record<'r> {
                 fields.push(Field { column, kind, output });
             }
         }
+        let inside = |(slot, field): (usize, &Field)| {
+            let data_type = reader.schema.field(field.column).data_type();
+            (field.kind == Kind::Nested).then(|| (slot, Nested::new(data_type)))
+        };
+        let nested = fields.iter().enumerate().filter_map(inside).collect();
         Record {
             reader,
             json,
             tokens: vec![Token::default(); fields.len()],
             values: vec![Parsed::Null; fields.len()],
-            nested: fields
-                .iter()
-                .enumerate()
-                .filter(|(_, field)| field.kind == Kind::Nested)
-                .map(|(at, _)| at)
-                .collect(),
+            nested,
             fields,
             slots,
             predictor: Predictor::default(),
@@ -137,14 +137,12 @@ impl<'r> Record<'r> {
                 wrong = Some((first, count + 1));
             }
         }
-        for at in 0..self.nested.len() {
-            let slot = self.nested[at];
-            let (token, field) = (self.tokens[slot], &self.fields[slot]);
-            let data_type = self.reader.schema.field(field.column).data_type();
-            if token.shape == scan::Shape::Nested && nested::read(data_type, token, text).is_none() {
-                self.values[slot] = Parsed::Null;
-                let (first, count) = wrong.unwrap_or((slot, 0));
-                wrong = Some((first.min(slot), count + 1));
+        for (slot, nested) in &self.nested {
+            let token = self.tokens[*slot];
+            if token.shape == scan::Shape::Nested && !nested.fits(text, token.start as usize) {
+                self.values[*slot] = Parsed::Null;
+                let (first, count) = wrong.unwrap_or((*slot, 0));
+                wrong = Some((first.min(*slot), count + 1));
             }
         }
         wrong.map(|(slot, count)| self.misfit(slot, count, text))

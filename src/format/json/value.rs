@@ -88,7 +88,7 @@ impl Kind {
             Kind::Date => "DATE",
             Kind::Timestamp => "TIMESTAMP",
             Kind::Nested => "STRUCT, ARRAY or MAP",
-            Kind::Unsupported => "type that JSON can fill",
+            Kind::Unsupported => "type that text can fill",
         })
     }
 
@@ -168,7 +168,7 @@ impl Kind {
         Some(Parsed::Integer(micros_or_days))
     }
 
-    /// A value written as plain text, without JSON's quotes: a folder's name.
+    /// A value written as plain text, without JSON's quotes: a folder's name, a field of CSV, a group of a pattern.
     pub(in crate::format) fn parse_plain(self, text: &str) -> Option<Parsed> {
         let bytes = text.as_bytes();
         let token = |shape, start| Token::new(shape, start, bytes.len());

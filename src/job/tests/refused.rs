@@ -300,6 +300,12 @@ fn formats_are_checked() {
         ("a INT", "format = 'csv', delimiter = '::'", &["bad value '::'", "one ASCII character"]),
         ("a INT", "format = 'csv', delimiter = ';', quote = ';'", &["delimiter and quote are the same character"]),
         ("a INT", "format = 'csv', timestamp_format = '%Y-%Q'", &["bad value '%Y-%Q'", "strftime"]),
+        ("a INT", "format = 'csv', timestamp_format = '%Y-%m-%d %H'", &["needs its hour and minute"]),
+        ("a INT", "format = 'csv', timestamp_format = '%Y-%m-%d %I:%M'", &["an hour of twelve (%I) also %p"]),
+        ("a INT", "format = 'csv', timestamp_format = '%F %z'", &["needs its hour and minute"]),
+        ("a INT", "format = 'csv', timestamp_format = '%F %T %Z'", &["(%Z) does not say which offset"]),
+        ("a INT", "format = 'csv', quote = '', escape = '\\'", &["it works inside of quotes"]),
+        ("a INT", "format = 'csv', escape = ','", &["delimiter and escape are the same"]),
         ("a STRING", "format = 'text'", &["format 'text' needs the column value STRING", "declare it: (value STRING)"]),
         ("value INT", "format = 'text'", &["format 'text' needs the column value STRING"]),
         ("a INT", "format = 'regex'", &["has no option 'pattern'", "combined_log"]),
@@ -314,7 +320,20 @@ fn formats_are_checked() {
         ("a ARRAY<INT>>", "format = 'json'", &["a type has one '>' too many"]),
         ("a MAP<INT, INT>", "format = 'json'", &["the keys of a MAP must be STRING"]),
         ("a STRUCT<b INT, b INT>", "format = 'json'", &["field 'b' is declared twice"]),
-        ("_file INT", "format = 'json'", &["column '_file' must be a STRING", "it takes the name of the file"]),
+        ("a INT", "format = 'regex', pattern = '(?-u)(?<a>.)'", &["bad value", "invalid UTF-8"]),
+        ("a INT", "format = 'regex', pattern = '(?x)(?<a>.) # id'", &["must be ended by a line end"]),
+        ("sttus INT", "format = 'regex', pattern = '(?<status>.)'", &["no group 'sttus'", "did you mean 'status'?"]),
+        (
+            "value STRING",
+            "format = 'text', file_column = 'value'",
+            &["column 'value' cannot hold each line and the file's name"],
+        ),
+        (
+            "a STRING",
+            "format = 'json', file_column = 'a', corrupt_record_column = 'a'",
+            &["cannot hold unparsable lines and the file's name"],
+        ),
+        ("_file INT", "format = 'json'", &["column '_file' must be a STRING", "write file_column = ''"]),
         (
             "a INT",
             "format = 'json', file_column = 'b'",
@@ -328,4 +347,22 @@ fn formats_are_checked() {
             assert!(told.contains(part), "no '{part}' in:\n{told}");
         }
     }
+}
+
+/// An error of a pattern does not show what is secret in it.
+#[test]
+fn a_pattern_keeps_its_secret() {
+    let text = "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'regex', pattern = '(?<a>${env:DEPTH}('); SELECT a FROM t";
+    let told = error(text).to_string();
+    assert!(told.contains("unclosed group") && !told.contains("987"), "{told}");
+}
+
+/// Found by fuzzing: SQL's parser tries each of such parentheses several ways, one inside of the other.
+#[test]
+fn deep_parentheses_are_refused_at_once() {
+    let told = error(&format!("SELECT {}", "IN ( S$:=N( S$:= ".repeat(20))).to_string();
+    assert!(told.contains("more than 24 parentheses are open"), "{told}");
+    let deep = format!("SELECT {}a{} FROM t", "(".repeat(24), ")".repeat(24));
+    let told = error(&format!("{deep}; SELECT 1 FROM")).to_string();
+    assert!(!told.contains("parentheses"), "{told}");
 }

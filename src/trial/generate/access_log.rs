@@ -1,7 +1,7 @@
 //! What a web server logs, in Apache's combined format.
 //!
 //! Requests follow each other by a second on average, and stand up to a minute out of order, as a server writes a request
-//! when it is answered. A few paths are asked for most of the time, a few addresses ask most; one answer in fifteen
+//! when it is answered. A few paths are asked for most of the time, a few addresses ask most; one answer in twenty-two
 //! has no content, whose size is written `-`. One line in 5,000 is cut off, as where a disk was full.
 
 use std::io::Write;

@@ -102,7 +102,7 @@ const MODIFIED_FIRST_S: u64 = 1_577_836_800;
 const BUFFER_BYTES: usize = 1 << 20;
 const ROW_BYTES_MAX: usize = 512;
 
-/// Writes `flows_0001.json` and so on into `dir`, which is created if it is not there.
+/// Writes `flows_0001.json` (or what else the content is called) and so on into `dir`, which is created if it is not there.
 ///
 /// Each file appears whole: it is written under a name that begins with a dot, then renamed.
 ///

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::format::json::reference::JsonOptions;
+use crate::{format::json::reference::JsonOptions, job::Mode};
 
 fn field(name: &str, data_type: DataType) -> Field {
     Field::new(name, data_type, true)
@@ -79,51 +79,161 @@ fn a_value_of_another_type_is_null_and_its_record_bad() {
     }
 }
 
-/// A type, and values of it as JSON.
-fn typed() -> impl Strategy<Value = DataType> {
-    let leaf = prop::sample::select(vec![DataType::Utf8, DataType::Int64, DataType::Boolean]);
-    leaf.prop_recursive(3, 12, 3, |inner| {
+/// Keys are looked up as those of a record, and what loses is not looked at.
+#[test]
+fn the_last_of_equal_keys_wins() {
+    let one = record(&[("a", DataType::Int64)]);
+    for (data_type, text, expected) in [
+        (one.clone(), r#"{"a":"x","a":1}"#, json!({"a": 1})),
+        (one.clone(), r#"{"A":{},"a":1}"#, json!({"a": 1})),
+        (one.clone(), r#"{"a":1,"A":[]}"#, json!({"a": 1})),
+        (one, r#"{"\u0061":2}"#, json!({"a": 2})),
+        (map(DataType::Int64), r#"{"k":"x","k":1}"#, json!({"k": 1})),
+    ] {
+        assert_eq!(decoded(data_type, &format!("{{\"v\":{text}}}\n")), (vec![expected], Vec::new()), "{text}");
+    }
+}
+
+/// However many keys an object has, and however many of them are declared.
+#[test]
+fn many_keys_take_time_in_proportion() {
+    let keys: Vec<String> = (0..200_000).map(|key| format!("\"k{key}\":{key}")).collect();
+    let text = format!("{{\"v\":{{{}}}}}\n", keys.join(","));
+    let (rows, bad) = decoded(map(DataType::Int64), &text);
+    assert_eq!((rows[0].as_object().map(Map::len), bad), (Some(200_000), Vec::new()));
+    let (rows, bad) = decoded(record(&[("k7", DataType::Int64)]), &text);
+    assert_eq!((rows, bad), (vec![json!({"k7": 7})], Vec::new()));
+}
+
+/// Lines that are arrays of records, columns that nobody reads, and bad records that are no rows.
+#[test]
+fn nested_columns_are_checked_like_others() {
+    let schema = Arc::new(Schema::new(vec![field("v", list(DataType::Int64)), field("w", DataType::Int64)]));
+    let text = "[{\"v\":[1],\"w\":1},{\"v\":[2,3],\"w\":2}]\n{\"v\":[\"x\"],\"w\":3}\n[{\"v\":{},\"w\":4}]\n";
+    for projection in [vec![0, 1], vec![1]] {
+        for mode in [Mode::Permissive, Mode::DropMalformed] {
+            let mut options = JsonOptions::default();
+            options.records.mode = mode;
+            let decoded = options.reader(schema.clone(), projection.clone()).decode("f", text.as_bytes(), 1).unwrap();
+            let rows: usize = decoded.batches.iter().map(RecordBatch::num_rows).sum();
+            let expected = if mode == Mode::Permissive { 4 } else { 2 };
+            assert_eq!((rows, decoded.rows, decoded.bad_rows), (expected, 4, 2), "{projection:?} {mode:?}");
+        }
+    }
+}
+
+/// Any JSON, its keys repeated and in any case.
+#[derive(Debug, Clone)]
+enum Json {
+    Null,
+    Truth(bool),
+    Number(i64),
+    Text(&'static str),
+    Array(Vec<Json>),
+    Object(Vec<(&'static str, Json)>),
+}
+
+impl Json {
+    fn text(&self) -> String {
+        let joined = |parts: Vec<String>| parts.join(" , ");
+        match self {
+            Json::Null => "null".to_owned(),
+            Json::Truth(value) => value.to_string(),
+            Json::Number(value) => value.to_string(),
+            Json::Text(text) => Value::from(*text).to_string(),
+            Json::Array(items) => format!("[{}]", joined(items.iter().map(Json::text).collect())),
+            Json::Object(members) => {
+                let member = |(key, value): &(&str, Json)| format!("{}: {}", Value::from(*key), value.text());
+                format!("{{ {}}}", joined(members.iter().map(member).collect()))
+            }
+        }
+    }
+
+    /// What it is as a value of a type, nulls in objects left out as the writer does; `None`: it is of another type.
+    fn typed(&self, data_type: &DataType) -> Option<Value> {
+        match (self, data_type) {
+            (Json::Null, _) => Some(Value::Null),
+            (Json::Text(text), DataType::Utf8) => Some(Value::from(*text)),
+            (other, DataType::Utf8) => Some(Value::from(other.text())),
+            (Json::Number(number), DataType::Int64) => Some(Value::from(*number)),
+            (Json::Truth(value), DataType::Boolean) => Some(Value::from(*value)),
+            (Json::Array(items), DataType::List(item)) => {
+                items.iter().map(|value| value.typed(item.data_type())).collect()
+            }
+            (Json::Object(members), DataType::Struct(fields)) => {
+                let mut found: Map<String, Value> = Map::new();
+                for field in fields {
+                    let exact = members.iter().rev().find(|(key, _)| key == field.name());
+                    let alike =
+                        fields.iter().filter(|other| other.name().to_lowercase() == field.name().to_lowercase());
+                    let folded = || {
+                        let same = |key: &str| key.to_lowercase() == field.name().to_lowercase();
+                        members.iter().rev().find(|(key, _)| same(key)).filter(|_| alike.count() == 1)
+                    };
+                    if let Some((_, value)) = exact.or_else(folded) {
+                        found.insert(field.name().clone(), value.typed(field.data_type())?);
+                    }
+                }
+                Some(without_nulls(found))
+            }
+            (Json::Object(members), DataType::Map(entries, _)) => {
+                let (_, value_type) = pair(entries)?;
+                let mut found = Map::new();
+                for (at, (key, value)) in members.iter().enumerate() {
+                    if members[at + 1..].iter().all(|(later, _)| later != key) {
+                        found.insert((*key).to_owned(), value.typed(value_type)?);
+                    }
+                }
+                Some(without_nulls(found))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn without_nulls(mut object: Map<String, Value>) -> Value {
+    object.retain(|_, value| !value.is_null());
+    Value::Object(object)
+}
+
+const KEYS: [&str; 6] = ["a", "A", "b\u{e9}", "B\u{c9}", "\\", "c"];
+
+fn any_json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::Truth),
+        (-5..5_i64).prop_map(Json::Number),
+        prop::sample::select(vec!["", "x", "\u{1D11E}\n\""]).prop_map(Json::Text),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        let member = (prop::sample::select(KEYS.to_vec()), inner.clone());
         prop_oneof![
-            inner.clone().prop_map(list),
-            inner.clone().prop_map(map),
-            prop::collection::vec(inner, 1..4).prop_map(|types| {
-                let names = ["a", "b\u{e9}", "C"];
-                record(&types.into_iter().zip(names).map(|(data_type, name)| (name, data_type)).collect::<Vec<_>>())
-            }),
+            prop::collection::vec(inner, 0..4).prop_map(Json::Array),
+            prop::collection::vec(member, 0..5).prop_map(Json::Object),
         ]
     })
 }
 
-/// Some value of a type: `chance` chooses.
-fn value(data_type: &DataType, chance: &mut impl FnMut() -> u8) -> Value {
-    match data_type {
-        DataType::Utf8 => Value::from(["", "x", "\u{1D11E}\n\"", "1"][usize::from(chance() % 4)]),
-        DataType::Int64 => Value::from(i64::from(chance()) - 100),
-        DataType::Boolean => Value::from(chance().is_multiple_of(2)),
-        DataType::List(item) => (0..chance() % 3).map(|_| value(item.data_type(), chance)).collect(),
-        DataType::Struct(fields) => {
-            let pairs = fields.iter().map(|field| (field.name().clone(), value(field.data_type(), chance)));
-            Value::Object(pairs.collect::<Map<_, _>>())
-        }
-        DataType::Map(entries, _) => {
-            let DataType::Struct(pair) = entries.data_type() else { unreachable!("a map has entries") };
-            let keys = ["k", "\\", "l"].into_iter().take(usize::from(chance() % 4));
-            Value::Object(keys.map(|key| (key.to_owned(), value(pair[1].data_type(), chance))).collect())
-        }
-        other => unreachable!("{other} is not generated"),
-    }
+fn any_type() -> impl Strategy<Value = DataType> {
+    let leaf = prop::sample::select(vec![DataType::Utf8, DataType::Int64, DataType::Boolean]);
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        let names = prop::sample::subsequence(KEYS.to_vec(), 1..4);
+        prop_oneof![
+            inner.clone().prop_map(list),
+            inner.clone().prop_map(map),
+            (names, prop::collection::vec(inner, 4))
+                .prop_map(|(names, types)| { record(&names.into_iter().zip(types).collect::<Vec<_>>()) }),
+        ]
+    })
 }
 
 proptest! {
-    /// What is written of a type reads back as it was; with a type of its own.
+    /// Any JSON as any type, beside a plain reading of both.
     #[test]
-    fn values_of_a_type_are_what_they_were(data_type in typed(), choices in prop::collection::vec(any::<u8>(), 1..40)) {
-        let mut choices = choices.into_iter().cycle();
-        let mut chance = || choices.next().unwrap_or_default();
-        let values: Vec<Value> = (0..5).map(|_| value(&data_type, &mut chance)).collect();
-        let text: String = values.iter().map(|value| format!("{}\n", json!({ "v": value }))).collect();
-        let (rows, bad) = decoded(data_type, &text);
-        prop_assert_eq!(bad, Vec::<String>::new());
-        prop_assert_eq!(rows, values);
+    fn any_json_is_its_type_or_bad(data_type in any_type().prop_filter("nested", is_nested), value in any_json()) {
+        let expected = value.typed(&data_type);
+        let (rows, bad) = decoded(data_type, &format!("{{\"v\": {}}}\n", value.text()));
+        prop_assert_eq!(bad.len(), usize::from(expected.is_none()));
+        prop_assert_eq!(rows, vec![expected.unwrap_or(Value::Null)]);
     }
 }
