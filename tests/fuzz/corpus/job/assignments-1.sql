@@ -1,0 +1,1 @@
+SELECT IN ( S$:=N( S$:= IN ( S$:=N( S$:=N( S$:=N( S$:= N ( S$:=N( S$:= IN ( S$:=N( S$:=N( IN ( S$:=N( S$:=N( S$:=N( S$:= N ( S$:=N( S$:= IN ( S$:=N( S$:=N( S$:=N( S$:= IN ( S$:=IN ( S$:=N(INTIN ( S$:=IN ( S$:=N( S$:=N( S$:= IN ( S$:=﻿( S$:=N(INTIN ( S$:=IN ( S$:=N(INTERVA=N (}

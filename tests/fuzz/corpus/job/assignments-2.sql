@@ -1,0 +1,1 @@
+SELECT IN ( S$:=N( S$:=N( S$:= IN ( S$:=IN ( S$:=ELECT IN( S$:=NLEC$:=N( S$:= IN ( S$:=IN (IN ( S$:=N( S$:=N( S$:= IN ( S$:=IN ( S$:=ELECT IN( S$:=NN (IN ( S$:=N( S$:=N( S$:= IN ( S$:=IN ( S$:=ELECTINSERT NST
