@@ -234,14 +234,15 @@ impl<'a> Cursor<'a> {
     }
 
     /// The parser takes `:=` for the name of an argument and for an operator, and where what follows is wrong it tries both:
-    /// twenty of them inside of each other took it seconds. DataFusion knows it as neither.
+    /// twenty of them inside of each other took it seconds. `=>`, which means the same, it takes for a name only.
     fn refuse_assignments(&self) -> Result<()> {
         let mut lexemes = self.lexemes[self.next..].iter();
         let Some(found) = lexemes.find(|lexeme| lexeme.token.token == Token::Assignment) else { return Ok(()) };
         Err(self
             .source
-            .error(At(found.start), "':=' has no meaning in a query")
-            .help("write = to compare, or => behind the name of an argument"))
+            .error(At(found.start), "':=' is not taken in a query")
+            .because("SQL's parser goes back and forth over it, for minutes where what follows is wrong")
+            .help("write => behind the name of an argument, or = to compare"))
     }
 
     fn syntax(&self, error: &ParserError) -> Error {
