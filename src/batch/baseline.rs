@@ -52,7 +52,7 @@ impl BadRows {
 
     fn tell(&self, notice: &mut dyn FnMut(String)) {
         for (file, rows) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            notice(format!("{file}: {rows} bad records"));
+            notice(format!("{file}: {rows} bad record{}", if *rows == 1 { "" } else { "s" }));
         }
     }
 }
