@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::view::Table;
+use super::{statics, view::Table};
 use crate::{
     job::JobSpec,
     model::{PlannedFile, Result},
@@ -18,7 +18,11 @@ pub fn baseline(job: &JobSpec, threads: usize, now_us: i64, notice: &mut dyn FnM
     let baseline = Baseline::new(job)?;
     baseline.set_time(now_us);
     let bad = Arc::new(BadRows::default());
-    for (index, columns) in baseline.needed_columns(job)?.into_iter().enumerate() {
+    let needed = baseline.needed_columns(job)?;
+    for (table, read) in statics::read(job, &needed.statics, threads, notice)?.into_iter().enumerate() {
+        baseline.feed_static(table, read.rows);
+    }
+    for (index, columns) in needed.sources.into_iter().enumerate() {
         let spec = &job.sources[index];
         let source =
             FilesSource::open(spec, columns).map_err(|error| error.at_if_none(job.place(spec.files.path_at)))?;

@@ -1,6 +1,6 @@
 //! `check` and `explain`: what a job would do, without touching anything.
 
-use super::{engine::MakeSink, input::Inputs, outputs};
+use super::{engine::MakeSink, input::Inputs, outputs, statics};
 use crate::{
     job::JobSpec,
     model::{OutputMode, Result},
@@ -28,15 +28,20 @@ pub struct QueryCheck {
 /// # Errors
 /// Of kind `Usage`, as `run` would give it.
 pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> {
-    let queries = JobQueries::plan(job)?;
+    let mut read = Vec::new();
+    let queries = statics::plan(job, 1, &mut |notice| read.push(notice))?;
     outputs::check_sinks(job, &queries, make_sink, false)?;
     let inputs = Inputs::open(job, &queries, 1)?;
     let mut checks = Vec::with_capacity(job.queries.len());
     for (spec, query) in job.queries.iter().zip(&queries.queries) {
         let sink = make_sink(job.sink_of(spec), query.mode())?;
-        let input = inputs.find(&job.sources[query.source()].name)?;
-        let files = input.source.list()?.files.len();
-        let mut notes = vec![format!("source '{}': {files} files in {}", input.name, input.source.root().display())];
+        let mut notes = Vec::new();
+        for source in query.sources() {
+            let input = inputs.find(&job.sources[*source].name)?;
+            let files = input.source.list()?.files.len();
+            notes.push(format!("source '{}': {files} files in {}", input.name, input.source.root().display()));
+        }
+        notes.extend(read.iter().cloned());
         if query.shape().batch_time {
             notes.push("now() is the batch's time, stored in its plan".to_owned());
         }
@@ -67,10 +72,17 @@ fn state(query: &Query) -> String {
     if !query.shape().stateful {
         return "none".to_owned();
     }
-    let groups = match query.key_count() {
-        0 => "one row".to_owned(),
-        _ => "one row per group, for ever (no watermark bounds it)".to_owned(),
+    let rows = match (query.key_count(), query.shape().joins_streams) {
+        (Some(0), false) => return grows("one row".to_owned(), query),
+        (_, true) => "the rows of both sides of a join",
+        (None, false) => "one row per key of DISTINCT ON",
+        (Some(_), false) => "one row per group",
     };
+    let bound = if query.is_bounded() { "until the watermark closes it" } else { "for ever (no watermark bounds it)" };
+    grows(format!("{rows}, {bound}"), query)
+}
+
+fn grows(groups: String, query: &Query) -> String {
     match query.shape().growing.as_slice() {
         [] => groups,
         growing => format!("{groups}; grows with the values in each group: {}", growing.join(", ")),
@@ -85,11 +97,13 @@ pub fn explain(job: &JobSpec) -> Result<String> {
     let queries = JobQueries::plan(job)?;
     let mut text = String::new();
     for query in &queries.queries {
-        let source = &job.sources[query.source()];
-        let columns: Vec<&str> =
-            queries.needed_columns(query.source()).iter().map(|column| source.columns[*column].name.as_str()).collect();
         text += &format!("query {} ({} mode)\n", query.name(), query.mode());
-        text += &format!("  reads of '{}' (one pass for all queries): {}\n", source.name, columns.join(", "));
+        for index in query.sources() {
+            let source = &job.sources[*index];
+            let names = queries.needed_columns(*index).iter().map(|column| source.columns[*column].name.as_str());
+            let columns = names.collect::<Vec<_>>().join(", ");
+            text += &format!("  reads of '{}' (one pass for all queries): {columns}\n", source.name);
+        }
         for (title, plan) in query.describe() {
             text += &format!("  {title}:\n");
             for line in plan.lines() {

@@ -10,6 +10,7 @@ use super::{
     input::{Inputs, absolute},
     open::{Loss, reopen},
     outputs::{self, Outputs},
+    statics,
     view::make_absolute,
 };
 use crate::{
@@ -55,6 +56,8 @@ pub struct Engine {
     pub(super) bound: Option<BatchPlan>,
     /// What the batches to be replayed had read; found out when the first of them runs.
     pub(super) to_repeat: Option<BTreeMap<BatchId, Vec<Vec<FileRead>>>>,
+    /// What was met while it was opened, that the operator should know.
+    pub(super) notices: Vec<String>,
 }
 
 impl Engine {
@@ -76,11 +79,18 @@ impl Engine {
     ) -> Result<Engine> {
         let EngineOptions { checkpoint: dir, threads, accept_change, faults } = options;
         let log_options = OpenOptions { faults: faults.clone(), settings: job.settings.clone() };
-        let queries = JobQueries::plan(&job)?;
+        let mut queries = JobQueries::plan(&job)?;
+        let mut notices = Vec::new();
         outputs::check_sinks(&job, &queries, make_sink, false)?;
         let (checkpoint, inputs, differences) = if Checkpoint::exists(&dir)? {
-            reopen(&mut job, &queries, (&dir, log_options), (accept_change, loss), threads)?
+            reopen(&mut job, &mut queries, (&dir, log_options), (accept_change, loss), threads, &mut |notice| {
+                notices.push(notice);
+            })?
         } else {
+            queries = match job.statics.is_empty() {
+                true => queries,
+                false => statics::plan(&job, threads, &mut |notice| notices.push(notice))?,
+            };
             let mut inputs = Inputs::open(&job, &queries, threads)?;
             outputs::check_sinks(&job, &queries, make_sink, true)?;
             let genesis = genesis(&job, &queries, unique_id(), now_us())?;
@@ -106,6 +116,7 @@ impl Engine {
             owes: false,
             bound: None,
             to_repeat: None,
+            notices,
         };
         engine.claim_sinks(loss)?;
         engine.accept(differences)?;
@@ -150,7 +161,7 @@ impl Engine {
 /// What a new checkpoint is made for; `now_us`: microseconds since the Unix epoch.
 pub(super) fn genesis(job: &JobSpec, queries: &JobQueries, checkpoint_id: String, now_us: i64) -> Result<Genesis> {
     let mut roots = Vec::with_capacity(job.sources.len() + job.sinks.len());
-    for source in &job.sources {
+    for source in job.sources.iter().chain(&job.statics) {
         roots.push((source.name.clone(), absolute(Path::new(&source.files.path))?));
     }
     for sink in &job.sinks {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{clock::now_us, clock::unique_id, engine::genesis, restore, view::View};
+use super::{clock::now_us, clock::unique_id, engine::genesis, one_batch::whole_state, restore, statics, view::View};
 use crate::{
     checkpoint::{Checkpoint, OpenOptions, Payload, PayloadKind},
     job::{self, JobSpec, SinkConnector, Variables, fingerprint},
@@ -20,7 +20,7 @@ pub fn fork(dir: &Path, at: BatchAddress, new_dir: &Path, set: BTreeMap<String, 
     let view = View::open(dir)?;
     let at = view.resolve(Some(at))?;
     let job = new_job(&view, set)?;
-    let mut queries = JobQueries::plan(&job)?;
+    let mut queries = statics::plan(&job, 1, &mut |notice| tracing::warn!("{notice}"))?;
     let differences = fingerprint::differences(view.reader.history().identities(), &queries.identities());
     fingerprint::refuse(&differences, false)?;
     let steps = view.reader.restore_steps(at)?;
@@ -55,13 +55,7 @@ fn payloads(view: &View, queries: &JobQueries, at: BatchAddress) -> Result<Vec<P
     let mut payloads = Vec::new();
     for (index, query) in queries.queries.iter().enumerate() {
         let name = query.name().to_owned();
-        if let (Some(schema), Some(whole)) = (query.state_schema(), query.whole_state()?) {
-            payloads.push(Payload {
-                query: name.clone(),
-                kind: PayloadKind::State,
-                bytes: state::encode(schema, &whole)?,
-            });
-        }
+        payloads.extend(whole_state(query)?);
         let connector = &view.job().sinks[view.job().queries[index].sink].connector;
         if query.gives_out_for_good() && !matches!(connector, SinkConnector::Files { .. }) {
             let table = view.result(&name, at)?;

@@ -174,6 +174,11 @@ impl Inputs {
         Ok(taken.iter().any(|input| !input.files.is_empty()).then_some(taken))
     }
 
+    /// What a batch without data takes of each source.
+    pub fn nothing(&self) -> Vec<SourceInput> {
+        self.inputs.iter().map(|input| planned(&input.name, input.offset, Vec::new())).collect()
+    }
+
     /// Reads and decodes the files of a plan, in its order. `more`: other batches are likely to follow, whose files are
     /// read ahead meanwhile.
     ///

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     checkpoint::{CommitDraft, Payload, PayloadKind},
     model::{BatchPlan, CrashPoint, Error, ErrorKind, Place, Result, StagedOutput},
-    progress::{self, LateProgress, Progress},
+    progress::{self, EventTime, LateProgress, Progress},
     query::{self, Step},
     state,
 };
@@ -34,6 +34,9 @@ struct Worked {
     /// What each sink publishes.
     rows: Vec<Rows>,
     staged: Vec<StagedOutput>,
+    event_times: EventTime,
+    /// Each source's own watermark after the batch.
+    watermarks_us: Vec<Option<i64>>,
 }
 
 /// All that is left to do is to commit it.
@@ -76,6 +79,8 @@ impl Engine {
     fn work(&mut self, plan: &BatchPlan, origin: Origin, timings: &mut Timings) -> Result<Worked> {
         let mut watch = Stopwatch::start();
         let mut reads = self.inputs.read(&plan.inputs, self.goes_on)?;
+        let event_times = self.event_times(plan, &reads);
+        let watermarks_us = self.watermarks_after(plan, &reads);
         if origin != Origin::Fresh {
             self.check_repeated(plan, &reads)?;
         }
@@ -88,7 +93,7 @@ impl Engine {
         }
         self.queries.set_batch_time(plan.batch_time_us);
         let wants: Vec<bool> = (0..self.queries.queries.len()).map(|index| self.wants_rows(index)).collect();
-        let mut steps = self.queries.step(&wants, self.threads).map_err(|error| in_batch(error, plan))?;
+        let mut steps = self.queries.step(&wants, self.watermarks(plan), self.threads).map_err(|error| in_batch(error, plan))?;
         for source in 0..reads.len() {
             self.queries.feed(source, query::Rows::None);
         }
@@ -97,14 +102,14 @@ impl Engine {
         let staged = self.outputs.stage(&self.queries, plan.batch, &rows)?;
         self.faults.reach(CrashPoint::Staged)?;
         timings.add_batch_ms = watch.lap_ms();
-        Ok(Worked { reads, steps, rows, staged })
+        Ok(Worked { reads, steps, rows, staged, event_times, watermarks_us })
     }
 
     /// Puts together what the commit says; the last that can fail without a doubt about what is durable.
     fn ready(&mut self, plan: &BatchPlan, worked: Worked, timings: &Timings) -> Result<Ready> {
-        let Worked { reads, mut steps, rows, staged } = worked;
+        let Worked { reads, mut steps, rows, staged, event_times, watermarks_us } = worked;
         let payloads = self.payloads(&mut steps, &rows)?;
-        let progress = self.report(plan, &reads, &steps, &staged, timings);
+        let progress = Progress { event_time: event_times, ..self.report(plan, &reads, &steps, &staged, timings) };
         let text = serde_json::to_string(&progress)
             .map_err(|error| Error::failed("progress cannot be written").because(error.to_string()))?;
         let late = self.late.as_ref().map(serde_json::to_string).transpose();
@@ -115,7 +120,7 @@ impl Engine {
             run_id: self.run_id.clone(),
             committed_at_us: now_us(),
             files: reads.iter().map(|reads| reads.iter().map(|read| read.read.clone()).collect()).collect(),
-            watermarks_us: vec![None; plan.inputs.len()],
+            watermarks_us,
             payloads,
             outputs: staged,
             rows: progress.num_input_rows,
@@ -152,9 +157,8 @@ impl Engine {
         let mut payloads = Vec::new();
         for (index, query) in self.queries.queries.iter().enumerate() {
             let payload = |kind, bytes| Payload { query: query.name().to_owned(), kind, bytes };
-            if let Some(delta) = steps[index].delta.take() {
-                payloads.push(payload(PayloadKind::Delta, delta));
-            }
+            let deltas = std::mem::take(&mut steps[index].deltas);
+            payloads.extend(deltas.into_iter().map(|delta| payload(PayloadKind::Delta, delta)));
             let keeps_rows = outputs::keeps_rows(&self.job, &self.job.queries[index], query);
             if let (true, Some(rows)) = (keeps_rows, &rows[index]) {
                 payloads.push(payload(PayloadKind::Rows, state::encode(query.output_schema(), rows)?));
@@ -170,10 +174,7 @@ impl Engine {
         }
         let mut payloads = Vec::new();
         for query in &self.queries.queries {
-            if let (Some(schema), Some(state)) = (query.state_schema(), query.whole_state()?) {
-                let bytes = state::encode(schema, &state)?;
-                payloads.push(Payload { query: query.name().to_owned(), kind: PayloadKind::State, bytes });
-            }
+            payloads.extend(whole_state(query)?);
         }
         self.checkpoint.snapshot(payloads)
     }
@@ -268,6 +269,16 @@ impl Engine {
         }
         self.checkpoint.keep_bad_records(&bad_records::lines(plan.batch, &files)?)
     }
+}
+
+/// A query's state, whole, as payloads of a snapshot.
+pub(super) fn whole_state(query: &query::Query) -> Result<Vec<Payload>> {
+    let states = query.state_schemas().into_iter().zip(query.whole_state()?);
+    let payload = |(schema, parts): (_, Vec<_>)| {
+        let bytes = state::encode(&schema, &parts)?;
+        Ok(Payload { query: query.name().to_owned(), kind: PayloadKind::State, bytes })
+    };
+    states.map(payload).collect()
 }
 
 /// Says in which batch an expression failed, and which files it read.

@@ -4,7 +4,7 @@ use super::{clock::Stopwatch, engine::Engine, input::SourceRead};
 use crate::{
     model::{BatchPlan, StagedOutput},
     progress::{self, DurationMs, EventTime, LogOffset, Progress, SinkProgress, SourceProgress, StateOperator},
-    query::Step,
+    query::{OperatorStep, Query, Step},
 };
 
 /// When a trigger began, and how long its phases took, in milliseconds.
@@ -66,7 +66,7 @@ impl Engine {
             sinks,
             num_bad_rows: bad.clone().map(|read| read.read.bad_rows).sum(),
             bad_files: bad.map(|read| read.read.file.path.to_string()).collect(),
-            num_late_rows: 0,
+            num_late_rows: steps.iter().map(|step| step.rows_late).sum(),
         }
     }
 
@@ -80,19 +80,21 @@ impl Engine {
     }
 
     fn state_operators(&self, steps: &[Step]) -> Vec<StateOperator> {
-        let stateful = self.queries.queries.iter().zip(steps).filter(|(query, _)| query.shape().stateful);
-        stateful
-            .map(|(query, step)| StateOperator {
-                operator_name: if query.shape().distinct { "dedupe" } else { "stateStoreSave" }.to_owned(),
-                query: query.name().to_owned(),
-                num_rows_total: query.state_rows(),
-                num_rows_updated: step.groups_touched,
-                num_rows_removed: 0,
+        let of_query = |(query, step): (&Query, &Step)| {
+            let name = query.name().to_owned();
+            let operator = move |operator: &OperatorStep| StateOperator {
+                operator_name: operator.name.to_owned(),
+                query: name.clone(),
+                num_rows_total: operator.rows_total,
+                num_rows_updated: operator.rows_updated,
+                num_rows_removed: operator.rows_removed,
                 commit_time_ms: None,
-                memory_used_bytes: query.state_memory_bytes(),
-                num_rows_dropped_by_watermark: 0,
-            })
-            .collect()
+                memory_used_bytes: operator.memory_bytes,
+                num_rows_dropped_by_watermark: operator.rows_late,
+            };
+            step.operators.iter().map(operator).collect::<Vec<_>>()
+        };
+        self.queries.queries.iter().zip(steps).flat_map(of_query).collect()
     }
 
     fn source_progress(

@@ -75,6 +75,9 @@ pub fn run(
 /// Batch after batch, until there is a reason to stop.
 fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
     let &RunOptions { trigger, batches_max, stop, .. } = options;
+    for notice in std::mem::take(&mut engine.notices) {
+        watch(Event::Notice(notice));
+    }
     if trigger.when_idle() == Idle::End {
         engine.inputs.fix(&mut |message| watch(Event::Notice(message)))?;
     }
@@ -86,7 +89,9 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
     let stopped =
         |summary: &Summary| stop.load(Ordering::Relaxed) || batches_max.is_some_and(|max| summary.batches >= max);
     while !stopped(&summary) {
-        engine.pause(trigger.wait_before(looked_us, now_us()), stop);
+        if engine.plan_without_data(now_us()).is_none() {
+            engine.pause(trigger.wait_before(looked_us, now_us()), stop);
+        }
         if stopped(&summary) {
             break;
         }
@@ -102,6 +107,7 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
             continue;
         };
         engine.goes_on = trigger != Trigger::Once && batches_max.is_none_or(|max| summary.batches + 1 < max);
+        let had_data = plan.inputs.iter().any(|input| !input.files.is_empty());
         let progress = match engine.run_batch(plan, origin, timings) {
             Err(error) if may_plan_again(origin, &error, planned_in_vain) => {
                 planned_in_vain += 1;
@@ -119,7 +125,8 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
         summary.rows += progress.num_input_rows;
         summary.bad_rows += progress.num_bad_rows;
         watch(Event::Batch { progress: &progress, files_left: engine.files_left() });
-        if trigger == Trigger::Once {
+        // a batch without data that was due makes up for the run before
+        if trigger == Trigger::Once && had_data {
             break;
         }
     }
@@ -158,13 +165,16 @@ impl Engine {
         if let Some(plan) = self.checkpoint.history().pending().next().cloned() {
             return Ok(Some((plan, Origin::Replayed, timings)));
         }
+        if let Some(plan) = self.plan_without_data(began_us) {
+            return Ok(Some((plan, Origin::Fresh, timings)));
+        }
         let Some(inputs) = self.inputs.next(trigger.ignores_limits(), &mut |message| watch(Event::Notice(message)))?
         else {
             return Ok(None);
         };
         timings.latest_offset_ms = lap.lap_ms();
         let batch = self.checkpoint.history().next_batch();
-        let plan = BatchPlan { batch, batch_time_us: began_us, watermark_us: None, inputs };
+        let plan = BatchPlan { batch, batch_time_us: began_us, watermark_us: self.watermark_us(), inputs };
         timings.query_planning_ms = lap.lap_ms();
         Ok(Some((plan, Origin::Fresh, timings)))
     }

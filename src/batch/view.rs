@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use datafusion::arrow::{csv, datatypes::SchemaRef, json, record_batch::RecordBatch};
 
-use super::restore;
+use super::{restore, statics};
 use crate::{
     checkpoint::{Commit, History, PayloadKind, Reader},
     job::{self, JobSpec, RowFormat, SinkConnector, Variables},
@@ -131,6 +131,9 @@ impl View {
         };
         let steps = self.reader.restore_steps(at)?;
         restore::restore(&mut queries, &steps, &|payload| self.reader.read_payload(payload))?;
+        if queries.queries[index].shows_statics() {
+            self.feed_statics(&then, &queries, at.batch)?;
+        }
         let rows = queries.queries[index].result(&queries.executor())?;
         Ok(table(&queries, index, rows))
     }
@@ -202,6 +205,22 @@ impl View {
             });
         }
         Ok(rows)
+    }
+
+    /// Reads the static tables that results are computed with; they must be those of then.
+    fn feed_statics(&self, job: &JobSpec, queries: &JobQueries, batch: BatchId) -> Result<()> {
+        let needed: Vec<&[usize]> = (0..job.statics.len()).map(|table| queries.needed_of_static(table)).collect();
+        let tables = statics::read(job, &needed, 1, &mut |_| {})?;
+        let history = self.reader.history();
+        let accepted = history.accepted().iter().rfind(|accepted| accepted.from <= batch);
+        let identities = accepted.map_or(&history.genesis().identities, |accepted| &accepted.identities);
+        if let Some(error) = statics::changed(job, identities, &tables) {
+            return Err(error);
+        }
+        for (table, read) in tables.into_iter().enumerate() {
+            queries.feed_static(table, read.rows);
+        }
+        Ok(())
     }
 
     pub(super) fn query_index(&self, name: &str) -> Result<usize> {
@@ -333,7 +352,7 @@ pub(super) fn make_absolute(job: &mut JobSpec, kept: &BTreeMap<String, std::path
         let same = !path.starts_with('/') && kept.ends_with(path.trim_start_matches("./"));
         same.then(|| kept.clone())
     };
-    for source in &mut job.sources {
+    for source in job.sources.iter_mut().chain(&mut job.statics) {
         if let Some(path) = keep(&source.name, &source.files.path) {
             source.files.path = path.to_string_lossy().into_owned();
         }

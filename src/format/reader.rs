@@ -9,6 +9,7 @@ use super::{
     fields::{self, Fields},
     json::{self, Json},
     pieces::{InMemory, Piece, PieceRead, Pieces, Stop},
+    rows::each_line,
 };
 use crate::{
     job::{FormatKind, FormatSpec, Mode, RecordOptions},
@@ -37,6 +38,13 @@ enum Format {
 enum Worker<'r> {
     Json(Box<json::Worker<'r>>),
     Fields(Box<fields::Worker<'r>>),
+}
+
+/// A piece that outlives the buffer it was read into.
+struct KeptPiece {
+    number: usize,
+    offset: u64,
+    bytes: Vec<u8>,
 }
 
 /// A piece's number, and what it became.
@@ -110,25 +118,39 @@ impl Reader {
     ) -> Result<Decoded> {
         // what the first line says of all others must be known before anyone reads them
         let mut first_buffer = Vec::new();
+        let mut blank = Vec::new();
+        let kept;
         let (layout, first) = match &self.format {
             Format::Json(_) => (None, None),
             Format::Fields(fields) => {
                 let Some((number, first)) = pieces.next(&mut first_buffer) else { return Ok(Decoded::default()) };
-                (Some(fields.layout(self, except, first)), Some((number, first)))
+                let mut first = (number, first);
+                if fields.is_all_blank(first.1) {
+                    blank.push(self.blank_piece(first)?);
+                    kept = self.first_with_text(fields, pieces, &mut blank)?;
+                    match &kept {
+                        Some(text) => first = (text.number, Piece { bytes: &text.bytes, offset: text.offset }),
+                        None => return join(file, None, blank.into_iter().map(|(_, read)| read)),
+                    }
+                }
+                (Some(fields.layout(self, except, first.1)), Some(first))
             }
         };
+        let header_piece = first.map_or(0, |(number, _)| number);
         let worker = || match (&self.format, &layout) {
             (Format::Fields(fields), Some(layout)) => {
-                Worker::Fields(Box::new(fields::Worker::new(self, fields, layout, except)))
+                Worker::Fields(Box::new(fields::Worker::new(self, fields, (layout, header_piece), except)))
             }
             (Format::Json(json), _) => Worker::Json(Box::new(json::Worker::new(self, json, except))),
             (Format::Fields(_), None) => unreachable!("fields have a layout"),
         };
+        let lines_before: u64 = blank.iter().filter_map(|(_, read)| read.as_ref().ok()).map(|read| read.lines).sum();
         let problem = layout.as_ref().and_then(|layout| layout.problem.clone());
+        let problem = problem.map(|bad| BadRecord { line: bad.line + lines_before, ..bad });
         if let Some(bad) = problem.clone().filter(|_| self.records.mode == Mode::FailFast) {
             return Err(refusal(file, 0, Stop::Bad(bad)));
         }
-        let read = Mutex::new(Vec::new());
+        let read = Mutex::new(blank);
         std::thread::scope(|scope| {
             for _ in 1..threads {
                 let work = || take_pieces(worker(), pieces, &mut Vec::new(), &read);
@@ -145,6 +167,30 @@ impl Reader {
         let mut read = read.into_inner().unwrap_or_else(PoisonError::into_inner);
         read.sort_unstable_by_key(|(number, _)| *number);
         join(file, problem, read.into_iter().map(|(_, result)| result))
+    }
+
+    /// The first piece that is not all blank, behind those that are.
+    fn first_with_text(
+        &self,
+        fields: &Fields,
+        pieces: &dyn Pieces,
+        blank: &mut Vec<Numbered>,
+    ) -> Result<Option<KeptPiece>> {
+        let mut buffer = Vec::new();
+        while let Some((number, piece)) = pieces.next(&mut buffer) {
+            if !fields.is_all_blank(piece) {
+                return Ok(Some(KeptPiece { number, offset: piece.offset, bytes: piece.bytes.to_vec() }));
+            }
+            blank.push(self.blank_piece((number, piece))?);
+        }
+        Ok(None)
+    }
+
+    /// What becomes of a piece of blank lines: it counts.
+    fn blank_piece(&self, (number, piece): (usize, Piece<'_>)) -> Result<Numbered> {
+        let lines = each_line(piece, self.sizes.block_bytes, |_, _| Ok(()));
+        let lines = lines.map_err(|stop| refusal("", 0, stop))?;
+        Ok((number, Ok(PieceRead { lines, ..PieceRead::default() })))
     }
 
     /// Whether a declared column's values stand in records.

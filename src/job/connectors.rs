@@ -2,11 +2,15 @@
 
 use std::{num::NonZeroU64, path::PathBuf};
 
+use datafusion::arrow::datatypes::DataType;
+
 use super::{
     format,
     names::suggestion,
     options::{Options, Setting},
-    spec::{At, ColumnSpec, FilesOptions, RowFormat, SinkConnector, SinkSpec, SourceSpec},
+    spec::{
+        At, BatchWindow, ColumnSpec, EventTimeSpec, FilesOptions, RowFormat, SinkConnector, SinkSpec, SourceSpec,
+    },
     tokens::Source,
     values::{parse_duration, parse_positive, parse_size, parse_switch},
 };
@@ -35,11 +39,19 @@ const SOURCE_KEYS: &[&str] = &[
     "null_value",
     "timestamp_format",
     "pattern",
+    "event_time",
+    "watermark_delay",
+    "static",
 ];
-const SOURCE_UNBUILT: &[&str] = &["clean_source", "event_time", "watermark_delay", "static"];
-const FILES_SINK_KEYS: &[&str] = &["connector", "output_mode", "path", "format"];
-const PLAIN_SINK_KEYS: &[&str] = &["connector", "output_mode"];
-const SINK_UNBUILT: &[&str] = &["dedup_within_watermark", "late_rows"];
+const SOURCE_UNBUILT: &[&str] = &["clean_source"];
+/// What is of a stream only.
+const STREAM_KEYS: [&str; 6] =
+    ["max_files_per_trigger", "max_bytes_per_trigger", "latest_first", "max_file_age", "event_time", "watermark_delay"];
+const FILES_SINK_KEYS: &[&str] =
+    &["connector", "output_mode", "path", "format", "dedup_within_watermark", "window_batches", "slide_batches"];
+const PLAIN_SINK_KEYS: &[&str] =
+    &["connector", "output_mode", "dedup_within_watermark", "window_batches", "slide_batches"];
+const SINK_UNBUILT: &[&str] = &["late_rows"];
 
 /// A table with columns.
 pub(super) fn source(
@@ -78,7 +90,50 @@ pub(super) fn source(
             .help("keep one of them"));
     }
     let format = format::read(&options, &columns)?;
-    Ok(SourceSpec { name: name.to_owned(), at, columns, files, format })
+    let is_static = options.parse("static", SWITCH, parse_switch)?.unwrap_or(false);
+    if let Some(setting) = options.settings.iter().find(|setting| is_static && STREAM_KEYS.contains(&setting.key.as_str())) {
+        return Err(text
+            .error(setting.key_at, format!("option '{}' belongs to a stream", setting.key))
+            .because(format!("'{name}' is static: all of it is read when the job starts"))
+            .help("leave it out"));
+    }
+    let event_time = event_time(&options, &columns)?;
+    Ok(SourceSpec { name: name.to_owned(), at, columns, files, format, event_time, is_static })
+}
+
+/// The column that holds the event time, and how far the watermark stays behind it.
+fn event_time(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<Option<EventTimeSpec>> {
+    let Some(setting) = options.get("event_time") else {
+        return match options.get("watermark_delay") {
+            None => Ok(None),
+            Some(delay) => Err(options
+                .source
+                .error(delay.key_at, "watermark_delay is given without event_time")
+                .because("a watermark is the newest event time, less the delay")
+                .help("add event_time = 'the column that holds it'")),
+        };
+    };
+    let Some(column) = columns.iter().position(|column| column.name == setting.value) else {
+        let error = options.bad_value(setting).because(format!("{} declares no such column", options.owner));
+        return Err(error.help(suggestion(&setting.value, columns.iter().map(|column| column.name.as_str()))));
+    };
+    if !matches!(columns[column].data_type, DataType::Timestamp(..)) {
+        return Err(options
+            .bad_value(setting)
+            .because(format!("'{}' is no TIMESTAMP", setting.value))
+            .help("declare the column as TIMESTAMP"));
+    }
+    let delay = options.parse("watermark_delay", "a duration such as '10 seconds'", |text| {
+        i64::try_from(parse_duration(text)?.as_micros()).ok()
+    })?;
+    let Some(delay_us) = delay else {
+        return Err(options
+            .source
+            .error(setting.key_at, "event_time is given without watermark_delay")
+            .because("how long to wait for late rows is for the job to decide")
+            .help("add watermark_delay = '10 seconds', or '0 seconds' where no row ever comes late"));
+    };
+    Ok(Some(EventTimeSpec { column, delay_us }))
 }
 
 const SWITCH: &str = "true or false";
@@ -120,7 +175,23 @@ pub(super) fn sink(text: Source<'_>, name: &str, at: At, settings: Vec<Setting>)
     };
     let modes = [("append", OutputMode::Append), ("update", OutputMode::Update), ("complete", OutputMode::Complete)];
     let output_mode = options.choose("output_mode", &modes)?;
-    Ok(SinkSpec { name: name.to_owned(), at, connector, output_mode })
+    let dedup_within_watermark = options.parse("dedup_within_watermark", SWITCH, parse_switch)?.unwrap_or(false);
+    let batches = batch_window(&options)?;
+    Ok(SinkSpec { name: name.to_owned(), at, connector, output_mode, dedup_within_watermark, batches })
+}
+
+/// Over how many batches an aggregate is, and how often it is given out.
+fn batch_window(options: &Options<'_>) -> Result<Option<BatchWindow>> {
+    let size = options.parse("window_batches", POSITIVE, parse_positive)?;
+    let slide = options.parse("slide_batches", POSITIVE, parse_positive)?;
+    match (size, slide) {
+        (Some(size), slide) => Ok(Some(BatchWindow { size, slide: slide.unwrap_or(NonZeroU64::MIN) })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(options
+            .source
+            .error(options.owner_at, "slide_batches is given without window_batches")
+            .help("say over how many batches the aggregate is: window_batches = '10'")),
+    }
 }
 
 fn plain_sink(options: &Options<'_>, connector: SinkConnector) -> Result<SinkConnector> {

@@ -15,7 +15,7 @@ use super::{
     tokens::{Cursor, Name, Source, begins_query, statements, tokenize},
     values::{parse_positive, parse_size},
 };
-use crate::model::{Error, Place, Result};
+use crate::model::{Error, Place, Result, WatermarkPolicy};
 
 const ALLOWED: &str =
     "a job has CREATE TABLE, CREATE VIEW, INSERT INTO ... SELECT, SELECT and SET name = 'value', each ended by ';'";
@@ -37,7 +37,7 @@ pub fn parse(file: &str, name: &str, template: &str, variables: &Variables) -> R
     for statement in statements(&lexemes) {
         parts.statement(Cursor::new(source, statement))?;
     }
-    let Assembled { sources, views, sinks, queries, settings } = parts.assemble()?;
+    let Assembled { sources, statics, views, sinks, queries, settings } = parts.assemble()?;
     Ok(JobSpec {
         name: name.to_owned(),
         file: file.to_owned(),
@@ -45,6 +45,7 @@ pub fn parse(file: &str, name: &str, template: &str, variables: &Variables) -> R
         variables: filled.variables,
         text: filled.text,
         sources,
+        statics,
         views,
         sinks,
         queries,
@@ -85,6 +86,7 @@ struct Parts<'a> {
     /// Every table and view, with its place.
     names: BTreeMap<String, At>,
     sources: Vec<SourceSpec>,
+    statics: Vec<SourceSpec>,
     /// Tables without columns.
     sinks: Vec<SinkSpec>,
     views: Vec<ViewSpec>,
@@ -94,6 +96,7 @@ struct Parts<'a> {
 
 struct Assembled {
     sources: Vec<SourceSpec>,
+    statics: Vec<SourceSpec>,
     views: Vec<ViewSpec>,
     sinks: Vec<SinkSpec>,
     queries: Vec<QuerySpec>,
@@ -106,6 +109,7 @@ impl<'a> Parts<'a> {
             source,
             names: BTreeMap::new(),
             sources: Vec::new(),
+            statics: Vec::new(),
             sinks: Vec::new(),
             views: Vec::new(),
             queries: Vec::new(),
@@ -138,7 +142,7 @@ impl<'a> Parts<'a> {
         match columns {
             Some(columns) => {
                 let source = connectors::source(self.source, &name.text, name.at, columns, settings)?;
-                self.sources.push(source);
+                if source.is_static { &mut self.statics } else { &mut self.sources }.push(source);
             }
             None => self.sinks.push(connectors::sink(self.source, &name.text, name.at, settings)?),
         }
@@ -231,7 +235,7 @@ impl<'a> Parts<'a> {
         let queries = self.connect()?;
         self.check_all_sinks_used(&queries)?;
         self.check_no_feedback()?;
-        Ok(Assembled { sources: self.sources, views: self.views, sinks: self.sinks, queries, settings })
+        Ok(Assembled { sources: self.sources, statics: self.statics, views: self.views, sinks: self.sinks, queries, settings })
     }
 
     /// Gives each query its sink.
@@ -254,7 +258,14 @@ impl<'a> Parts<'a> {
                     let name = format!("query{number}");
                     self.declare(&name, sql_at)?;
                     let connector = SinkConnector::Console;
-                    self.sinks.push(SinkSpec { name: name.clone(), at: sql_at, connector, output_mode: None });
+                    self.sinks.push(SinkSpec {
+                        name: name.clone(),
+                        at: sql_at,
+                        connector,
+                        output_mode: None,
+                        dedup_within_watermark: false,
+                        batches: None,
+                    });
                     (name, self.sinks.len() - 1)
                 }
             };
@@ -267,7 +278,7 @@ impl<'a> Parts<'a> {
         if let Some(index) = self.sinks.iter().position(|sink| sink.name == name.text) {
             return Ok(index);
         }
-        if self.sources.iter().any(|source| source.name == name.text) {
+        if self.sources.iter().chain(&self.statics).any(|source| source.name == name.text) {
             return Err(self
                 .source
                 .error(name.at, format!("'{}' is a source, not a sink", name.text))
@@ -296,7 +307,7 @@ impl<'a> Parts<'a> {
     }
 
     fn check_no_feedback(&self) -> Result<()> {
-        for source in &self.sources {
+        for source in self.sources.iter().chain(&self.statics) {
             if let Some(sink) = self.sinks.iter().find(|sink| overlap::feeds_back(source, sink)) {
                 return Err(self
                     .source
@@ -320,18 +331,20 @@ impl<'a> Parts<'a> {
                 settings.read_ahead_bytes = size.ok_or_else(|| bad().help("it must be a size, like 64MiB, or 0"))?;
                 continue;
             }
+            if setting.key == "multiple_watermark_policy" {
+                settings.watermark_policy = match setting.value.trim().to_ascii_lowercase().as_str() {
+                    "min" => WatermarkPolicy::Min,
+                    "max" => WatermarkPolicy::Max,
+                    _ => return Err(bad().help("it must be 'min' or 'max'")),
+                };
+                continue;
+            }
             let value = parse_positive(&setting.value);
             match (setting.key.as_str(), value) {
                 ("retain_batches", Some(batches)) => settings.retain_batches = Some(batches),
                 ("snapshot_batches", Some(batches)) => settings.snapshot_batches = batches,
                 ("retain_batches" | "snapshot_batches", None) => {
                     return Err(bad().help("it must be a positive whole number"));
-                }
-                ("multiple_watermark_policy", _) => {
-                    return Err(self
-                        .source
-                        .error(setting.key_at, "setting 'multiple_watermark_policy' is not built yet")
-                        .help("leave it out"));
                 }
                 (unknown, _) => {
                     let error = self.source.error(setting.key_at, format!("unknown setting '{unknown}'"));
@@ -343,7 +356,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-const SETTINGS: [&str; 3] = ["read_ahead_bytes", "retain_batches", "snapshot_batches"];
+const SETTINGS: [&str; 4] = ["multiple_watermark_policy", "read_ahead_bytes", "retain_batches", "snapshot_batches"];
 
 /// Whether the parenthesis that is next begins a query rather than a list of columns.
 fn opens_query(cursor: &Cursor<'_>) -> bool {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, time::Duration}
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
-use crate::model::{OutputMode, Place};
+use crate::model::{OutputMode, Place, WatermarkPolicy};
 
 /// A whole job.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct JobSpec {
     /// Positions ([`At`]) refer to it.
     pub text: String,
     pub sources: Vec<SourceSpec>,
+    /// Tables that are read whole when the job starts (`static = 'true'`).
+    pub statics: Vec<SourceSpec>,
     pub views: Vec<ViewSpec>,
     pub sinks: Vec<SinkSpec>,
     /// In file order.
@@ -73,6 +75,19 @@ pub struct SourceSpec {
     pub columns: Vec<ColumnSpec>,
     pub files: FilesOptions,
     pub format: FormatSpec,
+    /// What its watermark is made of; `None`: it has none.
+    pub event_time: Option<EventTimeSpec>,
+    /// `static = 'true'`: a table that is read whole when the job starts, no stream.
+    pub is_static: bool,
+}
+
+/// `event_time` and `watermark_delay` of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventTimeSpec {
+    /// Index of the declared column (always `TIMESTAMP`) that holds the event time.
+    pub column: usize,
+    /// How far the watermark stays behind the newest event, microseconds.
+    pub delay_us: i64,
 }
 
 impl SourceSpec {
@@ -276,6 +291,19 @@ pub struct SinkSpec {
     pub connector: SinkConnector,
     /// As written; `None`: append, or complete if the query aggregates.
     pub output_mode: Option<OutputMode>,
+    /// Keys of `DISTINCT ON` are forgotten once the watermark passed their first row's time and the delay.
+    pub dedup_within_watermark: bool,
+    /// Which batches an aggregate is over; `None`: all.
+    pub batches: Option<BatchWindow>,
+}
+
+/// An aggregate over the newest batches instead of all of them, as DStreams have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchWindow {
+    /// Over so many batches.
+    pub size: NonZeroU64,
+    /// Given out at every so manieth batch.
+    pub slide: NonZeroU64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -326,11 +354,13 @@ pub struct Settings {
     pub snapshot_batches: NonZeroU64,
     /// While a batch is worked on, files of the next ones are read, of so many bytes at most (64 MiB by default; 0: none).
     pub read_ahead_bytes: u64,
+    /// How the watermarks of several sources make one.
+    pub watermark_policy: WatermarkPolicy,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let snapshot_batches = NonZeroU64::new(256).expect("not zero");
-        Settings { retain_batches: None, snapshot_batches, read_ahead_bytes: 64 << 20 }
+        Settings { retain_batches: None, snapshot_batches, read_ahead_bytes: 64 << 20, watermark_policy: WatermarkPolicy::Min }
     }
 }

@@ -6,8 +6,10 @@ pub mod crash;
 pub mod error;
 pub mod ids;
 pub mod plan;
+pub mod watermark;
 
 pub use crash::{CrashPoint, Faults};
 pub use error::{Error, ErrorKind, Place, Result};
 pub use ids::{BatchAddress, BatchId, Generation};
 pub use plan::{BatchPlan, FileRead, InputPath, OutputMode, PlannedFile, SourceInput, StagedOutput};
+pub use watermark::{WatermarkPolicy, Watermarks};

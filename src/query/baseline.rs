@@ -1,6 +1,6 @@
 //! The same queries over all the input at once, on plain DataFusion: what every streaming result is compared with.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::{
     arrow::{array::ArrayRef, datatypes::SchemaRef, record_batch::RecordBatch},
@@ -13,13 +13,15 @@ use datafusion::{
 
 use super::{
     closeness::{self, Closeness},
+    cut::{Cut, Cutter, Uncut},
     equal::{Expected, difference},
     errors::{After, Functions, Planning, running},
     feed::Rows,
     floors,
     now::BatchTime,
     order,
-    plan::{Planner, columns_by_table},
+    plan::{Needed, Planner},
+    replayed::{self, BatchInput, Replay},
     session,
 };
 use crate::{
@@ -44,26 +46,28 @@ impl Baseline {
         self.planner.slots[source].fill(rows);
     }
 
+    /// The rows of a static table, by its index in the job.
+    pub fn feed_static(&self, table: usize, rows: Rows) {
+        self.planner.static_slots[table].fill(rows);
+    }
+
     /// What `now()` is, microseconds since the Unix epoch.
     pub fn set_time(&self, time_us: i64) {
         self.planner.time.set(time_us);
     }
 
-    /// Which declared columns the queries need of each source, ascending, by source.
+    /// Which declared columns the queries need.
     ///
     /// # Errors
     /// Of kind `Usage` where a query cannot be planned.
-    pub fn needed_columns(&self, job: &JobSpec) -> Result<Vec<Vec<usize>>> {
-        let mut needed = vec![BTreeSet::new(); job.sources.len()];
+    pub fn needed_columns(&self, job: &JobSpec) -> Result<Needed> {
+        let mut needed = Needed::of(job);
         for query in 0..job.queries.len() {
-            let plan = self.optimised(job, query)?;
-            for (table, columns) in columns_by_table(&plan)? {
-                if let Some(source) = job.sources.iter().position(|source| source.name == table) {
-                    needed[source].extend(columns);
-                }
-            }
+            needed.add(job, &self.optimised(job, query)?)?;
+            // the cut plan may need others: times that decide what is late
+            needed.add(job, &self.planner.analyse(job, &job.queries[query])?.optimised)?;
         }
-        Ok(needed.into_iter().map(|columns| columns.into_iter().collect()).collect())
+        Ok(needed)
     }
 
     /// Runs one query (by its index in the job) over what was fed.
@@ -112,6 +116,60 @@ impl Baseline {
         })
     }
 
+    /// The result of a query whose watermark drops rows, over what the batches read; `over_us`: the watermark of the newest.
+    /// `None`: the query has no batch result, since it forgets what it has seen.
+    ///
+    /// # Errors
+    /// As [`Baseline::run`].
+    pub fn replay(
+        &self,
+        job: &JobSpec,
+        query: usize,
+        batches: &[BatchInput],
+        over_us: Option<i64>,
+    ) -> Result<Option<BatchResult>> {
+        let failed = |error| running(&job.queries[query].name, error);
+        let cut = self.cut(job, query)?;
+        if replayed::forgets_keys(&cut) {
+            return Ok(None);
+        }
+        let collect = |plan: &LogicalPlan| self.collect(plan);
+        let replay = Replay { cut: &cut, slots: &self.planner.slots, batches, over_us, collect: &collect };
+        let optimised = self.optimised(job, query)?;
+        Ok(Some(BatchResult {
+            schema: Arc::new(optimised.schema().as_arrow().clone()),
+            keys: order::output_keys(&optimised),
+            closeness: closeness::columns(&optimised),
+            rows_are_approximate: closeness::rows_are_approximate(&optimised).map_err(failed)?,
+            rows: replay.rows().map_err(failed)?,
+            sizes: Vec::new(),
+        }))
+    }
+
+    /// Whether the batch result of a query is a matter of which batch a row came in.
+    ///
+    /// # Errors
+    /// As [`Baseline::run`].
+    pub fn depends_on_batches(&self, job: &JobSpec, query: usize) -> Result<bool> {
+        Ok(replayed::depends_on_batches(&self.cut(job, query)?))
+    }
+
+    fn cut(&self, job: &JobSpec, query: usize) -> Result<Cut> {
+        let spec = &job.queries[query];
+        let planning = self.planner.planning(job, spec);
+        let analysed = self.planner.analyse(job, spec)?;
+        let cutter = Cutter {
+            times: &self.planner.times,
+            streams: &self.planner.streams,
+            mode: analysed.mode,
+            stages: Vec::new(),
+        };
+        cutter.cut(&analysed.optimised).map_err(|uncut| match uncut {
+            Uncut::Refused(refusal) => planning.refusal(&spec.name, &refusal),
+            Uncut::Failed(error) => planning.error(&error),
+        })
+    }
+
     fn collect(&self, plan: &LogicalPlan) -> datafusion::error::Result<Vec<RecordBatch>> {
         let session = self.planner.context.state();
         self.planner.runtime.block_on(async {
@@ -125,7 +183,7 @@ impl Baseline {
         let spec = &job.queries[query];
         let planning = self.planner.planning(job, spec);
         planning.check_nothing_ignored()?;
-        let plan = self.planner.logical(&spec.sql).map_err(|error| planning.error(&error))?;
+        let plan = self.planner.written_out(job, spec, false)?;
         let aggregates = order::aggregates(&plan);
         let plan = if aggregates { order::complete(plan).map_err(|error| planning.error(&error))? } else { plan };
         self.planner.context.state().optimize(&plan).map_err(|error| planning.error(&error))

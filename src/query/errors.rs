@@ -108,6 +108,7 @@ impl Planning<'_> {
             return error;
         }
         let message = root.strip_backtrace();
+        tracing::debug!("the engine refuses the query: {message}");
         let is_aggregate = |name: &str| self.functions.aggregates.contains(name);
         let known = Known { functions: &self.functions.all, tables: &self.tables, is_aggregate: &is_aggregate };
         let known_mistake =

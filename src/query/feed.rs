@@ -63,6 +63,11 @@ impl Slot {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rows;
     }
 
+    /// Whether it is this very slot.
+    pub fn is(&self, other: &Slot) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Rows that the leaf yields; 0 where it is not known before a pass.
     pub fn row_count(&self) -> u64 {
         match self.rows() {
@@ -104,12 +109,12 @@ impl TableProvider for StreamTable {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => Arc::clone(&self.schema),
         };
-        leaf(schema, self.slot.clone(), limit)
+        leaf(schema, self.slot.clone(), limit, false)
     }
 }
 
-fn leaf(schema: SchemaRef, slot: Slot, limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
-    let partition: Arc<dyn PartitionStream> = Arc::new(Leaf { schema: Arc::clone(&schema), slot });
+fn leaf(schema: SchemaRef, slot: Slot, limit: Option<usize>, by_place: bool) -> Result<Arc<dyn ExecutionPlan>> {
+    let partition: Arc<dyn PartitionStream> = Arc::new(Leaf { schema: Arc::clone(&schema), slot, by_place });
     Ok(Arc::new(StreamingTableExec::try_new(schema, vec![partition], None, None, false, limit)?))
 }
 
@@ -117,6 +122,8 @@ fn leaf(schema: SchemaRef, slot: Slot, limit: Option<usize>) -> Result<Arc<dyn E
 struct Leaf {
     schema: SchemaRef,
     slot: Slot,
+    /// Whether columns are found by their place: those of a part of a plan may have the same names.
+    by_place: bool,
 }
 
 impl PartitionStream for Leaf {
@@ -126,7 +133,9 @@ impl PartitionStream for Leaf {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
-        let project = move |batch: &RecordBatch| project(batch, &schema);
+        let by_place = self.by_place;
+        let project =
+            move |batch: &RecordBatch| if by_place { renamed(batch, &schema) } else { project(batch, &schema) };
         let schema = Arc::clone(&self.schema);
         let rows = self.slot.rows();
         match rows {
@@ -144,6 +153,12 @@ impl PartitionStream for Leaf {
             }
         }
     }
+}
+
+/// The same columns under the names of `schema`.
+fn renamed(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let options = datafusion::arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)?)
 }
 
 /// The columns of `schema` out of `batch`, by name.
@@ -248,6 +263,6 @@ impl ExtensionPlanner for GroupsPlanner {
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let Some(groups) = node.as_any().downcast_ref::<Groups>() else { return Ok(None) };
         let schema: SchemaRef = Arc::new(groups.schema.as_arrow().clone());
-        leaf(schema, groups.slot.clone(), None).map(Some)
+        leaf(schema, groups.slot.clone(), None, true).map(Some)
     }
 }

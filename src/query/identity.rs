@@ -1,37 +1,140 @@
 //! A query's identity for its checkpoint: the analysed plan and the state's schema, not the text.
 
-use datafusion::{arrow::datatypes::SchemaRef, logical_expr::LogicalPlan};
+use std::collections::BTreeMap;
 
-use super::incremental::Cut;
-use crate::{
-    job::fingerprint::{Change, IdentityPart, QueryIdentity},
-    model::OutputMode,
-    state::Merger,
+use datafusion::{
+    arrow::datatypes::{Field, SchemaRef},
+    common::tree_node::TreeNodeRecursion,
+    logical_expr::{Expr, LogicalPlan},
 };
 
-pub(super) fn stateful(query: &str, mode: OutputMode, cut: &Cut, merger: &Merger) -> QueryIdentity {
-    let LogicalPlan::Aggregate(aggregate) = &cut.aggregate else { unreachable!("a plan is cut at an aggregate") };
-    let list = |expressions: &[datafusion::logical_expr::Expr]| {
+use super::{
+    cut::{Cut, CutKind, CutStage},
+    operators::Stage,
+};
+use crate::{
+    job::{
+        JobSpec,
+        fingerprint::{Change, IdentityPart, QueryIdentity},
+    },
+    model::{OutputMode, WatermarkPolicy},
+};
+
+/// What of the job beside a query's own text decides its results.
+pub(super) struct Facts {
+    /// How event times become a watermark.
+    watermark: String,
+    /// Static tables, each with what says which rows it has.
+    statics: BTreeMap<String, Option<String>>,
+    /// What the sink's options make of the query.
+    options: Vec<(&'static str, String)>,
+}
+
+impl Facts {
+    /// `statics`: what says which rows each static table has, as far as they were read.
+    pub fn of(job: &JobSpec, sink: &crate::job::SinkSpec, statics: &[Option<String>]) -> Facts {
+        let event_time = |source: &crate::job::SourceSpec| {
+            let spec = source.event_time?;
+            Some(format!("{}.{} - {} us", source.name, source.columns[spec.column].name, spec.delay_us))
+        };
+        let sources: Vec<String> = job.sources.iter().filter_map(event_time).collect();
+        let policy = match job.settings.watermark_policy {
+            WatermarkPolicy::Min => "min",
+            WatermarkPolicy::Max => "max",
+        };
+        let mut options = Vec::new();
+        if sink.dedup_within_watermark {
+            options.push(("dedup_within_watermark", "true".to_owned()));
+        }
+        if let Some(batches) = sink.batches {
+            options.push(("window_batches", format!("{}, every {}", batches.size, batches.slide)));
+        }
+        let names = job.statics.iter().map(|table| table.name.clone());
+        Facts {
+            watermark: format!("{policy} of {}", sources.join(", ")),
+            statics: names.zip(statics.iter().cloned()).collect(),
+            options,
+        }
+    }
+
+    /// The static tables that a plan reads.
+    fn statics_of<'a>(&'a self, plans: impl Iterator<Item = &'a LogicalPlan>) -> BTreeMap<&'a str, Option<&'a str>> {
+        let mut found = BTreeMap::new();
+        for plan in plans {
+            let visited = plan.apply_with_subqueries(|node| {
+                if let LogicalPlan::TableScan(scan) = node
+                    && let Some((name, rows)) = self.statics.get_key_value(scan.table_name.table())
+                {
+                    found.insert(name.as_str(), rows.as_deref());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            });
+            if let Err(error) = visited {
+                tracing::debug!("a plan cannot be walked: {error}");
+            }
+        }
+        found
+    }
+
+    pub fn reads_statics(&self, plan: &LogicalPlan) -> bool {
+        !self.statics_of(std::iter::once(plan)).is_empty()
+    }
+}
+
+/// The identity of a query that is cut like this.
+pub(super) fn of(query: &str, mode: OutputMode, cut: &Cut, stages: &[Stage], facts: &Facts) -> QueryIdentity {
+    let mut parts = Vec::new();
+    for (stage, built) in cut.stages.iter().zip(stages) {
+        parts.extend(of_stage(stage, built));
+    }
+    parts.push(part("output mode", mode.to_string(), Change::Refused));
+    let plan = cut.last.display_indent().to_string();
+    let stateful = stages.iter().any(|stage| stage.name().is_some());
+    parts.push(part(if stateful { "result" } else { "filter and projection" }, plan, Change::IfAccepted));
+    if stages.iter().any(Stage::is_bounded) {
+        parts.push(part("watermark", facts.watermark.clone(), Change::Refused));
+    }
+    parts.extend(facts.options.iter().map(|(what, value)| part(what, value.clone(), Change::Refused)));
+    let plans = cut.stages.iter().flat_map(|stage| &stage.inputs).chain([&cut.last]);
+    for (name, rows) in facts.statics_of(plans) {
+        // what was not read is not compared
+        parts.extend(rows.map(|rows| part(&format!("static table '{name}'"), rows.to_owned(), Change::IfAccepted)));
+    }
+    QueryIdentity { query: query.to_owned(), stateful, parts }
+}
+
+fn of_stage(stage: &CutStage, built: &Stage) -> Vec<IdentityPart> {
+    let list = |expressions: &[Expr]| {
         // whole: the name that an expression gives its column leaves casts out
         expressions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
-    let parts = vec![
-        part("grouping keys", list(&aggregate.group_expr), Change::Refused),
-        part("aggregates", list(&aggregate.aggr_expr), Change::Refused),
-        part("state schema", columns(merger.state_schema()), Change::Refused),
-        part("output mode", mode.to_string(), Change::Refused),
-        part("filter and projection", aggregate.input.display_indent().to_string(), Change::IfAccepted),
-        part("result", cut.upper.display_indent().to_string(), Change::IfAccepted),
-    ];
-    QueryIdentity { query: query.to_owned(), stateful: true, parts }
-}
-
-pub(super) fn stateless(query: &str, mode: OutputMode, plan: &LogicalPlan) -> QueryIdentity {
-    let parts = vec![
-        part("output mode", mode.to_string(), Change::Refused),
-        part("filter and projection", plan.display_indent().to_string(), Change::IfAccepted),
-    ];
-    QueryIdentity { query: query.to_owned(), stateful: false, parts }
+    let schemas = built.state_schemas().iter().map(columns).collect::<Vec<_>>().join("; ");
+    let plans = || stage.inputs.iter().map(|input| input.display_indent().to_string()).collect::<Vec<_>>().join("\n");
+    match (&stage.kind, stage.inputs.first()) {
+        (CutKind::Aggregate { .. }, Some(LogicalPlan::Aggregate(aggregate))) => vec![
+            part("grouping keys", list(&aggregate.group_expr), Change::Refused),
+            part("aggregates", list(&aggregate.aggr_expr), Change::Refused),
+            part("state schema", schemas, Change::Refused),
+            part("filter and projection", aggregate.input.display_indent().to_string(), Change::IfAccepted),
+        ],
+        (CutKind::Join(join), _) => {
+            let on = join.join.on.iter().map(|(left, right)| format!("{left} = {right}")).collect::<Vec<_>>();
+            let filter = join.join.filter.as_ref().map_or_else(String::new, |filter| format!(", {filter}"));
+            let text = format!("{} join on {}{filter}", join.join.join_type, on.join(", "));
+            vec![
+                part("join", text, Change::Refused),
+                part("state schema", schemas, Change::Refused),
+                part("filter and projection", plans(), Change::IfAccepted),
+            ]
+        }
+        (CutKind::FirstOfKey { .. }, _) => vec![
+            part("state schema", schemas, Change::Refused),
+            part("first row of each key", plans(), Change::IfAccepted),
+        ],
+        (CutKind::OnTime { .. } | CutKind::Union | CutKind::Aggregate { .. }, _) => {
+            vec![part("filter and projection", plans(), Change::IfAccepted)]
+        }
+    }
 }
 
 fn part(what: &str, value: String, change: Change) -> IdentityPart {
@@ -39,7 +142,6 @@ fn part(what: &str, value: String, change: Change) -> IdentityPart {
 }
 
 fn columns(schema: &SchemaRef) -> String {
-    let column =
-        |field: &std::sync::Arc<datafusion::arrow::datatypes::Field>| format!("{} {}", field.name(), field.data_type());
+    let column = |field: &std::sync::Arc<Field>| format!("{} {}", field.name(), field.data_type());
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
 }

@@ -4,55 +4,48 @@ use std::sync::Arc;
 
 use datafusion::{
     arrow::{
-        array::BooleanArray,
-        compute::{concat_batches, filter_record_batch},
-        datatypes::{Schema, SchemaRef},
+        datatypes::SchemaRef,
         record_batch::RecordBatch,
     },
-    common::tree_node::{Transformed, TreeNode, TreeNodeRecursion},
     error::DataFusionError,
-    logical_expr::LogicalPlan,
-    physical_plan::{
-        ExecutionPlan,
-        aggregates::{AggregateExec, AggregateMode},
-        collect, displayable,
-        execution_plan::reset_plan_states,
-    },
-    prelude::SessionContext,
+    physical_plan::{ExecutionPlan, displayable},
 };
-use tokio::runtime::Runtime;
 
 use super::{
-    classify::Shape,
-    errors::running,
-    feed::{Groups, Rows, Slot},
-    identity, order,
+    classify::{Refusal, Shape},
+    cut::{Cut, Uncut},
+    feed::Rows,
+    identity::{self, Facts},
+    operators::{Batch, Builder, Did, OperatorStep, Stage, run},
+    order,
     plan::{Analysed, Executor},
 };
 use crate::{
     job::{QuerySpec, fingerprint::QueryIdentity},
-    model::{Error, OutputMode, Result},
-    state::{self, KeyedState, Merger, Ordered, Touched},
+    model::{OutputMode, Result, Watermarks},
+    state,
 };
 
 /// What one batch did to one query.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// The batch's partial aggregates, ordered by key and encoded ([`state::encode`]); `None` for a query without state.
-    pub delta: Option<Vec<u8>>,
+    /// What the batch adds to the state, encoded ([`state::encode`]), one for each of [`Query::state_schemas`].
+    pub deltas: Vec<Vec<u8>>,
     /// What the sink gets, if it was wanted.
     pub output: Option<Vec<RecordBatch>>,
     /// Rows that passed the filters in front of the state (or of the sink).
     pub rows_filtered: u64,
-    /// Groups that received rows.
-    pub groups_touched: u64,
+    /// Late rows, and rows without a time where there must be one, that were dropped.
+    pub rows_late: u64,
+    /// Operators with state, from the sink up.
+    pub operators: Vec<OperatorStep>,
 }
 
 /// A planned query, with its state.
 pub struct Query {
     name: String,
-    /// Index of its source in the job.
-    source: usize,
+    /// Indexes of its sources in the job.
+    sources: Vec<usize>,
     mode: OutputMode,
     shape: Shape,
     identity: QueryIdentity,
@@ -60,76 +53,76 @@ pub struct Query {
     key_columns: Vec<usize>,
     /// Whether every group key is an output column.
     shows_key: bool,
-    work: Work,
+    /// Where the plan is cut, from the sources up.
+    stages: Vec<Stage>,
+    /// What is above all cuts.
+    last: Arc<dyn ExecutionPlan>,
+    /// Whether the last plan reads a static table.
+    last_reads_statics: bool,
 }
 
-enum Work {
-    Stateless(Arc<dyn ExecutionPlan>),
-    Stateful(Box<Stateful>),
+/// Why a query was not built.
+pub(super) enum Unbuilt {
+    Refused(Refusal),
+    Failed(DataFusionError),
+    Ours(crate::model::Error),
 }
 
-struct Stateful {
-    /// Partial aggregation of one batch.
-    lower: Arc<dyn ExecutionPlan>,
-    /// The plan above the aggregate, over what `groups` holds.
-    upper: Arc<dyn ExecutionPlan>,
-    groups: Slot,
-    merger: Merger,
-    state: KeyedState,
+impl From<DataFusionError> for Unbuilt {
+    fn from(error: DataFusionError) -> Unbuilt {
+        Unbuilt::Failed(error)
+    }
+}
+
+impl From<Uncut> for Unbuilt {
+    fn from(uncut: Uncut) -> Unbuilt {
+        match uncut {
+            Uncut::Refused(refusal) => Unbuilt::Refused(refusal),
+            Uncut::Failed(error) => Unbuilt::Failed(error),
+        }
+    }
 }
 
 impl Query {
     pub(super) fn build(
-        context: &SessionContext,
-        runtime: &Runtime,
+        builder: &Builder<'_>,
         spec: &QuerySpec,
-        source: usize,
+        sources: Vec<usize>,
         analysed: Analysed,
-    ) -> Result<Result<Query>, DataFusionError> {
+        cut: &Cut,
+        facts: &Facts,
+    ) -> std::result::Result<Query, Unbuilt> {
         let Analysed { shape, mode, optimised } = analysed;
         let output_schema: SchemaRef = Arc::new(optimised.schema().as_arrow().clone());
         let key_columns = order::output_keys(&optimised);
-        let session = context.state();
-        let physical =
-            |plan: &LogicalPlan| runtime.block_on(session.query_planner().create_physical_plan(plan, &session));
-        let mut shows_key = true;
-        let (work, identity) = if shape.stateful {
-            let cut = Cut::new(&optimised)?;
-            shows_key = order::group_keys(&cut.aggregate) == key_columns.len();
-            let (lower, merger) = match partial(&physical(&cut.aggregate)?, &cut.aggregate)? {
-                Ok(partial) => partial,
-                Err(error) => return Ok(Err(error)),
-            };
-            let state = match KeyedState::new(merger.state_schema(), merger.key_count()) {
-                Ok(state) => state,
-                Err(error) => return Ok(Err(error)),
-            };
-            let identity = identity::stateful(&spec.name, mode, &cut, &merger);
-            let upper = physical(&cut.upper)?;
-            (Work::Stateful(Box::new(Stateful { lower, upper, groups: cut.groups, merger, state })), identity)
-        } else {
-            (Work::Stateless(physical(&optimised)?), identity::stateless(&spec.name, mode, &optimised))
-        };
-        Ok(Ok(Query {
+        let mut stages = Vec::with_capacity(cut.stages.len());
+        for stage in &cut.stages {
+            stages.push(builder.stage(stage)?.map_err(Unbuilt::Ours)?);
+        }
+        let shows_key = cut.result().is_none_or(|aggregate| order::group_keys(aggregate) == key_columns.len());
+        let identity = identity::of(&spec.name, mode, cut, &stages, facts);
+        Ok(Query {
             name: spec.name.clone(),
-            source,
+            sources,
             mode,
             shape,
             identity,
             output_schema,
             key_columns,
             shows_key,
-            work,
-        }))
+            stages,
+            last: builder.physical(&cut.last)?,
+            last_reads_statics: facts.reads_statics(&cut.last),
+        })
     }
 
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Index of its source in the job.
-    pub fn source(&self) -> usize {
-        self.source
+    /// Indexes of its sources in the job.
+    pub fn sources(&self) -> &[usize] {
+        &self.sources
     }
 
     pub fn mode(&self) -> OutputMode {
@@ -138,8 +131,8 @@ impl Query {
 
     /// Append mode: a row once, never changed; its rows are in no state.
     pub fn gives_out_for_good(&self) -> bool {
-        // Rows of a query without state never change: update mode is append mode to it, as in Spark.
-        self.mode == OutputMode::Append || self.stateful().is_none()
+        // Rows of a query without a result never change: update mode is append mode to it, as in Spark.
+        self.mode == OutputMode::Append || !self.shape.aggregates
     }
 
     pub fn shape(&self) -> &Shape {
@@ -164,230 +157,165 @@ impl Query {
         self.shows_key
     }
 
-    /// The schema of deltas and snapshots; `None` without state.
-    pub fn state_schema(&self) -> Option<&SchemaRef> {
-        self.stateful().map(|stateful| stateful.merger.state_schema())
+    /// The schemas of what is kept for each batch and in snapshots, in this order; empty without state.
+    pub fn state_schemas(&self) -> Vec<SchemaRef> {
+        self.stages.iter().flat_map(Stage::state_schemas).collect()
     }
 
-    /// How many columns of [`Query::state_schema`] are the group key.
-    pub fn key_count(&self) -> usize {
-        self.stateful().map_or(0, |stateful| stateful.merger.key_count())
+    /// How many keys the groups of its result have; `None`: it has no such result.
+    pub fn key_count(&self) -> Option<usize> {
+        self.stages.iter().rev().find_map(Stage::aggregate).map(|aggregate| aggregate.merger.key_count())
     }
 
-    /// Number of groups in the state.
+    /// Whether the watermark changes what the query holds or gives out, so that a batch without data has to follow when it
+    /// rises.
+    pub fn is_bounded(&self) -> bool {
+        self.stages.iter().any(Stage::is_bounded)
+    }
+
+    /// Whether a result is computed with static tables, so that these must be there to show it.
+    pub fn shows_statics(&self) -> bool {
+        self.last_reads_statics
+    }
+
+    /// Number of keys in the state of all operators.
     pub fn state_rows(&self) -> u64 {
-        self.stateful().map_or(0, |stateful| stateful.state.len() as u64)
-    }
-
-    /// Bytes that the state holds in memory.
-    pub fn state_memory_bytes(&self) -> u64 {
-        self.stateful().map_or(0, |stateful| stateful.state.memory_bytes() as u64)
+        self.stages.iter().map(|stage| stage.size().0).sum()
     }
 
     /// The streaming plan as text, for `explain`.
     pub fn describe(&self) -> Vec<(&'static str, String)> {
-        let text = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
-        match &self.work {
-            Work::Stateless(plan) => vec![("each batch", text(plan))],
-            Work::Stateful(stateful) => vec![
-                ("each batch, partial aggregation (the delta)", text(&stateful.lower)),
-                ("over the groups that it touched, or all", text(&stateful.upper)),
-            ],
-        }
+        let text = displayable(self.last.as_ref()).indent(false).to_string();
+        let last = match (self.stages.is_empty(), self.shape.aggregates) {
+            (true, _) => "each batch",
+            (false, true) => "over the groups that it touched, or all",
+            (false, false) => "over the rows that come out",
+        };
+        let stages = self.stages.iter().flat_map(Stage::describe);
+        stages.chain([(last, text)]).collect()
     }
 
-    /// Runs the query over what its source was fed, and merges the delta into the state.
+    /// Runs the query over what its sources were fed (`rows_fed` in all), and merges what it adds into the state.
     ///
     /// # Errors
     /// Of kind `Failed` where an expression or an aggregate fails on the data. The state is then not to be used
     /// any more: the batch is not committed, and recovery restores it.
-    pub(super) fn step(&mut self, executor: &Executor, rows_fed: u64, want_output: bool) -> Result<Step> {
-        let Work::Stateful(stateful) = &mut self.work else {
-            let Work::Stateless(plan) = &self.work else { unreachable!("a query is stateless or stateful") };
-            let output = run(&self.name, executor, plan)?;
-            let rows_filtered = output.iter().map(|batch| batch.num_rows() as u64).sum();
-            return Ok(Step { output: Some(output), rows_filtered, ..Step::default() });
-        };
-        let (delta, rows_filtered) = stateful.delta(&self.name, executor)?;
-        let rows_filtered = rows_filtered.unwrap_or(rows_fed);
-        let touched = stateful.state.merge(&stateful.merger, &delta)?;
-        let delta = delta.rows;
-        let groups_touched = touched.state.num_rows() as u64;
-        let output = if want_output { Some(stateful.emit(&self.name, executor, self.mode, &touched)?) } else { None };
-        let delta = state::encode(stateful.merger.state_schema(), &[delta])?;
-        Ok(Step { delta: Some(delta), output, rows_filtered, groups_touched })
+    pub(super) fn step(
+        &mut self,
+        executor: &Executor,
+        rows_fed: u64,
+        watermarks: Watermarks,
+        want_output: bool,
+    ) -> Result<Step> {
+        let mut step = Step::default();
+        let (mut rows_in, mut late, mut filtered) = (rows_fed, 0, None);
+        let result = self.stages.iter().rposition(|stage| stage.name().is_some());
+        for (at, stage) in self.stages.iter_mut().enumerate() {
+            // what is below another operator is its input, wanted or not
+            let wanted = want_output || result != Some(at);
+            let did = stage.step(&Batch { query: &self.name, executor, watermarks, wanted })?;
+            late += did.rows_late;
+            step.rows_late += did.rows_late;
+            if let Some(name) = stage.name() {
+                filtered = filtered.or(Some(did.rows_in.unwrap_or(rows_in)));
+                step.operators.insert(0, operator_step(name, stage, &did, std::mem::take(&mut late)));
+            }
+            for (schema, delta) in stage.state_schemas().iter().zip(&did.deltas) {
+                step.deltas.push(state::encode(schema, std::slice::from_ref(delta))?);
+            }
+            rows_in = stage.out.row_count();
+        }
+        if want_output || result.is_none() {
+            step.output = Some(run(&self.name, executor, &self.last)?);
+        }
+        let output_rows = || step.output.iter().flatten().map(|batch| batch.num_rows() as u64).sum();
+        step.rows_filtered = filtered.unwrap_or_else(output_rows);
+        self.empty_slots();
+        Ok(step)
     }
 
-    /// Merges a delta from the log; what the batch gave out is computed again where it is wanted.
+    /// Merges what a committed batch added; what the batch gave out is computed again where it is wanted.
     ///
     /// # Errors
     /// As [`Query::step`].
     pub fn replay(
         &mut self,
         executor: &Executor,
-        delta: &RecordBatch,
+        deltas: &[RecordBatch],
+        watermarks: Watermarks,
         want_output: bool,
     ) -> Result<Option<Vec<RecordBatch>>> {
-        let (mode, name) = (self.mode, &self.name);
-        let Work::Stateful(stateful) = &mut self.work else { return Ok(None) };
-        let delta = stateful.state.ordered(delta.clone())?;
-        let touched = stateful.state.merge(&stateful.merger, &delta)?;
-        if want_output { stateful.emit(name, executor, mode, &touched).map(Some) } else { Ok(None) }
-    }
-
-    /// Takes over a snapshot's rows; only into an empty state.
-    ///
-    /// # Errors
-    /// As [`KeyedState::load`].
-    pub fn load(&mut self, snapshot: &RecordBatch) -> Result<()> {
-        match &mut self.work {
-            Work::Stateful(stateful) => stateful.state.load(snapshot),
-            Work::Stateless(_) => Ok(()),
+        let want_output = want_output && self.shape.aggregates;
+        let mut rest = deltas;
+        for stage in &mut self.stages {
+            let (own, others) = rest.split_at(stage.state_schemas().len().min(rest.len()));
+            rest = others;
+            stage.replay(&Batch { query: &self.name, executor, watermarks, wanted: want_output }, own)?;
         }
+        let output = if want_output { Some(run(&self.name, executor, &self.last)?) } else { None };
+        self.empty_slots();
+        Ok(output)
     }
 
-    /// The whole state in parts, for a snapshot; `None` without state.
+    /// Takes over rows of a snapshot, of the state with this number among [`Query::state_schemas`]; only into an empty state.
     ///
     /// # Errors
-    /// As [`KeyedState::parts`].
-    pub fn whole_state(&self) -> Result<Option<Vec<RecordBatch>>> {
-        self.stateful().map(|stateful| stateful.state.parts()).transpose()
+    /// Of kind `Refused`, where they cannot be a snapshot of it.
+    pub fn load(&mut self, state: usize, rows: &RecordBatch) -> Result<()> {
+        let mut before = 0;
+        for stage in &mut self.stages {
+            let own = stage.state_schemas().len();
+            if state < before + own {
+                return stage.load(state - before, rows);
+            }
+            before += own;
+        }
+        Ok(())
+    }
+
+    /// The whole state in parts, for a snapshot, one list for each of [`Query::state_schemas`].
+    ///
+    /// # Errors
+    /// Of kind `Failed` where Arrow cannot gather a type.
+    pub fn whole_state(&self) -> Result<Vec<Vec<RecordBatch>>> {
+        let mut whole = Vec::new();
+        for stage in &self.stages {
+            whole.extend(stage.whole()?);
+        }
+        Ok(whole)
     }
 
     /// Forgets the state.
     ///
     /// # Errors
-    /// As [`KeyedState::new`].
+    /// As the state was made.
     pub fn clear(&mut self) -> Result<()> {
-        if let Work::Stateful(stateful) = &mut self.work {
-            stateful.state = KeyedState::new(stateful.merger.state_schema(), stateful.merger.key_count())?;
-        }
-        Ok(())
+        self.stages.iter_mut().try_for_each(Stage::clear)
     }
 
-    /// The result as of the state: the finalised groups through the rest of the query. Empty without state.
+    /// The result as of the state: the finalised groups through the rest of the query. Empty without such a state.
     ///
     /// # Errors
     /// As [`Query::step`].
     pub fn result(&self, executor: &Executor) -> Result<Vec<RecordBatch>> {
-        match &self.work {
-            Work::Stateful(stateful) => stateful.finish(&self.name, executor, &stateful.state.whole()?),
-            Work::Stateless(_) => Ok(Vec::new()),
-        }
-    }
-
-    fn stateful(&self) -> Option<&Stateful> {
-        match &self.work {
-            Work::Stateful(stateful) => Some(stateful),
-            Work::Stateless(_) => None,
-        }
-    }
-}
-
-impl Stateful {
-    /// The batch's partial aggregates, ordered by key, and how many rows went into them (`None`: all that were fed,
-    /// since nothing stands before the aggregate).
-    fn delta(&self, name: &str, executor: &Executor) -> Result<(Ordered, Option<u64>)> {
-        let lower = reset_plan_states(Arc::clone(&self.lower)).map_err(|error| running(name, error))?;
-        let parts = run_as_is(name, executor, &lower)?;
-        let input = lower.children().into_iter().next().filter(|input| !input.children().is_empty());
-        let rows = input.and_then(|input| input.metrics()).and_then(|metrics| metrics.output_rows());
-        let delta = concat_batches(self.merger.state_schema(), &parts)
-            .map_err(|error| Error::failed(format!("query '{name}' failed")).because(error.to_string()))?;
-        Ok((self.state.ordered(delta)?, rows.map(|rows| rows as u64)))
-    }
-
-    fn emit(&self, name: &str, executor: &Executor, mode: OutputMode, touched: &Touched) -> Result<Vec<RecordBatch>> {
-        match mode {
-            OutputMode::Complete => self.finish(name, executor, &self.state.whole()?),
-            OutputMode::Update => self.finish(name, executor, &touched.state),
-            OutputMode::Append => {
-                let new = BooleanArray::from(touched.new.clone());
-                let rows = filter_record_batch(&touched.state, &new)
-                    .map_err(|error| Error::failed(format!("query '{name}' failed")).because(error.to_string()))?;
-                self.finish(name, executor, &rows)
-            }
-        }
-    }
-
-    /// Finalises rows of state and runs the plan above the aggregate over them.
-    fn finish(&self, name: &str, executor: &Executor, state: &RecordBatch) -> Result<Vec<RecordBatch>> {
-        let groups = self.merger.evaluate(state)?;
-        self.groups.fill(Rows::Batches(Arc::new(vec![groups])));
-        let output = run(name, executor, &self.upper);
-        self.groups.fill(Rows::None);
+        let Some((stage, aggregate)) =
+            self.stages.iter().rev().find_map(|stage| Some((stage, stage.aggregate()?))).filter(|_| self.shape.aggregates)
+        else {
+            return Ok(Vec::new());
+        };
+        stage.out.fill(Rows::Batches(Arc::new(vec![aggregate.result()?])));
+        let output = run(&self.name, executor, &self.last);
+        self.empty_slots();
         output
     }
-}
 
-/// Executes a plan from its beginning, whatever it executed before.
-fn run(name: &str, executor: &Executor, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>> {
-    let plan = reset_plan_states(Arc::clone(plan)).map_err(|error| running(name, error))?;
-    run_as_is(name, executor, &plan)
-}
-
-fn run_as_is(name: &str, executor: &Executor, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>> {
-    let execution = collect(Arc::clone(plan), Arc::clone(&executor.context));
-    executor.handle.block_on(execution).map_err(|error| running(name, error))
-}
-
-/// An optimised plan, cut at its aggregate.
-pub(super) struct Cut {
-    /// The aggregate and what is below.
-    pub aggregate: LogicalPlan,
-    /// What is above, over [`Groups`].
-    pub upper: LogicalPlan,
-    pub groups: Slot,
-}
-
-impl Cut {
-    fn new(optimised: &LogicalPlan) -> Result<Cut, DataFusionError> {
-        let mut found = None;
-        optimised.apply(|node| {
-            if matches!(node, LogicalPlan::Aggregate(_)) {
-                found = Some(node.clone());
-                return Ok(TreeNodeRecursion::Stop);
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        let aggregate = found.ok_or_else(|| DataFusionError::Plan("the optimizer removed the aggregate".into()))?;
-        let groups = Slot::default();
-        let leaf = Groups { schema: Arc::clone(aggregate.schema()), slot: groups.clone() }.node();
-        let upper = optimised.clone().transform_down(|node| {
-            Ok(match node {
-                LogicalPlan::Aggregate(_) => Transformed::new(leaf.clone(), true, TreeNodeRecursion::Jump),
-                node => Transformed::no(node),
-            })
-        })?;
-        Ok(Cut { aggregate, upper: upper.data, groups })
+    fn empty_slots(&self) {
+        self.stages.iter().for_each(|stage| stage.out.fill(Rows::None));
     }
 }
 
-type Partial = (Arc<dyn ExecutionPlan>, Merger);
-
-/// Rebuilds a planned aggregation as a partial one, and says how its states merge.
-fn partial(physical: &Arc<dyn ExecutionPlan>, aggregate: &LogicalPlan) -> Result<Result<Partial>, DataFusionError> {
-    let planned = find_aggregation(physical)
-        .ok_or_else(|| DataFusionError::Plan("the aggregate has no physical counterpart".into()))?;
-    let lower = AggregateExec::try_new(
-        AggregateMode::Partial,
-        planned.group_expr().clone(),
-        planned.aggr_expr().to_vec(),
-        planned.filter_expr().to_vec(),
-        Arc::clone(planned.input()),
-        planned.input_schema(),
-    )?;
-    // Grouping sets add a column to the key, so the number of expressions is not its width.
-    let key_count = lower.group_expr().num_group_exprs();
-    let state_schema = lower.schema();
-    let aggregates = lower.aggr_expr().to_vec();
-    let result_schema: SchemaRef = Arc::new(Schema::clone(aggregate.schema().as_arrow()));
-    Ok(Merger::new(aggregates, key_count, state_schema, result_schema)
-        .map(|merger| (Arc::new(lower) as Arc<dyn ExecutionPlan>, merger)))
-}
-
-/// The aggregation next to the input: with one partition the planner may have made one of two phases, or a single one.
-fn find_aggregation(plan: &Arc<dyn ExecutionPlan>) -> Option<AggregateExec> {
-    let below = plan.children().into_iter().find_map(find_aggregation);
-    below.or_else(|| plan.downcast_ref::<AggregateExec>().cloned())
+fn operator_step(name: &'static str, stage: &Stage, did: &Did, rows_late: u64) -> OperatorStep {
+    let (rows_total, memory_bytes) = stage.size();
+    let Did { rows_updated, rows_removed, .. } = *did;
+    OperatorStep { name, rows_updated, rows_removed, rows_late, rows_total, memory_bytes }
 }

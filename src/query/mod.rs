@@ -11,21 +11,30 @@
 //! - [`equal`]: what "equals the batch result" means; [`closeness`] and [`floors`]: how close, column by column
 
 mod baseline;
+mod bounds;
 mod classify;
 mod closeness;
+mod cut;
 mod equal;
 mod errors;
 mod feed;
 mod floors;
 mod identity;
 mod incremental;
+mod marks;
 mod now;
+mod operators;
 mod order;
 mod plan;
+mod replayed;
+mod rewrite;
 mod session;
+mod spellings;
 #[cfg(test)]
 mod tests;
 mod text_numbers;
+mod times;
+mod windows;
 
 pub use baseline::{Baseline, BatchResult, sql_over};
 pub use classify::Shape;
@@ -33,4 +42,6 @@ pub use closeness::Closeness;
 pub use equal::{Expected, FLOAT_TOLERANCE, GroupChange, diff_groups, difference};
 pub use feed::{Rows, RowsIterator};
 pub use incremental::{Query, Step};
-pub use plan::JobQueries;
+pub use operators::OperatorStep;
+pub use plan::{JobQueries, Needed};
+pub use replayed::BatchInput;

@@ -11,28 +11,35 @@ use datafusion::{
     execution::TaskContext,
     logical_expr::{DdlStatement, LogicalPlan},
     prelude::SessionContext,
+    sql::parser::Statement as DFStatement,
 };
 use tokio::runtime::Runtime;
 
 use super::{
     classify::{Shape, classify},
+    cut::Cutter,
     errors::{After, Functions, Planning},
     feed::{Rows, Slot, StreamTable},
-    incremental::Query,
+    identity::Facts,
+    incremental::{Query, Unbuilt},
     now::BatchTime,
-    order, session,
+    operators::Builder,
+    order,
+    rewrite::Rewriter,
+    session,
+    spellings::spell_out,
+    times::Times,
 };
 use crate::{
-    job::{At, JobSpec, QuerySpec, fingerprint::QueryIdentity},
-    model::{Error, OutputMode, Result},
+    job::{At, JobSpec, QuerySpec, SourceSpec, fingerprint::QueryIdentity},
+    model::{Error, OutputMode, Result, Watermarks},
 };
 
 /// All queries of a job, and the slots through which their input enters.
 pub struct JobQueries {
     job: JobSpec,
     planner: Planner,
-    /// Per source: indexes of the declared columns that some query needs, ascending.
-    needed: Vec<Vec<usize>>,
+    needed: Needed,
     /// In the order of the job file.
     pub queries: Vec<Query>,
 }
@@ -52,26 +59,58 @@ impl JobQueries {
     /// Of kind `Usage`, with the place in the job file: an unknown column, table or function, a query that cannot run
     /// as a stream, an output mode that does not fit.
     pub fn plan(job: &JobSpec) -> Result<JobQueries> {
+        JobQueries::plan_with(job, &vec![None; job.statics.len()])
+    }
+
+    /// As [`JobQueries::plan`]; `statics`: what says which rows each static table has, as far as they were read.
+    ///
+    /// # Errors
+    /// As [`JobQueries::plan`].
+    pub fn plan_with(job: &JobSpec, statics: &[Option<String>]) -> Result<JobQueries> {
         let planner = Planner::new(job)?;
         let mut queries = Vec::with_capacity(job.queries.len());
-        let mut needed = vec![BTreeSet::new(); job.sources.len()];
+        let mut needed = Needed::of(job);
         for spec in &job.queries {
             let analysed = planner.analyse(job, spec)?;
-            let source = planner.source_index(job, &analysed.shape);
-            for (_, columns) in columns_by_table(&analysed.optimised)? {
-                needed[source].extend(columns);
-            }
+            let sources = needed.add(job, &analysed.optimised)?;
             let planning = planner.planning(job, spec);
-            let built = Query::build(&planner.context, &planner.runtime, spec, source, analysed);
-            queries.push(built.map_err(|error| planning.error(&error))??);
+            let cutter = Cutter {
+                times: &planner.times,
+                streams: &planner.streams,
+                mode: analysed.mode,
+                stages: Vec::new(),
+            };
+            let facts = Facts::of(job, job.sink_of(spec), statics);
+            let builder = Builder { context: &planner.context, runtime: &planner.runtime };
+            let built = cutter.cut(&analysed.optimised).map_err(Unbuilt::from);
+            let built = built.and_then(|cut| Query::build(&builder, spec, sources, analysed, &cut, &facts));
+            queries.push(built.map_err(|unbuilt| match unbuilt {
+                Unbuilt::Refused(refusal) => planning.refusal(&spec.name, &refusal),
+                Unbuilt::Failed(error) => planning.error(&error),
+                Unbuilt::Ours(error) => error,
+            })?);
         }
-        let needed = needed.into_iter().map(|columns| columns.into_iter().collect()).collect();
         Ok(JobQueries { job: job.clone(), planner, needed, queries })
     }
 
     /// Indexes of the declared columns that some query needs of a source, ascending.
     pub fn needed_columns(&self, source: usize) -> &[usize] {
-        &self.needed[source]
+        &self.needed.sources[source]
+    }
+
+    /// Indexes of the declared columns that some query needs of a static table, ascending.
+    pub fn needed_of_static(&self, table: usize) -> &[usize] {
+        &self.needed.statics[table]
+    }
+
+    /// The rows of a static table (by its index in the job), for all that runs from now on.
+    pub fn feed_static(&self, table: usize, rows: Rows) {
+        self.planner.static_slots[table].fill(rows);
+    }
+
+    /// Whether any query changes when the watermark rises.
+    pub fn are_bounded(&self) -> bool {
+        self.queries.iter().any(Query::is_bounded)
     }
 
     /// Whether any query uses `now()` or its kind, so that a plan must be durable before it runs.
@@ -104,7 +143,7 @@ impl JobQueries {
     /// # Errors
     /// As [`Query::step`], of the first query that fails; where an expression fails on the data, with the expression, its
     /// place in the job file, and what gives null in place of failing.
-    pub fn step(&mut self, wants_output: &[bool], threads: usize) -> Result<Vec<super::Step>> {
+    pub fn step(&mut self, wants_output: &[bool], watermarks: Watermarks, threads: usize) -> Result<Vec<super::Step>> {
         let executor = self.executor();
         let JobQueries { job, planner, queries, .. } = self;
         let rows_fed: Vec<u64> = planner.slots.iter().map(Slot::row_count).collect();
@@ -115,7 +154,8 @@ impl JobQueries {
             loop {
                 let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some((index, (query, wants_output))) = next else { return };
-                let step = query.step(&executor, rows_fed[query.source()], *wants_output);
+                let rows_fed = query.sources().iter().map(|source| rows_fed[*source]).sum();
+                let step = query.step(&executor, rows_fed, watermarks, *wants_output);
                 done.lock().unwrap_or_else(PoisonError::into_inner).push((index, step));
             }
         };
@@ -157,6 +197,11 @@ pub(super) struct Planner {
     pub time: BatchTime,
     /// Per source of the job, in its order.
     pub slots: Vec<Slot>,
+    /// Per static table of the job, in its order.
+    pub static_slots: Vec<Slot>,
+    pub times: Times,
+    /// Names of the sources.
+    pub streams: BTreeSet<String>,
     functions: Functions,
 }
 
@@ -168,11 +213,20 @@ impl Planner {
         let time = BatchTime::default();
         let context = session::context(&time);
         let functions = Functions::of(&context);
-        let mut planner = Planner { runtime, context, time, slots: Vec::new(), functions };
-        for source in &job.sources {
+        let mut planner = Planner {
+            runtime,
+            context,
+            time,
+            slots: Vec::new(),
+            static_slots: Vec::new(),
+            times: Times::of_job(job),
+            streams: job.sources.iter().map(|source| source.name.clone()).collect(),
+            functions,
+        };
+        for source in job.sources.iter().chain(&job.statics) {
             let slot = Slot::default();
             let table = StreamTable { schema: source.schema(), slot: slot.clone() };
-            planner.slots.push(slot);
+            if source.is_static { &mut planner.static_slots } else { &mut planner.slots }.push(slot);
             planner
                 .context
                 .register_table(datafusion::common::TableReference::bare(source.name.as_str()), Arc::new(table))
@@ -207,7 +261,7 @@ impl Planner {
     }
 
     fn planning_of<'a>(&'a self, job: &'a JobSpec, sql: &'a str, at: At) -> Planning<'a> {
-        let tables = job.sources.iter().map(|source| source.name.as_str());
+        let tables = job.sources.iter().chain(&job.statics).map(|source| source.name.as_str());
         Planning {
             file: &job.file,
             text: &job.text,
@@ -222,31 +276,82 @@ impl Planner {
 
     /// The query as it was written, not analysed.
     pub fn logical(&self, sql: &str) -> datafusion::error::Result<LogicalPlan> {
-        self.runtime.block_on(self.context.state().create_logical_plan(sql))
+        let state = self.context.state();
+        let dialect = state.config().options().sql_parser.dialect;
+        let mut statement = state.sql_to_statement(sql, &dialect)?;
+        if let DFStatement::Statement(statement) = &mut statement {
+            spell_out(statement);
+        }
+        self.runtime.block_on(state.statement_to_plan(statement))
     }
 
     /// Classifies, orders and optimises one query.
     pub fn analyse(&self, job: &JobSpec, spec: &QuerySpec) -> Result<Analysed> {
         let planning = self.planning(job, spec);
         planning.check_nothing_ignored()?;
-        let plan = self.logical(&spec.sql).map_err(|error| planning.error(&error))?;
-        let shape = classify(&plan).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
+        let plan = self.written_out(job, spec, true)?;
+        let shape = classify(&plan, &self.streams).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
         let mode = job.sink_of(spec).output_mode.unwrap_or_else(|| shape.default_mode());
         shape.allows(mode).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
         let optimised = self.ordered(plan, &shape).map_err(|error| planning.error(&error))?;
         Ok(Analysed { shape, mode, optimised })
     }
 
-    fn ordered(&self, plan: LogicalPlan, shape: &Shape) -> datafusion::error::Result<LogicalPlan> {
-        let plan = if shape.stateful { order::complete(plan)? } else { plan };
-        self.context.state().optimize(&plan)
+    /// The query's plan, with windows and deduplication written out; `marks`: for a stream that is to be cut.
+    pub fn written_out(&self, job: &JobSpec, spec: &QuerySpec, marks: bool) -> Result<LogicalPlan> {
+        let planning = self.planning(job, spec);
+        let plan = self.logical(&spec.sql).map_err(|error| planning.error(&error))?;
+        let dedup_within = job.sink_of(spec).dedup_within_watermark;
+        let rewriter = Rewriter { times: &self.times, streams: &self.streams, marks, dedup_within };
+        let rewritten = rewriter.rewrite(plan).map_err(|error| planning.error(&error))?;
+        rewritten.map_err(|refusal| planning.refusal(&spec.name, &refusal))
     }
 
-    fn source_index(&self, job: &JobSpec, shape: &Shape) -> usize {
-        job.sources
-            .iter()
-            .position(|source| source.name == shape.source)
-            .expect("a table that was planned is one of the job's sources: no other table is registered")
+    fn ordered(&self, plan: LogicalPlan, shape: &Shape) -> datafusion::error::Result<LogicalPlan> {
+        let plan = if shape.aggregates { order::complete(plan)? } else { plan };
+        self.context.state().optimize(&plan)
+    }
+}
+
+/// Which of the declared columns some query needs, ascending.
+#[derive(Debug, Clone)]
+pub struct Needed {
+    /// By source.
+    pub sources: Vec<Vec<usize>>,
+    /// By static table.
+    pub statics: Vec<Vec<usize>>,
+}
+
+impl Needed {
+    /// Of each source its event time, whoever needs it: the watermark does.
+    pub(super) fn of(job: &JobSpec) -> Needed {
+        let event_time = |source: &SourceSpec| source.event_time.map(|spec| spec.column).into_iter().collect();
+        Needed {
+            sources: job.sources.iter().map(event_time).collect(),
+            statics: vec![Vec::new(); job.statics.len()],
+        }
+    }
+
+    /// Adds what an optimised plan needs, and says which sources it reads.
+    pub(super) fn add(&mut self, job: &JobSpec, optimised: &LogicalPlan) -> Result<Vec<usize>> {
+        let mut sources = BTreeSet::new();
+        for (table, columns) in columns_by_table(optimised)? {
+            let named = |source: &SourceSpec| source.name == table;
+            let needed = match job.sources.iter().position(named) {
+                Some(source) => {
+                    sources.insert(source);
+                    &mut self.sources[source]
+                }
+                None => match job.statics.iter().position(named) {
+                    Some(table) => &mut self.statics[table],
+                    None => continue,
+                },
+            };
+            needed.extend(columns);
+            needed.sort_unstable();
+            needed.dedup();
+        }
+        Ok(sources.into_iter().collect())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     job::{
         At, ColumnSpec, FilesOptions, FormatSpec, JobSpec, QuerySpec, Settings, SinkConnector, SinkSpec, SourceSpec,
     },
-    model::{OutputMode, Result},
+    model::{OutputMode, Result, Watermarks},
     state,
 };
 
@@ -35,6 +35,8 @@ fn job(sql: &str, mode: Option<OutputMode>) -> JobSpec {
         columns,
         files: FilesOptions::default(),
         format: FormatSpec::default(),
+        event_time: None,
+        is_static: false,
     };
     JobSpec {
         name: "test".into(),
@@ -43,8 +45,16 @@ fn job(sql: &str, mode: Option<OutputMode>) -> JobSpec {
         variables: Default::default(),
         text: sql.into(),
         sources: vec![source],
+        statics: vec![],
         views: vec![],
-        sinks: vec![SinkSpec { name: "out".into(), at: At(0), connector: SinkConnector::Memory, output_mode: mode }],
+        sinks: vec![SinkSpec {
+            name: "out".into(),
+            at: At(0),
+            connector: SinkConnector::Memory,
+            output_mode: mode,
+            dedup_within_watermark: false,
+            batches: None,
+        }],
         queries: vec![QuerySpec { name: "out".into(), sink: 0, sql: sql.into(), sql_at: At(0) }],
         settings: Settings::default(),
     }
@@ -86,12 +96,12 @@ fn streamed_equals_batch(sql: &str) -> Result<()> {
 
     let mut live = JobQueries::plan(&job)?;
     let mut deltas = Vec::new();
-    let mut snapshot = None;
+    let mut snapshot = Vec::new();
     for (number, batch) in input.iter().enumerate() {
         live.feed(0, Rows::Batches(Arc::new(vec![batch.clone()])));
-        let step = live.step(&[true], 1)?.remove(0);
-        let schema = live.queries[0].state_schema().expect("stateful");
-        deltas.push(state::decode(schema, &step.delta.expect("a stateful query has a delta"))?.remove(0));
+        let step = live.step(&[true], Watermarks::default(), 1)?.remove(0);
+        let schema = live.queries[0].state_schemas().remove(0);
+        deltas.push(state::decode(&schema, &step.deltas[0])?.remove(0));
         if number == 2 {
             snapshot = live.queries[0].whole_state()?;
         }
@@ -99,17 +109,17 @@ fn streamed_equals_batch(sql: &str) -> Result<()> {
     let ours = live.queries[0].result(&live.executor())?;
     assert_eq!(expected.difference(&ours)?, None, "{sql}");
 
-    let schema = live.queries[0].state_schema().expect("stateful").clone();
-    let bytes = |query: &Query| state::encode(&schema, &query.whole_state().unwrap().unwrap()).unwrap();
+    let schema = live.queries[0].state_schemas().remove(0);
+    let bytes = |query: &Query| state::encode(&schema, &query.whole_state().unwrap()[0]).unwrap();
     for from_snapshot in [true, false] {
         let mut restored = JobQueries::plan(&job)?;
         let executor = restored.executor();
         if from_snapshot {
-            let saved = state::encode(&schema, snapshot.as_deref().expect("taken"))?;
-            state::decode(&schema, &saved)?.iter().try_for_each(|rows| restored.queries[0].load(rows))?;
+            let saved = state::encode(&schema, &snapshot[0])?;
+            state::decode(&schema, &saved)?.iter().try_for_each(|rows| restored.queries[0].load(0, rows))?;
         }
         for delta in &deltas[if from_snapshot { 3 } else { 0 }..] {
-            restored.queries[0].replay(&executor, delta, false)?;
+            restored.queries[0].replay(&executor, std::slice::from_ref(delta), Watermarks::default(), false)?;
         }
         assert_eq!(bytes(&restored.queries[0]), bytes(&live.queries[0]), "restored state differs: {sql}");
     }
@@ -217,7 +227,7 @@ fn a_new_group_beside_a_known_one_keeps_its_nulls() {
     let mut queries = JobQueries::plan(&job).unwrap();
     for batches in &input {
         queries.feed(0, Rows::Batches(Arc::new(batches.clone())));
-        queries.step(&[true], 1).unwrap();
+        queries.step(&[true], Watermarks::default(), 1).unwrap();
     }
     let baseline = Baseline::new(&job).unwrap();
     baseline.feed(0, Rows::Batches(Arc::new(input.concat())));
@@ -283,7 +293,8 @@ fn every_comparison_of_text_with_a_number_takes_odd_values() {
 fn what_cannot_be_incremental_is_refused_with_a_way_out() {
     let cases = [
         ("SELECT k, row_number() OVER (ORDER BY x) FROM t", None, "window function"),
-        ("SELECT a.k FROM t a JOIN t b ON a.k = b.k", None, "joins are not built yet"),
+        ("SELECT a.k FROM t a JOIN t b ON a.x < b.x", None, "needs an equality"),
+        ("SELECT a.k FROM t a LEFT JOIN t b ON a.k = b.k", None, "nothing says when that is"),
         ("SELECT max(c) FROM (SELECT count(*) AS c FROM t GROUP BY k)", None, "aggregate over an aggregate"),
         ("SELECT k, random() FROM t", None, "another value each time"),
         ("SELECT k FROM t ORDER BY k", None, "only a whole result can be sorted"),
@@ -294,7 +305,11 @@ fn what_cannot_be_incremental_is_refused_with_a_way_out() {
             "only a whole result can be sorted",
         ),
         ("SELECT k FROM t", Some(OutputMode::Complete), "keeps no result"),
-        ("SELECT k FROM t UNION ALL SELECT y FROM t", None, "several inputs"),
+        ("SELECT k, count(*) FROM t GROUP BY k UNION ALL SELECT y, x FROM t", None, "groups of different kinds"),
+        ("SELECT count(*) FROM t GROUP BY window(ts, 'ten')", None, "no duration"),
+        ("SELECT count(*) FROM t GROUP BY window(ts, '5 seconds', '6 seconds')", None, "more than its size"),
+        ("SELECT window(k, '5 seconds') FROM t", None, "is over a TIMESTAMP"),
+        ("SELECT count(*) FROM t GROUP BY session_window(ts, '5 seconds')", Some(OutputMode::Update), "sessions that merge"),
         ("SELECT 1", None, "reads no source table"),
         ("SELECT array_agg(x), array_agg(y ORDER BY ts) FROM t", None, "takes rows in input order"),
         ("SELECT array_agg(DISTINCT x) FROM t", None, "in no order of their own"),
@@ -349,7 +364,7 @@ fn update_gives_out_the_groups_that_received_rows() {
     for seed in 1..4 {
         let batch = rows(&job, seed, 5);
         queries.feed(0, Rows::Batches(Arc::new(vec![batch.clone()])));
-        let step = queries.step(&[true], 1).unwrap().remove(0);
+        let step = queries.step(&[true], Watermarks::default(), 1).unwrap().remove(0);
         let distinct: std::collections::BTreeSet<_> = {
             use datafusion::arrow::array::AsArray;
             batch.column(0).as_string::<i32>().iter().collect()
@@ -379,8 +394,9 @@ fn queries_run_side_by_side_as_one_after_the_other() {
         let mut found = Vec::new();
         for seed in 1..5 {
             queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, seed, 3000)])));
-            for step in queries.step(&[true; 4], threads).unwrap() {
-                found.push((step.delta, step.output, step.rows_filtered, step.groups_touched));
+            for step in queries.step(&[true; 4], Watermarks::default(), threads).unwrap() {
+                let touched: u64 = step.operators.iter().map(|operator| operator.rows_updated).sum();
+                found.push((step.deltas, step.output, step.rows_filtered, touched));
             }
         }
         let whole: Vec<_> = queries.queries.iter().map(|query| query.whole_state().unwrap()).collect();
@@ -396,7 +412,7 @@ fn queries_run_side_by_side_as_one_after_the_other() {
     for threads in [1, 2, 8] {
         let mut queries = JobQueries::plan(&job).unwrap();
         queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, 1, 3000)])));
-        let error = queries.step(&[true; 4], threads).unwrap_err().to_string();
+        let error = queries.step(&[true; 4], Watermarks::default(), threads).unwrap_err().to_string();
         assert!(error.contains("Port"), "the first query's error is told: {error}");
     }
 }
@@ -409,7 +425,7 @@ fn now_is_the_time_of_the_batch() {
     for time in [1_000_000, 2_000_000] {
         queries.set_batch_time(time);
         queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, 1, 3)])));
-        let output = queries.step(&[true], 1).unwrap().remove(0).output.unwrap();
+        let output = queries.step(&[true], Watermarks::default(), 1).unwrap().remove(0).output.unwrap();
         use datafusion::arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
         assert_eq!(output[0].column(0).as_primitive::<TimestampMicrosecondType>().value(0), time);
     }

@@ -216,7 +216,7 @@ impl KeyedState {
     }
 }
 
-fn taken(columns: &[ArrayRef], rows: &UInt32Array) -> Result<Vec<ArrayRef>> {
+pub(super) fn taken(columns: &[ArrayRef], rows: &UInt32Array) -> Result<Vec<ArrayRef>> {
     columns.iter().map(|column| take(column, rows, None).map_err(|error| failed(&error))).collect()
 }
 

@@ -14,7 +14,15 @@ mod ipc;
 mod keyed;
 mod keys;
 mod merge;
+mod panes;
+mod seen;
+mod sessions;
+mod side;
 
 pub use ipc::{decode, encode};
 pub use keyed::{KeyedState, Ordered, Touched};
 pub use merge::Merger;
+pub use panes::{OverAt, Panes};
+pub use seen::SeenKeys;
+pub use sessions::Sessions;
+pub use side::JoinSide;

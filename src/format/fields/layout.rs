@@ -59,7 +59,7 @@ impl Layout {
             }
             offset += line.len() as u64 + 1;
         }
-        // nothing but blank lines: there is no record either, or the header is behind half a MiB of them
+        // nothing but blank lines: there is no record either
         let Some((number, line)) = header else { return Layout::in_order(reader, read) };
         let mut fields = vec![None; reader.schema.fields().len()];
         let mut splitter = Splitter::new(options);

@@ -32,6 +32,8 @@ pub(in crate::format) struct Worker<'r> {
     reader: &'r Reader,
     fields: &'r Fields,
     layout: &'r Layout,
+    /// Number of the piece that the header is in.
+    header_piece: usize,
     columns: Vec<Field>,
     split: Split<'r>,
     /// Of each of `columns`; `None`: it is of another type.
@@ -57,7 +59,7 @@ struct Cells<'s> {
 }
 
 impl<'r> Worker<'r> {
-    pub fn new(reader: &'r Reader, fields: &'r Fields, layout: &'r Layout, except: &[usize]) -> Worker<'r> {
+    pub fn new(reader: &'r Reader, fields: &'r Fields, (layout, header_piece): (&'r Layout, usize), except: &[usize]) -> Worker<'r> {
         let declared = reader.schema.fields().iter().enumerate();
         let read = declared.filter(|(column, _)| reader.is_read(*column, except));
         let columns = read.map(|(column, field)| Field {
@@ -75,6 +77,7 @@ impl<'r> Worker<'r> {
             reader,
             fields,
             layout,
+            header_piece,
             columns: columns.collect(),
             split: Split { lines: &fields.lines, csv, locations, cells },
             values: Vec::new(),
@@ -87,7 +90,7 @@ impl<'r> Worker<'r> {
     /// # Errors
     /// The first bad record in `failfast` mode.
     pub fn read(&mut self, number: usize, piece: Piece<'_>) -> Result<PieceRead, Stop> {
-        let header = self.layout.header.filter(|_| number == 0);
+        let header = self.layout.header.filter(|_| number == self.header_piece);
         let lines = each_line(piece, self.reader.sizes.block_bytes, |line, utf8| {
             if header == Some(line.number) { Ok(()) } else { self.line(line, utf8) }
         })?;
@@ -101,7 +104,7 @@ impl<'r> Worker<'r> {
         if let Some(reason) = self.rows.check(line, utf8)? {
             return self.rows.unparsable(line, reason);
         }
-        let Worker { reader, fields, layout, columns, split, values, rows } = self;
+        let Worker { reader, fields, layout, columns, split, values, rows, header_piece: _ } = self;
         let cells = match split.split(layout, line.bytes) {
             Ok(cells) => cells,
             Err(reason) => return rows.unparsable(line, reason),

@@ -59,6 +59,8 @@ fn spec(path: &str) -> SourceSpec {
         columns: vec![column("n", DataType::Int64), column("day", DataType::Int64)],
         files: FilesOptions { path: path.to_owned(), ..FilesOptions::default() },
         format: FormatSpec::default(),
+        event_time: None,
+        is_static: false,
     }
 }
 

@@ -1,0 +1,134 @@
+//! How long a join of two streams keeps a row: until no row of the other side that is still to come can meet it.
+
+use datafusion::{
+    common::ScalarValue,
+    logical_expr::{Between, BinaryExpr, Expr, Join, LogicalPlan, Operator, utils::split_conjunction},
+};
+
+use super::times::{Time, Times};
+
+/// A row is kept until the watermark passes one of its columns plus so much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bound {
+    /// Index of the column among the side's own.
+    pub column: usize,
+    /// Whether it is a window, whose end counts.
+    pub window: bool,
+    /// Microseconds; one more where a partner may lie exactly there.
+    pub plus_us: i64,
+}
+
+/// An event time of one side, plus so much.
+struct Point {
+    side: usize,
+    column: usize,
+    plus_us: i64,
+}
+
+/// The bounds of both sides; none for a side: it is kept for ever.
+pub(super) fn of_join(times: &Times, join: &Join) -> [Vec<Bound>; 2] {
+    let sides = [join.left.as_ref(), join.right.as_ref()];
+    let mut bounds = [Vec::new(), Vec::new()];
+    for (left, right) in &join.on {
+        let times = [times.of_expr(left, sides[0]), times.of_expr(right, sides[1])];
+        let columns = [left, right].map(|expr| match expr {
+            Expr::Column(column) => Some(column),
+            _ => None,
+        });
+        if let ([Some(one), Some(other)], [Some(left), Some(right)]) = (times, columns)
+            && std::mem::discriminant(&one) == std::mem::discriminant(&other)
+        {
+            for (side, column) in [left, right].into_iter().enumerate() {
+                if let Some(column) = sides[side].schema().maybe_index_of_column(column) {
+                    bounds[side].push(Bound { column, window: !matches!(one, Time::Event { .. }), plus_us: 0 });
+                }
+            }
+        }
+    }
+    for condition in join.filter.iter().flat_map(split_conjunction) {
+        match condition {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => compare(times, sides, left, *op, right, &mut bounds),
+            Expr::Between(Between { expr, negated: false, low, high }) => {
+                compare(times, sides, expr, Operator::GtEq, low, &mut bounds);
+                compare(times, sides, expr, Operator::LtEq, high, &mut bounds);
+            }
+            _ => {}
+        }
+    }
+    bounds
+}
+
+fn compare(
+    times: &Times,
+    sides: [&LogicalPlan; 2],
+    left: &Expr,
+    op: Operator,
+    right: &Expr,
+    bounds: &mut [Vec<Bound>; 2],
+) {
+    let (Some(left), Some(right)) = (point(times, sides, left), point(times, sides, right)) else { return };
+    if left.side == right.side {
+        return;
+    }
+    let mut at_most = |less: &Point, more: &Point, strict: bool| {
+        // less.time + a <= more.time + b: a row of `more` needs partners up to its time + b - a
+        let plus_us = more.plus_us.saturating_sub(less.plus_us).saturating_add(i64::from(!strict));
+        bounds[more.side].push(Bound { column: more.column, window: false, plus_us });
+    };
+    match op {
+        Operator::Lt => at_most(&left, &right, true),
+        Operator::LtEq => at_most(&left, &right, false),
+        Operator::Gt => at_most(&right, &left, true),
+        Operator::GtEq => at_most(&right, &left, false),
+        Operator::Eq => {
+            at_most(&left, &right, false);
+            at_most(&right, &left, false);
+        }
+        _ => {}
+    }
+}
+
+/// An event time of one of the sides, plus or minus constant intervals.
+fn point(times: &Times, sides: [&LogicalPlan; 2], expr: &Expr) -> Option<Point> {
+    match expr {
+        Expr::Column(column) => {
+            let of = |side: usize| {
+                let index = sides[side].schema().maybe_index_of_column(column)?;
+                let is_event = matches!(times.of(sides[side], index), Some(Time::Event { .. }));
+                is_event.then_some(Point { side, column: index, plus_us: 0 })
+            };
+            of(0).or_else(|| of(1))
+        }
+        Expr::Cast(cast) if cast.field.data_type().is_temporal() => point(times, sides, &cast.expr),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Plus, right }) => {
+            let (mut found, interval) = match point(times, sides, left) {
+                Some(found) => (found, right),
+                None => (point(times, sides, right)?, left),
+            };
+            found.plus_us = found.plus_us.checked_add(interval_us(interval)?)?;
+            Some(found)
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => {
+            let mut found = point(times, sides, left)?;
+            found.plus_us = found.plus_us.checked_sub(interval_us(right)?)?;
+            Some(found)
+        }
+        _ => None,
+    }
+}
+
+/// A constant interval without months, whose length is not always the same; microseconds.
+fn interval_us(expr: &Expr) -> Option<i64> {
+    const DAY_US: i64 = 86_400_000_000;
+    let Expr::Literal(value, _) = expr else { return None };
+    match value {
+        ScalarValue::IntervalMonthDayNano(Some(interval)) if interval.months == 0 => {
+            i64::from(interval.days).checked_mul(DAY_US)?.checked_add(interval.nanoseconds / 1000)
+        }
+        ScalarValue::IntervalDayTime(Some(interval)) => {
+            i64::from(interval.days).checked_mul(DAY_US)?.checked_add(i64::from(interval.milliseconds).checked_mul(1000)?)
+        }
+        ScalarValue::DurationMicrosecond(Some(us)) => Some(*us),
+        _ => None,
+    }
+}
