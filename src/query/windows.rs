@@ -19,7 +19,7 @@ use crate::job::parse_duration;
 const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 fn fields() -> Fields {
-    Fields::from(vec![Field::new("start", TIME, false), Field::new("end", TIME, false)])
+    Fields::from(vec![Field::new("start", TIME, true), Field::new("end", TIME, true)])
 }
 
 /// What a window is to SQL: a struct of `start` and `end`.
@@ -196,14 +196,19 @@ fn layout(arguments: &[ColumnarValue]) -> Result<Layout> {
     Layout::parse(&texts).map_err(DataFusionError::Execution)
 }
 
+/// The fields of a window that is null are null as well: who takes them does not ask for the window.
 fn structs(starts: Vec<i64>, ends: Vec<i64>, nulls: Option<NullBuffer>) -> StructArray {
-    let column = |values: Vec<i64>| Arc::new(TimestampMicrosecondArray::from(values)) as ArrayRef;
-    StructArray::new(fields(), vec![column(starts), column(ends)], nulls)
+    let column = |values: Vec<i64>| {
+        Arc::new(TimestampMicrosecondArray::new(values.into(), nulls.clone())) as ArrayRef
+    };
+    let columns = vec![column(starts), column(ends)];
+    StructArray::new(fields(), columns, nulls)
 }
 
 fn windows(times: &ArrayRef, layout: &Layout) -> StructArray {
     let times = times.as_primitive::<TimestampMicrosecondType>();
-    let starts: Vec<i64> = times.values().iter().map(|time| layout.newest(*time)).collect();
+    // whatever stands under a null is no time
+    let starts: Vec<i64> = times.iter().map(|time| time.map_or(0, |time| layout.newest(time))).collect();
     let ends = starts.iter().map(|start| start.saturating_add(layout.size_us)).collect();
     structs(starts, ends, times.nulls().cloned())
 }
@@ -250,8 +255,7 @@ fn sessions(times: &ArrayRef, gaps: &ArrayRef) -> StructArray {
 fn window_times(windows: &ArrayRef) -> TimestampMicrosecondArray {
     let windows = windows.as_struct();
     let ends = windows.column(1).as_primitive::<TimestampMicrosecondType>();
-    let last = ends.values().iter().map(|end| end.saturating_sub(1)).collect();
-    TimestampMicrosecondArray::new(last, windows.nulls().cloned())
+    ends.iter().map(|end| end.map(|end| end.saturating_sub(1))).collect()
 }
 
 #[cfg(test)]
