@@ -10,6 +10,7 @@ mod endurance;
 mod faults;
 mod folders;
 mod golden;
+mod golden_cases;
 mod json_suite;
 mod kills;
 mod moving_input;
