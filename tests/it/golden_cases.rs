@@ -119,7 +119,8 @@ fn crashes(name: &str, reached: &[(CrashPoint, u64)]) -> Vec<(CrashPoint, u64)> 
     if std::env::var("HIGHWATER_GOLDEN_CRASHES").is_ok_and(|which| which == "all") {
         return reached.iter().flat_map(|(point, count)| (1..=*count).map(|nth| (*point, nth))).collect();
     }
-    let hash = blake3::hash(name.as_bytes()).as_bytes().iter().fold(0_u64, |hash, byte| hash * 31 % 65_521 + u64::from(*byte));
+    let hash =
+        blake3::hash(name.as_bytes()).as_bytes().iter().fold(0_u64, |hash, byte| hash * 31 % 65_521 + u64::from(*byte));
     let (point, count) = reached[hash as usize % reached.len()];
     vec![(point, 1 + hash / 7 % count)]
 }
@@ -153,7 +154,8 @@ impl Run<'_> {
         self.begin_anew();
         let mut seen = Seen::new();
         for batch in 0.. {
-            let summary = self.scratch.run_batches(Faults::none(), 1, Some(1)).map_err(|error| format!("restarted: {error}"))?;
+            let summary =
+                self.scratch.run_batches(Faults::none(), 1, Some(1)).map_err(|error| format!("restarted: {error}"))?;
             if summary.batches == 0 {
                 break;
             }
@@ -215,7 +217,9 @@ impl Run<'_> {
         }
         match found.get(self.expected.len()) {
             None => Ok(()),
-            Some(more) => Err(format!("{way}, there are {} batches, the first too many is\n{}", found.len(), more.text())),
+            Some(more) => {
+                Err(format!("{way}, there are {} batches, the first too many is\n{}", found.len(), more.text()))
+            }
         }
     }
 

@@ -47,9 +47,8 @@ impl Case {
     /// Reads a folder; what is wrong with it is the author's mistake.
     pub fn read(folder: &Path) -> Case {
         let name = folder.file_name().expect("a folder has a name").to_string_lossy().into_owned();
-        let text = |file: &str| {
-            fs::read_to_string(folder.join(file)).unwrap_or_else(|error| panic!("{name}/{file}: {error}"))
-        };
+        let text =
+            |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_else(|error| panic!("{name}/{file}: {error}"));
         let sql = text("job.sql");
         assert!(sql.starts_with("-- "), "{name}/job.sql says at its top what it shows");
         let expected = parse(&text("expected.txt")).unwrap_or_else(|error| panic!("{name}/expected.txt: {error}"));
