@@ -11,6 +11,7 @@ mod faults;
 mod folders;
 mod golden;
 mod golden_cases;
+mod golden_jobs;
 mod json_suite;
 mod kills;
 mod moving_input;
