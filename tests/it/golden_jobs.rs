@@ -86,7 +86,6 @@ fn windows(seconds: i64, length: i64, slide: i64) -> Vec<i64> {
 #[test]
 fn hashtags_of_the_newest_windows() {
     let scratch = generated(HASHTAGS, Content::Messages, 5, 300);
-    golden(&scratch, 5);
     let mut counts: BTreeMap<(i64, String), u64> = BTreeMap::new();
     for row in objects(&scratch.input()) {
         let message = text(&row, "text").to_lowercase();
@@ -104,6 +103,7 @@ fn hashtags_of_the_newest_windows() {
         .take(10)
         .map(|((began, tag), count)| json!({"began": time(*began), "tag": tag, "count": count}))
         .collect();
+    golden(&scratch, 5);
     assert_eq!(result(&scratch, "top_tags"), expected);
 }
 
@@ -115,7 +115,6 @@ fn a_spool_folder_counts_each_file_once() {
     for copy in ["again.log", "once_more.log"] {
         scratch.add_named(copy, (log.join("\n") + "\n").as_bytes());
     }
-    golden(&scratch, 3);
     let mut urls: BTreeMap<&str, u64> = BTreeMap::new();
     let mut by_hour: BTreeMap<(i64, &str), u64> = BTreeMap::new();
     // a line that was cut off lacks its last quotes
@@ -133,6 +132,7 @@ fn a_spool_folder_counts_each_file_once() {
     let mut by_hour: Vec<_> = by_hour.into_iter().collect();
     by_hour.sort_by_key(|((began, _), count)| (*began, std::cmp::Reverse(*count)));
     assert!(by_hour.len() > 3 * urls.len(), "there are several hours");
+    golden(&scratch, 3);
     for times in 1..=3 {
         let at = BatchAddress { batch: BatchId(times - 1), generation: None };
         let found = |query: &str| -> Vec<Value> {
@@ -175,7 +175,6 @@ fn sensor_alerts_know_vendor_and_service() {
     let scratch = generated(SENSOR_ALERTS, Content::Sensors, 4, 1_000);
     let (vendors, services) =
         (table(&scratch.input().join("vendor.csv")), table(&scratch.input().join("maintenance.csv")));
-    golden(&scratch, 4);
     let mut expected = Vec::new();
     for row in objects(&scratch.input().join("readings")) {
         let Some(vendor) = vendors.get(text(&row, "resid")) else { continue };
@@ -189,6 +188,7 @@ fn sensor_alerts_know_vendor_and_service() {
         }));
     }
     assert!(expected.len() > 40 && expected.iter().any(|row| row["serviced"].is_null()), "{}", expected.len());
+    golden(&scratch, 4);
     assert_published(&scratch, expected);
 }
 
@@ -197,7 +197,6 @@ fn sensor_alerts_know_vendor_and_service() {
 fn sessions_are_published_once() {
     const GAP_S: i64 = 300;
     let scratch = generated(SESSIONS, Content::Clicks, 4, 1_000);
-    golden(&scratch, 8);
     let mut clicks: BTreeMap<String, Vec<(i64, String)>> = BTreeMap::new();
     for row in objects(&scratch.input()) {
         let click = (seconds(&row), text(&row, "page").to_owned());
@@ -221,6 +220,7 @@ fn sessions_are_published_once() {
         }
     }
     assert!(over.len() > 100 && open > 10, "{} and {open}", over.len());
+    golden(&scratch, 8);
     assert_published(&scratch, over);
     let log = scratch.view().log().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(log.last().map(|row| row.state_rows), Some(open));
@@ -231,7 +231,6 @@ fn sessions_are_published_once() {
 fn orders_meet_their_payments() {
     const HOUR_S: i64 = 3_600;
     let scratch = generated(ORDERS_JOIN, Content::Orders, 4, 1_200);
-    golden(&scratch, 8);
     let orders = objects(&scratch.input().join("orders"));
     let mut payments: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for payment in objects(&scratch.input().join("payments")) {
@@ -258,5 +257,6 @@ fn orders_meet_their_payments() {
         }
     }
     assert!(unpaid > 500 && expected.len() > 3_000, "{unpaid} of {}", expected.len());
+    golden(&scratch, 8);
     assert_published(&scratch, expected);
 }
