@@ -27,6 +27,10 @@ pub fn generate(args: GenerateArgs) -> Result<(), Failure> {
         Generate::Flows(args) => (Content::Flows { unique: args.unique }, args.files),
         Generate::AccessLog(args) => (Content::AccessLog, args),
         Generate::Text(args) => (Content::Text, args),
+        Generate::Messages(args) => (Content::Messages, args),
+        Generate::Sensors(args) => (Content::Sensors, args),
+        Generate::Clicks(args) => (Content::Clicks, args),
+        Generate::Orders(args) => (Content::Orders, args),
     };
     let options = FilesOptions { files: args.files, rows: args.rows, seed: args.seed };
     let summary = generate::generate(content, &options, &args.dir)?;

@@ -32,7 +32,7 @@ fn run(scratch: &Scratch) {
 }
 
 /// Runs it straight; then again, crashed and rewound everywhere: each time it ends the same.
-fn golden(scratch: &Scratch, batches: u64) {
+pub fn golden(scratch: &Scratch, batches: u64) {
     let untouched = crate::stream::temporary_folder();
     restore_folder(scratch.dir.path(), untouched.path());
     let faults = Faults::watching();
@@ -67,7 +67,7 @@ fn crash(scratch: &Scratch, point: CrashPoint, nth: u64) {
 }
 
 /// The newest result of a query, a JSON object a row.
-fn result(scratch: &Scratch, query: &str) -> Vec<Value> {
+pub fn result(scratch: &Scratch, query: &str) -> Vec<Value> {
     let view = scratch.view();
     let at = view.newest().unwrap_or_else(|| panic!("there are batches"));
     let table = view.result(query, at).unwrap_or_else(|error| panic!("{error}"));

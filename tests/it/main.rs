@@ -10,6 +10,8 @@ mod endurance;
 mod faults;
 mod folders;
 mod golden;
+mod golden_cases;
+mod golden_jobs;
 mod json_suite;
 mod kills;
 mod moving_input;

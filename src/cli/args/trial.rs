@@ -52,6 +52,26 @@ pub enum Generate {
         after_help = "Examples:\n  highwater generate text texts\n  highwater generate text texts --files 20 --rows 1000"
     )]
     Text(FilesArgs),
+    /// Messages with hashtags, one JSON object a line; for jobs/hashtags.sql
+    #[command(
+        after_help = "Examples:\n  highwater generate messages messages\n  highwater generate messages messages --files 20 --rows 1000"
+    )]
+    Messages(FilesArgs),
+    /// Readings of pumps, and two CSV tables about the pumps; for jobs/sensor_alerts.sql
+    #[command(
+        after_help = "Examples:\n  highwater generate sensors sensors\n  highwater generate sensors sensors --files 20 --rows 1000"
+    )]
+    Sensors(FilesArgs),
+    /// What users of a site look at, one JSON object a line; for jobs/sessions.sql
+    #[command(
+        after_help = "Examples:\n  highwater generate clicks clicks\n  highwater generate clicks clicks --files 20 --rows 1000"
+    )]
+    Clicks(FilesArgs),
+    /// Orders and payments for them, in a folder each; for jobs/orders_join.sql
+    #[command(
+        after_help = "Examples:\n  highwater generate orders shop\n  highwater generate orders shop --files 20 --rows 1000"
+    )]
+    Orders(FilesArgs),
 }
 
 #[derive(Debug, clap::Args)]

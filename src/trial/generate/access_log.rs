@@ -8,11 +8,9 @@ use std::io::Write;
 
 use chrono::DateTime;
 
-use super::{FilesOptions, Lines};
+use super::{FilesOptions, Lines, TIME_FIRST_S};
 use crate::trial::chance::Chance;
 
-/// 2026-05-17T10:00:00Z.
-const TIME_FIRST_S: u64 = 1_779_012_000;
 /// How far a line may stand behind the newest before it.
 const DISORDER_S: u64 = 60;
 

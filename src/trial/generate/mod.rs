@@ -3,7 +3,11 @@
 //! Chance is drawn as integers only, so that the bytes are the same on every machine.
 
 mod access_log;
+mod clicks;
 mod flows;
+mod messages;
+mod orders;
+mod sensors;
 mod text;
 
 use std::{
@@ -13,7 +17,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use self::{access_log::AccessLog, flows::Flows, text::Text};
+use self::{
+    access_log::AccessLog,
+    clicks::Clicks,
+    flows::Flows,
+    messages::Messages,
+    orders::{Orders, Payments},
+    sensors::Sensors,
+    text::Text,
+};
 use super::chance::Chance;
 use crate::model::{Error, Place, Result};
 
@@ -29,23 +41,77 @@ pub enum Content {
     AccessLog,
     /// Sentences.
     Text,
+    /// Short messages with hashtags.
+    Messages,
+    /// Readings of pumps in `readings/`, and beside it `vendor.csv` and `maintenance.csv`, which tell about the pumps.
+    Sensors,
+    /// What users of a site look at.
+    Clicks,
+    /// Orders in `orders/`, and payments for them in `payments/`.
+    Orders,
+}
+
+/// Makes the lines of one file, by its index.
+type MakeLines = fn(&FilesOptions, u32) -> Box<dyn Lines>;
+
+/// Numbered files of one kind.
+struct Part {
+    /// The folder that they are in; empty: the one that was asked for.
+    folder: &'static str,
+    /// What they are called, and how their names end.
+    name: &'static str,
+    ending: &'static str,
+    lines: MakeLines,
+}
+
+impl Part {
+    fn new(name: &'static str, ending: &'static str, lines: MakeLines) -> Part {
+        Part { folder: "", name, ending, lines }
+    }
+
+    fn within(self, folder: &'static str) -> Part {
+        Part { folder, ..self }
+    }
 }
 
 impl Content {
-    /// What files are called, and how their names end.
-    fn name(self) -> (&'static str, &'static str) {
+    fn parts(self) -> Vec<Part> {
         match self {
-            Content::Flows { .. } => ("flows", "json"),
-            Content::AccessLog => ("access", "log"),
-            Content::Text => ("text", "txt"),
+            Content::Flows { unique: false } => {
+                vec![Part::new("flows", "json", |options, index| Box::new(Flows::new(options, false, index)))]
+            }
+            Content::Flows { unique: true } => {
+                vec![Part::new("flows", "json", |options, index| Box::new(Flows::new(options, true, index)))]
+            }
+            Content::AccessLog => {
+                vec![Part::new("access", "log", |options, index| Box::new(AccessLog::new(options, index)))]
+            }
+            Content::Text => vec![Part::new("text", "txt", |options, index| Box::new(Text::new(options, index)))],
+            Content::Messages => {
+                vec![Part::new("messages", "json", |options, index| Box::new(Messages::new(options, index)))]
+            }
+            Content::Sensors => {
+                let readings = Part::new("readings", "json", |options, index| Box::new(Sensors::new(options, index)));
+                vec![readings.within("readings")]
+            }
+            Content::Clicks => {
+                vec![Part::new("clicks", "json", |options, index| Box::new(Clicks::new(options, index)))]
+            }
+            Content::Orders => {
+                let orders = Part::new("orders", "json", |options, index| Box::new(Orders::new(options, index)));
+                let payments = Part::new("payments", "json", |options, index| Box::new(Payments::new(options, index)));
+                vec![orders.within("orders"), payments.within("payments")]
+            }
         }
     }
 
-    fn lines(self, options: &FilesOptions, index: u32) -> Box<dyn Lines> {
+    /// Files beside the numbered ones: names and texts.
+    fn tables(self, options: &FilesOptions) -> Vec<(&'static str, String)> {
         match self {
-            Content::Flows { unique } => Box::new(Flows::new(options, unique, index)),
-            Content::AccessLog => Box::new(AccessLog::new(options, index)),
-            Content::Text => Box::new(Text::new(options, index)),
+            Content::Sensors => {
+                vec![("vendor.csv", sensors::vendors(options)), ("maintenance.csv", sensors::maintenance(options))]
+            }
+            _ => Vec::new(),
         }
     }
 }
@@ -59,7 +125,7 @@ trait Lines {
 /// How much to generate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilesOptions {
-    /// How many files; at least one.
+    /// How many files, of each kind; at least one.
     pub files: u32,
     /// Rows in each file.
     pub rows: u32,
@@ -85,7 +151,7 @@ impl FilesOptions {
     }
 }
 
-/// What was generated.
+/// What was generated, tables that do not change left aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
     pub files: u32,
@@ -95,6 +161,8 @@ pub struct Summary {
     pub bytes: u64,
 }
 
+/// 2026-05-17T10:00:00Z: when what is written with a date begins.
+const TIME_FIRST_S: u64 = 1_779_012_000;
 /// The first file's modification time, 2020-01-01T00:00:00Z; each file is a second later than the one before, so that
 /// the order of modification times is that of the names whatever the clock says.
 const MODIFIED_FIRST_S: u64 = 1_577_836_800;
@@ -102,7 +170,8 @@ const MODIFIED_FIRST_S: u64 = 1_577_836_800;
 const BUFFER_BYTES: usize = 1 << 20;
 const ROW_BYTES_MAX: usize = 512;
 
-/// Writes `flows_0001.json` (or what else the content is called) and so on into `dir`, which is created if it is not there.
+/// Writes `flows_0001.json` (or what else the content is called) and so on into `dir`, or into folders of it, which are
+/// created if they are not there.
 ///
 /// Each file appears whole: it is written under a name that begins with a dot, then renamed.
 ///
@@ -114,19 +183,32 @@ pub fn generate(content: Content, options: &FilesOptions, dir: &Path) -> Result<
         return Err(Error::usage("there is nothing to generate").because("--files is 0").help("ask for at least 1"));
     }
     claim_empty(dir)?;
-    let width = options.files.to_string().len().max(4);
-    let (name, ending) = content.name();
+    for (name, text) in content.tables(options) {
+        let path = dir.join(name);
+        write_whole(&path, 0, |file| file.write_all(text.as_bytes()))
+            .map_err(|cause| Error::io("cannot write the generated file", &path, &cause))?;
+    }
     let mut summary = Summary { files: 0, rows: 0, bytes: 0 };
+    for part in content.parts() {
+        write_part(&part, options, &dir.join(part.folder), &mut summary)?;
+    }
+    Ok(summary)
+}
+
+/// Writes the files of one kind.
+fn write_part(part: &Part, options: &FilesOptions, dir: &Path, summary: &mut Summary) -> Result<()> {
+    fs::create_dir_all(dir).map_err(|cause| Error::io("cannot make the folder", dir, &cause))?;
+    let width = options.files.to_string().len().max(4);
     let mut buffer = Vec::with_capacity(BUFFER_BYTES + ROW_BYTES_MAX);
     for index in 0..options.files {
-        let path = dir.join(format!("{name}_{:0width$}.{ending}", index + 1));
-        let mut lines = content.lines(options, index);
+        let path = dir.join(format!("{}_{:0width$}.{}", part.name, index + 1, part.ending));
+        let mut lines = (part.lines)(options, index);
         summary.bytes += write_file(lines.as_mut(), options.rows, index, &path, &mut buffer)
             .map_err(|cause| Error::io("cannot write the generated file", &path, &cause))?;
         summary.rows += u64::from(options.rows);
         summary.files += 1;
     }
-    Ok(summary)
+    Ok(())
 }
 
 /// Makes `dir`, or makes sure that nothing is in it: nobody's files are overwritten or mixed with ours.
@@ -151,24 +233,32 @@ fn claim_empty(dir: &Path) -> Result<()> {
 
 /// Writes one file and returns its size in bytes. It is not synced: it can be generated again.
 fn write_file(lines: &mut dyn Lines, rows: u32, index: u32, path: &Path, buffer: &mut Vec<u8>) -> io::Result<u64> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".generated_").permissions(readable()).tempfile_in(dir)?;
     let mut bytes = 0;
     buffer.clear();
-    for _ in 0..rows {
-        lines.push(buffer);
-        if buffer.len() >= BUFFER_BYTES {
-            file.write_all(buffer)?;
-            bytes += buffer.len() as u64;
-            buffer.clear();
+    write_whole(path, index, |file| {
+        for _ in 0..rows {
+            lines.push(buffer);
+            if buffer.len() >= BUFFER_BYTES {
+                file.write_all(buffer)?;
+                bytes += buffer.len() as u64;
+                buffer.clear();
+            }
         }
-    }
-    file.write_all(buffer)?;
-    bytes += buffer.len() as u64;
+        bytes += buffer.len() as u64;
+        file.write_all(buffer)
+    })?;
+    Ok(bytes)
+}
+
+/// Makes a file that appears whole, with the modification time of its index.
+fn write_whole(path: &Path, index: u32, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".generated_").permissions(readable()).tempfile_in(dir)?;
+    write(file.as_file_mut())?;
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(MODIFIED_FIRST_S + u64::from(index));
     file.as_file().set_modified(modified)?;
     file.persist_noclobber(path).map_err(|failed| failed.error)?;
-    Ok(bytes)
+    Ok(())
 }
 
 /// What other programs write by default; a temporary file would be for its owner only.
@@ -187,6 +277,13 @@ fn push_padded(out: &mut Vec<u8>, mut value: u64, width: usize) {
         value /= 10;
     }
     out.extend_from_slice(&digits[start.min(digits.len() - width)..]);
+}
+
+/// Appends a time as JSON has it: `2026-05-17T10:00:35Z`.
+fn push_time(out: &mut Vec<u8>, seconds: u64) {
+    let time = chrono::DateTime::from_timestamp_secs(seconds as i64).unwrap_or_default();
+    let written = write!(out, "{}", time.format("%Y-%m-%dT%H:%M:%SZ"));
+    debug_assert!(written.is_ok(), "a vector takes what is written");
 }
 
 #[cfg(test)]

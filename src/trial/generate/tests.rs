@@ -200,3 +200,133 @@ fn sentences_are_made_of_words() {
     let the = lines.iter().flat_map(|line| line.split(' ')).filter(|word| word.eq_ignore_ascii_case("the")).count();
     assert!(the > lines.len() / 2, "{the}");
 }
+
+/// Names and texts of all files, those in folders too.
+fn everything(content: Content, options: &FilesOptions) -> BTreeMap<String, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let summary = generate(content, options, dir.path()).unwrap();
+    let mut files = BTreeMap::new();
+    let mut folders = vec![dir.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned();
+            files.insert(name, fs::read_to_string(&path).unwrap());
+        }
+    }
+    let numbered = files.keys().filter(|name| name.contains("_0")).count();
+    assert_eq!((summary.files as usize, summary.rows), (numbered, numbered as u64 * u64::from(options.rows)));
+    files
+}
+
+/// The rows of all files below a folder.
+fn all_rows(files: &BTreeMap<String, String>, folder: &str) -> Vec<Value> {
+    let texts = files.iter().filter(|(name, _)| name.starts_with(folder) && name.ends_with(".json"));
+    texts.flat_map(|(_, text)| rows(text.as_bytes())).collect()
+}
+
+fn seconds(row: &Value) -> i64 {
+    chrono::DateTime::parse_from_rfc3339(row["time"].as_str().unwrap()).unwrap().timestamp()
+}
+
+/// How far a row stands behind the newest before it, at most.
+fn disorder_s(rows: &[Value]) -> i64 {
+    let mut newest = i64::MIN;
+    let behind = rows.iter().map(|row| {
+        newest = newest.max(seconds(row));
+        newest - seconds(row)
+    });
+    behind.max().unwrap()
+}
+
+#[test]
+fn the_seed_alone_decides_the_bytes_of_all_contents() {
+    for content in [Content::Messages, Content::Sensors, Content::Clicks, Content::Orders] {
+        let files = everything(content, &small());
+        assert_eq!(files, everything(content, &small()), "{content:?}");
+        let other = everything(content, &FilesOptions { seed: 2, ..small() });
+        for (name, text) in &files {
+            assert_ne!(text, &other[name], "{name}");
+            assert!(text.ends_with('\n') && text.lines().all(|line| line.len() < ROW_BYTES_MAX), "{name}");
+        }
+        let distinct: HashSet<_> = files.values().collect();
+        assert_eq!(distinct.len(), files.len(), "{content:?}");
+    }
+}
+
+#[test]
+fn messages_have_tags_of_which_few_are_in_most() {
+    let files = everything(Content::Messages, &FilesOptions { files: 2, rows: 3_000, ..small() });
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["messages_0001.json", "messages_0002.json"]);
+    let rows = all_rows(&files, "");
+    assert!((1..=3).contains(&disorder_s(&rows)), "{}", disorder_s(&rows));
+    let mut tags: BTreeMap<String, u32> = BTreeMap::new();
+    for row in &rows {
+        let text = row["text"].as_str().unwrap().to_lowercase();
+        for tag in text.split([' ', '.']).filter(|word| word.starts_with('#')) {
+            *tags.entry(tag.to_owned()).or_default() += 1;
+        }
+    }
+    assert_eq!(tags.len(), 24, "{tags:?}");
+    assert_eq!(tags.values().max(), Some(&tags["#rust"]));
+    assert!(tags["#rust"] > 10 * tags["#coffee"], "{tags:?}");
+}
+
+#[test]
+fn sensors_come_with_tables_about_them() {
+    let files = everything(Content::Sensors, &FilesOptions { files: 2, rows: 5_000, ..small() });
+    let names = ["maintenance.csv", "readings/readings_0001.json", "readings/readings_0002.json", "vendor.csv"];
+    assert_eq!(files.keys().collect::<Vec<_>>(), names);
+    let rows = all_rows(&files, "readings");
+    assert_eq!(disorder_s(&rows), 0);
+    let low = rows.iter().filter(|row| row["psi"].as_f64().unwrap() < 5.0).count();
+    assert!((100..300).contains(&low), "{low}");
+    for (table, missing) in [("vendor.csv", "pump09"), ("maintenance.csv", "pump04")] {
+        let ids: HashSet<&str> = files[table].lines().skip(1).filter_map(|line| line.split(',').next()).collect();
+        assert_eq!((ids.len(), ids.contains(missing), ids.contains("pump00")), (36, false, true), "{table}");
+    }
+    assert!(files["vendor.csv"].contains(",\"Riverside, Inc.\",") && files["maintenance.csv"].contains("\"\"routine"));
+}
+
+#[test]
+fn users_come_and_go() {
+    let files = everything(Content::Clicks, &FilesOptions { files: 2, rows: 3_000, ..small() });
+    let rows = all_rows(&files, "clicks");
+    assert!((10..=20).contains(&disorder_s(&rows)), "{}", disorder_s(&rows));
+    let users = |from: usize| -> HashSet<String> {
+        rows[from..from + 600].iter().map(|row| row["user_id"].to_string()).collect()
+    };
+    let (first, second, last) = (users(0), users(600), users(5_400));
+    assert!(first.intersection(&second).count() > 5 && second.difference(&first).count() > 5);
+    assert_eq!(first.intersection(&last).count(), 0);
+}
+
+#[test]
+fn orders_are_paid_in_time_too_late_or_never() {
+    let files = everything(Content::Orders, &FilesOptions { files: 3, rows: 3_000, ..small() });
+    assert_eq!(files.len(), 6);
+    let (orders, payments) = (all_rows(&files, "orders/"), all_rows(&files, "payments/"));
+    assert!(disorder_s(&orders) <= 30 && disorder_s(&payments) <= 30);
+    let ordered: BTreeMap<&str, i64> =
+        orders.iter().map(|row| (row["order_id"].as_str().unwrap(), seconds(row))).collect();
+    assert_eq!(ordered.len(), 9_000, "each has a number of its own");
+    let (mut in_time, mut too_late, mut unknown) = (0, 0, 0);
+    for payment in &payments {
+        match ordered.get(payment["order_id"].as_str().unwrap()).map(|time| seconds(payment) - time) {
+            None => unknown += 1,
+            Some(after) if after <= 3_600 => in_time += 1,
+            Some(_) => too_late += 1,
+        }
+    }
+    assert!(
+        in_time > 7_000 && (200..500).contains(&too_late) && (700..1_200).contains(&unknown),
+        "{in_time} {too_late} {unknown}"
+    );
+    let paid: HashSet<&str> = payments.iter().map(|row| row["order_id"].as_str().unwrap()).collect();
+    let never = ordered.keys().filter(|number| !paid.contains(*number)).count();
+    assert!((2_500..4_500).contains(&never), "{never}");
+}

@@ -1,0 +1,17 @@
+-- With <= (or BETWEEN) an order is kept while a payment could lie exactly at the watermark: at 20 it waits, at
+-- 21 it goes.
+CREATE TABLE orders (id STRING, ots TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/orders', format = 'json', max_files_per_trigger = '1',
+  event_time = 'ots', watermark_delay = '10 seconds'
+);
+CREATE TABLE payments (id STRING, pts TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/payments', format = 'json', max_files_per_trigger = '1',
+  event_time = 'pts', watermark_delay = '10 seconds'
+);
+CREATE TABLE paid WITH (
+  connector = 'files', path = '${OUTPUT}/paid', format = 'json', output_mode = 'append'
+);
+INSERT INTO paid
+SELECT o.id, o.ots, p.pts
+FROM orders o LEFT JOIN payments p
+  ON o.id = p.id AND p.pts BETWEEN o.ots AND o.ots + INTERVAL '20 seconds';

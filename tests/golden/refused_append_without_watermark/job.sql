@@ -1,0 +1,9 @@
+-- Append mode over windows needs a watermark: without one no window ever closes.
+CREATE TABLE events (k STRING, v BIGINT, ts TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'append'
+);
+INSERT INTO counts
+SELECT window.start AS opens, count(*) AS n FROM events GROUP BY window(ts, '10 seconds');

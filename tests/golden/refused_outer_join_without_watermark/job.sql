@@ -1,0 +1,14 @@
+-- An outer join of two streams without a watermark: it could never know that no partner will come.
+CREATE TABLE orders (id STRING, ots TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/orders', format = 'json', max_files_per_trigger = '1'
+);
+CREATE TABLE payments (id STRING, pts TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/payments', format = 'json', max_files_per_trigger = '1'
+);
+CREATE TABLE paid WITH (
+  connector = 'files', path = '${OUTPUT}/paid', format = 'json', output_mode = 'append'
+);
+INSERT INTO paid
+SELECT o.id, o.ots, p.pts
+FROM orders o LEFT JOIN payments p
+  ON o.id = p.id AND p.pts BETWEEN o.ots AND o.ots + INTERVAL '20 seconds';

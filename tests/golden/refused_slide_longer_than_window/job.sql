@@ -1,0 +1,10 @@
+-- A window that slides further than it is long would miss rows.
+CREATE TABLE events (k STRING, v BIGINT, ts TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1',
+  event_time = 'ts', watermark_delay = '10 seconds'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'append'
+);
+INSERT INTO counts
+SELECT window.start AS opens, count(*) AS n FROM events GROUP BY window(ts, '5 seconds', '10 seconds');

@@ -1,0 +1,11 @@
+-- Windows of a day over times with an offset: they are days of UTC, whatever the zone that an event was written
+-- in.
+CREATE TABLE events (k STRING, v BIGINT, ts TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1',
+  event_time = 'ts', watermark_delay = '2 hours'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'append'
+);
+INSERT INTO counts
+SELECT window.start AS opens, count(*) AS n FROM events GROUP BY window(ts, '1 day');

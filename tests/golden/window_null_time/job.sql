@@ -1,0 +1,11 @@
+-- Rows without a time are dropped and counted with the late ones, and do not move the watermark: after a file
+-- that has nothing else there is none yet.
+CREATE TABLE events (k STRING, v BIGINT, ts TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1',
+  event_time = 'ts', watermark_delay = '10 seconds'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'append'
+);
+INSERT INTO counts
+SELECT window.start AS opens, k, count(*) AS n FROM events GROUP BY window(ts, '10 seconds'), k;

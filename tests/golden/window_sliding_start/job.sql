@@ -1,0 +1,12 @@
+-- Sliding windows that start two seconds after each multiple of five; the first ones begin before the first
+-- event.
+CREATE TABLE events (k STRING, v BIGINT, ts TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1',
+  event_time = 'ts', watermark_delay = '10 seconds'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'append'
+);
+INSERT INTO counts
+SELECT window.start AS opens, count(*) AS n FROM events
+GROUP BY window(ts, '10 seconds', '5 seconds', '2 seconds');

@@ -1,0 +1,10 @@
+-- Sliding windows in update mode: a row (7) that is too old for one of its windows changes the other one only.
+CREATE TABLE events (k STRING, v BIGINT, ts TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1',
+  event_time = 'ts', watermark_delay = '10 seconds'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'update'
+);
+INSERT INTO counts
+SELECT window.start AS opens, count(*) AS n FROM events GROUP BY window(ts, '10 seconds', '5 seconds');
