@@ -66,9 +66,9 @@ impl Shape {
                 "drop ORDER BY, or aggregate and declare output_mode = 'complete' on the sink",
             )
             .map_err(|refusal| refusal.at("order")),
-            _ if self.limited => refuse(
+            OutputMode::Update if self.limited => refuse(
                 "LIMIT over what changed in a batch has no meaning for the whole stream",
-                "drop LIMIT, or aggregate and declare output_mode = 'complete' on the sink",
+                "declare output_mode = 'append' on the sink, or aggregate and declare 'complete'",
             )
             .map_err(|refusal| refusal.at("limit")),
             _ => Ok(()),
@@ -175,7 +175,10 @@ impl Walk<'_> {
             LogicalPlan::Limit(limit) => {
                 above_the_state(self.shape, "LIMIT below an aggregate", "limit")?;
                 self.shape.limited = true;
-                self.walk(&limit.input)
+                self.walk(&limit.input)?;
+                // the rows that came so far are counted, where they are given out for good
+                self.shape.stateful = true;
+                Ok(())
             }
             LogicalPlan::Aggregate(aggregate) => {
                 one_order(&aggregate.aggr_expr)?;

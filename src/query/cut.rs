@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use datafusion::{
     common::Column,
     error::DataFusionError,
-    logical_expr::{Aggregate, Expr, Join, JoinType, LogicalPlan, LogicalPlanBuilder},
+    logical_expr::{Aggregate, Expr, FetchType, Join, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, SkipType},
 };
 
 use super::{
@@ -51,6 +51,8 @@ pub(super) enum CutKind {
     Union,
     /// The input is the aggregate itself.
     Aggregate { emit: Emit, closes: Option<Closes> },
+    /// The first rows of the whole stream.
+    Limit { skip: u64, fetch: Option<u64> },
     /// The inputs' columns are followed by the join's keys.
     Join(Box<JoinCut>),
 }
@@ -145,6 +147,11 @@ impl Cutter<'_> {
                 }
                 Ok(self.stage(plan, CutKind::Union, inputs))
             }
+            LogicalPlan::Limit(limit) if self.mode == OutputMode::Append => {
+                let (skip, fetch) = literals(limit)?;
+                let input = self.part(&limit.input, Above { state: true, bound: true })?;
+                Ok(self.stage(plan, CutKind::Limit { skip, fetch }, vec![input]))
+            }
             plan => {
                 let before = self.stages.len();
                 let mut inputs = Vec::new();
@@ -207,6 +214,12 @@ impl Cutter<'_> {
             .at("session_window")),
             OutputMode::Update => Ok(Emit::Touched),
             OutputMode::Append if never_changes && !is_session => Ok(Emit::New),
+            OutputMode::Append if closes.is_some() && below_state && self.mode != OutputMode::Append => {
+                Err(Refusal::new(
+                    format!("an aggregate over an aggregate gives out what is closed, and {} mode would give out groups that are not", self.mode),
+                    "declare output_mode = 'append' on the sink",
+                ))
+            }
             OutputMode::Append if closes.is_some() => Ok(Emit::Closed),
             OutputMode::Append if below_state => Err(Refusal::new(
                 "an aggregate over an aggregate would need retractions, since the inner groups change with each batch",
@@ -248,6 +261,14 @@ impl Cutter<'_> {
         let right = with_columns(sides[1].clone(), &right_keys)?;
         let kind = CutKind::Join(Box::new(JoinCut { join: join.clone(), sides, bounds }));
         Ok(self.stage(plan, kind, vec![left, right]))
+    }
+}
+
+/// How many rows a limit leaves out, and how many follow.
+fn literals(limit: &Limit) -> Result<(u64, Option<u64>), DataFusionError> {
+    match (limit.get_skip_type()?, limit.get_fetch_type()?) {
+        (SkipType::Literal(skip), FetchType::Literal(fetch)) => Ok((skip as u64, fetch.map(|fetch| fetch as u64))),
+        _ => Err(DataFusionError::Plan("LIMIT and OFFSET of a stream must be numbers".to_owned())),
     }
 }
 

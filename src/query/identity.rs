@@ -131,6 +131,10 @@ fn of_stage(stage: &CutStage, built: &Stage) -> Vec<IdentityPart> {
             part("state schema", schemas, Change::Refused),
             part("first row of each key", plans(), Change::IfAccepted),
         ],
+        (CutKind::Limit { skip, fetch }, _) => vec![
+            part("limit", format!("{fetch:?} after {skip}"), Change::Refused),
+            part("filter and projection", plans(), Change::IfAccepted),
+        ],
         (CutKind::OnTime { .. } | CutKind::Union | CutKind::Aggregate { .. }, _) => {
             vec![part("filter and projection", plans(), Change::IfAccepted)]
         }

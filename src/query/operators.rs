@@ -3,6 +3,7 @@
 mod aggregate;
 mod first_of_key;
 mod join;
+mod limit;
 mod on_time;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use datafusion::{
 };
 use tokio::runtime::Runtime;
 
-use self::{aggregate::Aggregation, first_of_key::FirstOfKey, join::StreamJoin, on_time::OnTime};
+use self::{aggregate::Aggregation, first_of_key::FirstOfKey, join::StreamJoin, limit::Limit, on_time::OnTime};
 use super::{
     cut::{CutKind, CutStage},
     errors::running,
@@ -41,6 +42,7 @@ enum Operator {
     Union(Vec<Arc<dyn ExecutionPlan>>),
     Aggregate(Box<Aggregation>),
     Join(Box<StreamJoin>),
+    Limit(Limit),
 }
 
 /// What an operator needs of the batch.
@@ -115,6 +117,9 @@ impl Builder<'_> {
                 Aggregation::new(&physical, &inputs[0], *emit, *closes)?
                     .map(|operator| Operator::Aggregate(Box::new(operator)))
             }
+            CutKind::Limit { skip, fetch } => {
+                Ok(Operator::Limit(Limit::new(self.physical(&inputs[0])?, *skip, *fetch)))
+            }
             CutKind::Join(join) => {
                 StreamJoin::new(self, join, inputs)?.map(|operator| Operator::Join(Box::new(operator)))
             }
@@ -143,6 +148,7 @@ impl Stage {
             }
             Operator::Aggregate(aggregate) => aggregate.step(batch, out),
             Operator::Join(join) => join.step(batch, out),
+            Operator::Limit(limit) => limit.step(batch, out),
         }
     }
 
@@ -156,6 +162,7 @@ impl Stage {
             Operator::FirstOfKey(first) => first.replay(batch, deltas),
             Operator::Aggregate(aggregate) => aggregate.replay(batch, deltas, &self.out),
             Operator::Join(join) => join.replay(batch, deltas),
+            Operator::Limit(limit) => deltas.iter().try_for_each(|delta| limit.load(delta)),
         }
     }
 
@@ -166,6 +173,7 @@ impl Stage {
             Operator::FirstOfKey(first) => Some(first.name()),
             Operator::Aggregate(aggregate) => Some(aggregate.name()),
             Operator::Join(_) => Some("symmetricHashJoin"),
+            Operator::Limit(_) => Some("globalLimit"),
         }
     }
 
@@ -181,7 +189,7 @@ impl Stage {
     pub fn is_bounded(&self) -> bool {
         match &self.operator {
             Operator::OnTime(on_time) => on_time.bounded,
-            Operator::Union(_) => false,
+            Operator::Union(_) | Operator::Limit(_) => false,
             Operator::FirstOfKey(first) => first.is_bounded(),
             Operator::Aggregate(aggregate) => aggregate.is_bounded(),
             Operator::Join(join) => join.is_bounded(),
@@ -195,6 +203,7 @@ impl Stage {
             Operator::FirstOfKey(first) => vec![first.state_schema()],
             Operator::Aggregate(aggregate) => vec![aggregate.state_schema().clone()],
             Operator::Join(join) => join.state_schemas(),
+            Operator::Limit(limit) => vec![limit.state_schema()],
         }
     }
 
@@ -205,6 +214,7 @@ impl Stage {
             Operator::FirstOfKey(first) => first.size(),
             Operator::Aggregate(aggregate) => aggregate.size(),
             Operator::Join(join) => join.size(),
+            Operator::Limit(_) => (1, 8),
         }
     }
 
@@ -218,6 +228,7 @@ impl Stage {
             Operator::FirstOfKey(first) => first.load(rows),
             Operator::Aggregate(aggregate) => aggregate.load(rows),
             Operator::Join(join) => join.load(part, rows),
+            Operator::Limit(limit) => limit.load(rows),
         }
     }
 
@@ -231,6 +242,7 @@ impl Stage {
             Operator::FirstOfKey(first) => Ok(vec![vec![first.whole()?]]),
             Operator::Aggregate(aggregate) => Ok(vec![aggregate.parts()?]),
             Operator::Join(join) => join.whole(),
+            Operator::Limit(limit) => Ok(vec![vec![limit.whole()?]]),
         }
     }
 
@@ -244,6 +256,10 @@ impl Stage {
             Operator::FirstOfKey(first) => first.clear(),
             Operator::Aggregate(aggregate) => aggregate.clear(),
             Operator::Join(join) => join.clear(),
+            Operator::Limit(limit) => {
+                limit.clear();
+                Ok(())
+            }
         }
     }
 
@@ -263,6 +279,7 @@ impl Stage {
                 vec![("each batch, partial aggregation (the delta)", text(&aggregate.lower))]
             }
             Operator::Join(join) => join.describe(),
+            Operator::Limit(limit) => vec![("each batch, as long as there is room", text(&limit.input))],
         }
     }
 }

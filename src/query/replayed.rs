@@ -50,7 +50,7 @@ pub(super) fn depends_on_batches(cut: &Cut) -> bool {
             closes.is_some_and(|closes| closes.time == Time::Session || *emit != Emit::Whole)
         }
         CutKind::Join(join) => join.join.join_type != JoinType::Inner,
-        CutKind::Union => false,
+        CutKind::Union | CutKind::Limit { .. } => false,
     })
 }
 
@@ -165,6 +165,7 @@ impl Replay<'_> {
             CutKind::FirstOfKey { columns, keys, .. } => first_of_key(&(self.collect)(&inputs[0])?, *columns, *keys),
             CutKind::Aggregate { emit, closes } => self.groups(&inputs[0], *emit, *closes),
             CutKind::Join(join) => self.joined(join),
+            CutKind::Limit { skip, fetch } => Ok(limited((self.collect)(&inputs[0])?, *skip, *fetch)),
         }
     }
 
@@ -275,6 +276,18 @@ fn on_time(rows: &RecordBatch, late_us: Option<i64>) -> Result<RecordBatch> {
     let kept = times.iter().map(|time| Some(time.is_some_and(|time| late_us.is_none_or(|late| time > late))));
     let kept = filter_record_batch(rows, &kept.collect::<BooleanArray>())?;
     Ok(kept.project(&(0..last).collect::<Vec<_>>())?)
+}
+
+fn limited(rows: Vec<RecordBatch>, skip: u64, fetch: Option<u64>) -> Vec<RecordBatch> {
+    let (mut skip, mut left) = (skip as usize, fetch.map_or(usize::MAX, |fetch| fetch as usize));
+    let mut given = Vec::with_capacity(rows.len());
+    for rows in rows {
+        let from = skip.min(rows.num_rows());
+        let count = left.min(rows.num_rows() - from);
+        given.push(rows.slice(from, count));
+        (skip, left) = (skip - from, left - count);
+    }
+    given
 }
 
 fn first_of_key(rows: &[RecordBatch], columns: usize, keys: usize) -> Result<Vec<RecordBatch>> {

@@ -13,12 +13,15 @@ use datafusion::{
 use super::{feed::StreamPlanner, now::BatchTime, text_numbers::TextNumbers, windows};
 
 /// Rules that would take away or double the aggregate at which a plan is cut: `count(DISTINCT x)` as two aggregates,
-/// and plans that know already that they are empty.
-const RULES_OFF: [&str; 4] = [
+/// and plans that know already that they are empty; and those that move fields of a struct below an aggregate by a name that
+/// they read as a qualified one.
+const RULES_OFF: [&str; 6] = [
     "single_distinct_aggregation_to_group_by",
     "propagate_empty_relation",
     "eliminate_filter",
     "eliminate_group_by_constant",
+    "extract_leaf_expressions",
+    "push_down_leaf_projections",
 ];
 
 /// One partition, so that rows are met in input order; no rule that depends on statistics or on run-time filters.

@@ -6,7 +6,7 @@ CREATE TABLE devices (id STRING, room STRING) WITH (
   connector = 'files', path = '${INPUT}/devices', format = 'json', static = 'true'
 );
 CREATE TABLE placed WITH (
-  connector = 'files', path = '${OUTPUT}/placed', format = 'json', output_mode = 'append'
+  connector = 'files', path = '${OUTPUT}/placed', format = 'json', output_mode = 'update'
 );
 INSERT INTO placed
 SELECT room, count(*) AS n FROM events JOIN devices ON k = id GROUP BY room;
