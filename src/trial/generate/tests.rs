@@ -330,3 +330,38 @@ fn orders_are_paid_in_time_too_late_or_never() {
     let never = ordered.keys().filter(|number| !paid.contains(*number)).count();
     assert!((2_500..4_500).contains(&never), "{never}");
 }
+
+#[test]
+fn the_first_rows_of_other_contents_never_change_either() {
+    let firsts = [
+        (
+            Content::Messages,
+            "messages_0001.json",
+            r##"{"time": "2026-05-17T10:00:01Z", "user": "user1", "text": "shipped release #rust"}"##,
+        ),
+        (
+            Content::Sensors,
+            "readings/readings_0001.json",
+            r#"{"time": "2026-05-17T10:00:00Z", "resid": "pump16", "hz": 9.8, "flow": 925, "psi": 83.8}"#,
+        ),
+        (
+            Content::Clicks,
+            "clicks_0001.json",
+            r#"{"time": "2026-05-17T10:00:08Z", "user_id": "user1", "page": "/articles"}"#,
+        ),
+        (
+            Content::Orders,
+            "orders/orders_0001.json",
+            r#"{"time": "2026-05-17T10:00:06Z", "order_id": "1000000", "customer": "customer17", "cents": 12031}"#,
+        ),
+        (
+            Content::Orders,
+            "payments/payments_0001.json",
+            r#"{"time": "2026-05-17T10:00:03Z", "order_id": "999004", "cents": 10164}"#,
+        ),
+    ];
+    for (content, name, line) in firsts {
+        let files = everything(content, &FilesOptions { files: 1, rows: 1, ..FilesOptions::default() });
+        assert_eq!(files[name], format!("{line}\n"), "{name}");
+    }
+}
