@@ -295,13 +295,29 @@ impl SinkConnector {
     }
 }
 
-/// How rows are written as text.
+/// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowFormat {
     /// One object a line.
     Json,
     /// RFC 4180 with a header line.
     Csv,
+    /// Typed columns.
+    Parquet,
+}
+
+impl RowFormat {
+    /// All that there are.
+    pub const ALL: [RowFormat; 3] = [RowFormat::Json, RowFormat::Csv, RowFormat::Parquet];
+
+    /// As a job file names it, and the ending of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            RowFormat::Json => "json",
+            RowFormat::Csv => "csv",
+            RowFormat::Parquet => "parquet",
+        }
+    }
 }
 
 /// One `INSERT INTO sink SELECT ...`, or a bare `SELECT` (sink: a console of its own).
