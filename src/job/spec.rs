@@ -85,7 +85,7 @@ impl SourceSpec {
 }
 
 /// A declared column. Types: `Utf8`, `Boolean`, `Int8..Int64`, `Float32`, `Float64`, `Decimal128`, `Date32`,
-/// `Timestamp(Microsecond, None)` (UTC); from JSON `List`, `Struct` and `Map` of these, too.
+/// `Timestamp(Microsecond, None)` (UTC); from JSON and Parquet `List`, `Struct` and `Map` of these, too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnSpec {
     pub name: String,
@@ -131,9 +131,11 @@ pub enum FormatKind {
     },
     /// Lines that match a pattern, whose named groups are columns.
     Regex(RegexOptions),
+    /// Files of typed columns.
+    Parquet,
 }
 
-/// What every format of lines has.
+/// What every format has, as far as it applies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordOptions {
     pub mode: Mode,
