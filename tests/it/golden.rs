@@ -19,7 +19,7 @@ const LOG_ANALYZER: &str = include_str!("../../jobs/log_analyzer.sql");
 const WORD_COUNT: &str = include_str!("../../jobs/word_count.sql");
 
 /// A job over files, not yet run.
-fn job(sql: &str, ending: &str, files: &[Vec<u8>]) -> Scratch {
+pub fn job(sql: &str, ending: &str, files: &[Vec<u8>]) -> Scratch {
     let mut scratch = Scratch::new(&format!("SET snapshot_batches = '3';\n{sql}"));
     for (number, bytes) in files.iter().enumerate() {
         scratch.add_named(&format!("{number:04}.{ending}"), bytes);
@@ -27,12 +27,12 @@ fn job(sql: &str, ending: &str, files: &[Vec<u8>]) -> Scratch {
     scratch
 }
 
-fn run(scratch: &Scratch) {
+pub fn run(scratch: &Scratch) {
     scratch.run(Faults::none(), 2).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Runs it straight; then again, crashed and rewound everywhere: each time it ends the same.
-fn golden(scratch: &Scratch, batches: u64) {
+pub fn golden(scratch: &Scratch, batches: u64) {
     let untouched = crate::stream::temporary_folder();
     restore_folder(scratch.dir.path(), untouched.path());
     let faults = Faults::watching();
@@ -67,7 +67,7 @@ fn crash(scratch: &Scratch, point: CrashPoint, nth: u64) {
 }
 
 /// The newest result of a query, a JSON object a row.
-fn result(scratch: &Scratch, query: &str) -> Vec<Value> {
+pub fn result(scratch: &Scratch, query: &str) -> Vec<Value> {
     let view = scratch.view();
     let at = view.newest().unwrap_or_else(|| panic!("there are batches"));
     let table = view.result(query, at).unwrap_or_else(|error| panic!("{error}"));
@@ -75,7 +75,7 @@ fn result(scratch: &Scratch, query: &str) -> Vec<Value> {
 }
 
 /// Of the batches that count.
-fn bad_rows(scratch: &Scratch) -> u64 {
+pub fn bad_rows(scratch: &Scratch) -> u64 {
     let log = scratch.view().log().unwrap_or_else(|error| panic!("{error}"));
     log.iter().filter(|row| !row.retracted).map(|row| row.bad_rows).sum()
 }
