@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use datafusion::arrow::{csv, datatypes::SchemaRef, json, record_batch::RecordBatch};
+use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 
 use super::{restore, statics};
 use crate::{
     checkpoint::{Commit, History, PayloadKind, Reader},
-    job::{self, JobSpec, RowFormat, SinkConnector, Variables},
+    job::{self, JobSpec, SinkConnector, Variables},
     model::{BatchAddress, BatchId, Error, Result},
     progress::{LateProgress, Progress},
     query::{self, GroupChange, JobQueries},
@@ -266,7 +266,9 @@ impl View {
             let outputs = published(&commits, query.name());
             let sink =
                 sink::make_sink(self.job.sink_of(&self.job.queries[index]), query.mode(), sink::ConsoleTarget::nowhere);
-            rows = parsed(query.output_schema(), &sink.read_back(&outputs)?, *format)?;
+            for bytes in sink.read_back(&outputs)? {
+                rows.extend(sink::rows::from_bytes(*format, query.output_schema(), bytes)?);
+            }
         } else {
             let kept = commits.iter().flat_map(|commit| &commit.payloads);
             for payload in kept.filter(|payload| payload.query == query.name() && payload.kind == PayloadKind::Rows) {
@@ -299,29 +301,18 @@ pub(super) fn table(queries: &JobQueries, index: usize, rows: Vec<RecordBatch>) 
     }
 }
 
-/// Rows as a sink's own text gives them back: CSV, for one, cannot tell an empty string from a null.
+/// Rows as a sink's own files give them back: CSV, for one, cannot tell an empty string from a null.
 pub(super) fn as_read_back(
     schema: &SchemaRef,
     rows: Vec<RecordBatch>,
     connector: &SinkConnector,
 ) -> Result<Vec<RecordBatch>> {
     match connector {
-        SinkConnector::Files { format, .. } => parsed(schema, &sink::rows::to_bytes(*format, schema, &rows)?, *format),
+        SinkConnector::Files { format, .. } => {
+            sink::rows::from_bytes(*format, schema, sink::rows::to_bytes(*format, schema, &rows)?)
+        }
         SinkConnector::Console | SinkConnector::Memory => Ok(rows),
     }
-}
-
-fn parsed(schema: &SchemaRef, bytes: &[u8], format: RowFormat) -> Result<Vec<RecordBatch>> {
-    let wrong = |error: datafusion::arrow::error::ArrowError| {
-        Error::failed("published rows could not be read back").because(error.to_string())
-    };
-    let rows: std::result::Result<Vec<_>, _> = match format {
-        RowFormat::Json => json::ReaderBuilder::new(schema.clone()).build(bytes).map_err(wrong)?.collect(),
-        RowFormat::Csv => {
-            csv::ReaderBuilder::new(schema.clone()).with_header(true).build(bytes).map_err(wrong)?.collect()
-        }
-    };
-    rows.map_err(wrong)
 }
 
 /// The job that a checkpoint keeps, its relative paths made what they were.

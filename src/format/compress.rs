@@ -34,6 +34,14 @@ impl Compression {
             _ => None,
         }
     }
+
+    /// The ending of a file's name that says so.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::Gz => "gz",
+            Compression::Zst => "zst",
+        }
+    }
 }
 
 enum Decoder<R: BufRead> {
@@ -81,7 +89,7 @@ impl<R: BufRead> Decompressing<R> {
 }
 
 /// How much a file may decompress to.
-fn limit_bytes(compressed_bytes: u64) -> u64 {
+pub(super) fn limit_bytes(compressed_bytes: u64) -> u64 {
     compressed_bytes.saturating_mul(RATIO_MAX).clamp(RATIO_FREE_BYTES, BYTES_MAX)
 }
 

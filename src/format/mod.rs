@@ -3,6 +3,7 @@
 pub mod compress;
 pub(crate) mod fields;
 pub mod json;
+mod parquet;
 pub mod pieces;
 mod reader;
 mod rows;
@@ -11,6 +12,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 
 pub use compress::{Compression, Decompressing, RATIO_GUESSED};
 pub use json::Constant;
+pub use parquet::{AnyBytes, WholeRead};
 pub use pieces::{Bytes, Cutter, Piece, Pieces};
 pub use reader::Reader;
 
@@ -19,7 +21,7 @@ pub use reader::Reader;
 pub struct Decoded {
     /// The projected columns in declared order, rows in file order.
     pub batches: Vec<RecordBatch>,
-    /// Lines in the file, blank ones included.
+    /// Lines in the file, blank ones included; rows, where the format has no lines.
     pub lines: u64,
     /// Records in the file, bad ones included; blank lines are none.
     pub rows: u64,
@@ -47,13 +49,13 @@ pub const BAD_RECORDS_KEPT_MAX: usize = 10_000;
 /// A record that was not used, or not wholly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRecord {
-    /// From 1.
+    /// From 1; the number of the row, where the format has no lines.
     pub line: u64,
-    /// Offset of the record's first byte in the (decompressed) file.
+    /// Offset of the record's first byte in the (decompressed) file; 0, where the format has no lines.
     pub byte: u64,
     /// Why, for the operator: `field 'x': "abc" is not a BIGINT`.
     pub reason: String,
-    /// The record's bytes, lossily as text, at most 1 KiB.
+    /// The record's bytes, lossily as text, at most 1 KiB; empty, where the format has no lines.
     pub text: String,
 }
 

@@ -1,4 +1,4 @@
-//! Reads files of lines, of whatever format, into Arrow.
+//! Reads files, of whatever format, into Arrow.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,6 +8,7 @@ use super::{
     BAD_RECORDS_KEPT_MAX, BadRecord, Decoded,
     fields::{self, Fields},
     json::{self, Json},
+    parquet::{AnyBytes, Parquet, WholeRead},
     pieces::{InMemory, Piece, PieceRead, Pieces, Stop},
     rows::each_line,
 };
@@ -32,6 +33,7 @@ pub struct Reader {
 enum Format {
     Json(Json),
     Fields(Fields),
+    Parquet(Parquet),
 }
 
 /// One thread's part of reading a file.
@@ -76,6 +78,7 @@ impl Reader {
         let records = format.records.clone();
         let format = match &format.kind {
             FormatKind::Json { depth_max } => Format::Json(Json::new(&schema, *depth_max)),
+            FormatKind::Parquet => Format::Parquet(Parquet::new(&schema)),
             kind => Format::Fields(Fields::new(&schema, kind)?),
         };
         Ok(Reader { output_schema: Arc::new(Schema::new(output)), schema, projection, records, sizes: SIZES, format })
@@ -91,7 +94,7 @@ impl Reader {
         self.sizes.piece_bytes
     }
 
-    /// Decodes one file's bytes with up to `threads` threads; the result does not depend on how many.
+    /// Decodes the bytes of one file of lines with up to `threads` threads; the result does not depend on how many.
     /// `file` is for errors.
     ///
     /// # Errors
@@ -100,6 +103,30 @@ impl Reader {
         let pieces = InMemory::new(bytes, self.sizes.piece_bytes);
         let threads = threads.min(bytes.len().div_ceil(self.sizes.piece_bytes));
         self.decode_pieces(file, &pieces, threads, &[], &mut Vec::new())
+    }
+
+    /// Whether files are no lines, and so cannot be read in pieces: then [`Reader::decode_whole`] reads them, and
+    /// [`Reader::decode_pieces`] must not be called.
+    pub fn takes_wholes(&self) -> bool {
+        matches!(self.format, Format::Parquet(_))
+    }
+
+    /// As [`Reader::decode_pieces`], with a file of which any part can be had; what is wrong with all of it is told
+    /// beside the rows, whatever the mode.
+    ///
+    /// # Errors
+    /// As [`Reader::decode`].
+    pub fn decode_whole(
+        &self,
+        file: &str,
+        bytes: Arc<dyn AnyBytes>,
+        threads: usize,
+        except: &[usize],
+    ) -> Result<WholeRead> {
+        match &self.format {
+            Format::Parquet(parquet) => parquet.read(self, file, bytes, threads, except),
+            Format::Json(_) | Format::Fields(_) => unreachable!("files of lines are read in pieces"),
+        }
     }
 
     /// As [`Reader::decode`], with a file that comes in pieces (of about [`Reader::piece_bytes`]). The declared
@@ -121,7 +148,7 @@ impl Reader {
         let mut blank = Vec::new();
         let kept;
         let (layout, first) = match &self.format {
-            Format::Json(_) => (None, None),
+            Format::Json(_) | Format::Parquet(_) => (None, None),
             Format::Fields(fields) => {
                 let Some((number, first)) = pieces.next(&mut first_buffer) else { return Ok(Decoded::default()) };
                 let mut first = (number, first);
@@ -143,6 +170,7 @@ impl Reader {
             }
             (Format::Json(json), _) => Worker::Json(Box::new(json::Worker::new(self, json, except))),
             (Format::Fields(_), None) => unreachable!("fields have a layout"),
+            (Format::Parquet(_), _) => unreachable!("its files are read as wholes"),
         };
         let lines_before: u64 = blank.iter().filter_map(|(_, read)| read.as_ref().ok()).map(|read| read.lines).sum();
         let problem = layout.as_ref().and_then(|layout| layout.problem.clone());
@@ -234,7 +262,7 @@ fn read_piece(
 }
 
 /// What the pieces became, in order; after a failure the rest may be missing. `problem`: what is wrong with the whole file.
-fn join(
+pub(super) fn join(
     file: &str,
     problem: Option<BadRecord>,
     pieces: impl Iterator<Item = Result<PieceRead, Stop>>,

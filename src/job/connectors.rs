@@ -211,6 +211,6 @@ fn files_sink(options: &Options<'_>, name: &str) -> Result<SinkConnector> {
     options.check_keys(FILES_SINK_KEYS, SINK_UNBUILT)?;
     let path = PathBuf::from(&options.path("out")?.value);
     let format = options.required("format", "json")?;
-    let format = options.pick(format, &[("json", RowFormat::Json), ("csv", RowFormat::Csv)])?;
+    let format = options.pick(format, &RowFormat::ALL.map(|format| (format.name(), format)))?;
     Ok(SinkConnector::Files { path, format })
 }

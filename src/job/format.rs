@@ -23,8 +23,12 @@ const LINE_BYTES_MAX: u64 = 1 << 30;
 /// Deepest nesting that may be asked for: nobody writes deeper records on purpose, and each level takes memory.
 const DEPTH_MAX: u64 = 1024;
 
+/// Formats whose records are lines.
+const OF_LINES: &[&str] = &["json", "csv", "text", "regex"];
 /// Options that only some formats have.
-const OF_SOME: [(&str, &[&str]); 8] = [
+const OF_SOME: [(&str, &[&str]); 10] = [
+    ("max_line_bytes", OF_LINES),
+    ("corrupt_record_column", OF_LINES),
     ("max_depth", &["json"]),
     ("header", &["csv"]),
     ("delimiter", &["csv"]),
@@ -46,22 +50,16 @@ pub(super) fn read(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<Form
     let format = options.required("format", "json")?;
     let names = ["json", "csv", "text", "regex", "parquet"].map(|name| (name, name));
     let name = options.pick(format, &names)?;
-    if name == "parquet" {
-        return Err(options
-            .source
-            .error(format.value_at, format!("format {} is not built yet", format.shown))
-            .because("this version reads lines: json, csv, text and regex")
-            .help("write format = 'json' or 'csv', and convert other input before"));
-    }
     check_options_fit(options, name)?;
     check_types_fit(options, name, columns)?;
     let kind = match name {
         "json" => FormatKind::Json { depth_max: depth_max(options)? },
         "csv" => FormatKind::Csv(csv(options)?),
+        "parquet" => FormatKind::Parquet,
         "text" => FormatKind::Text { column: text_column(options, format, columns)? },
         _ => FormatKind::Regex(regex(options, columns)?),
     };
-    let records = records(options, columns)?;
+    let records = records(options, name, columns)?;
     check_columns_apart(options, columns, &records, &kind)?;
     Ok(FormatSpec { records, kind })
 }
@@ -105,10 +103,10 @@ fn check_options_fit(options: &Options<'_>, format: &str) -> Result<()> {
     Ok(())
 }
 
-/// Values inside of values are read from JSON only.
+/// Values inside of values are read where fields are more than text.
 fn check_types_fit(options: &Options<'_>, format: &str, columns: &[ColumnSpec]) -> Result<()> {
     match columns.iter().find(|column| column.data_type.is_nested()) {
-        Some(column) if format != "json" => Err(options
+        Some(column) if !["json", "parquet"].contains(&format) => Err(options
             .source
             .error(column.at, format!("format '{format}' has no ARRAY, MAP or STRUCT"))
             .because("a field of it is one value, written as text")
@@ -117,18 +115,23 @@ fn check_types_fit(options: &Options<'_>, format: &str, columns: &[ColumnSpec]) 
     }
 }
 
-fn records(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<RecordOptions> {
+fn records(options: &Options<'_>, format: &str, columns: &[ColumnSpec]) -> Result<RecordOptions> {
     let default = RecordOptions::default();
-    let modes =
-        [("permissive", Mode::Permissive), ("dropmalformed", Mode::DropMalformed), ("failfast", Mode::FailFast)];
-    Ok(RecordOptions {
-        mode: options.choose("mode", &modes)?.unwrap_or(default.mode),
-        corrupt_column: special_column(
+    let corrupt_column = match format {
+        // a row has no text: a column of that name is one of the file
+        "parquet" => None,
+        _ => special_column(
             options,
             columns,
             ("corrupt_record_column", CORRUPT_COLUMN),
             "the text of lines that cannot be read",
         )?,
+    };
+    let modes =
+        [("permissive", Mode::Permissive), ("dropmalformed", Mode::DropMalformed), ("failfast", Mode::FailFast)];
+    Ok(RecordOptions {
+        mode: options.choose("mode", &modes)?.unwrap_or(default.mode),
+        corrupt_column,
         file_column: special_column(options, columns, ("file_column", FILE_COLUMN), "the name of the file")?,
         line_bytes_max: options
             .parse("max_line_bytes", "a size from 1 byte to 1 GiB, such as '16MB'", |text| {

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::spec::{RowFormat, SinkConnector, SinkSpec, SourceSpec};
+use super::spec::{SinkConnector, SinkSpec, SourceSpec};
 
 /// Whether files that the sink publishes would be input of the source. Paths are compared as written, relative
 /// ones from the current directory; links are not followed.
@@ -10,10 +10,7 @@ pub(super) fn feeds_back(source: &SourceSpec, sink: &SinkSpec) -> bool {
     let SinkConnector::Files { path: folder, format } = &sink.connector else {
         return false;
     };
-    let extension = match format {
-        RowFormat::Json => "json",
-        RowFormat::Csv => "csv",
-    };
+    let extension = format.name();
     let folder = absolute(folder);
     let input = absolute(Path::new(&source.files.path));
     if let Ok(pattern) = glob::Pattern::new(&input.to_string_lossy())

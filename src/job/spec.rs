@@ -100,7 +100,7 @@ impl SourceSpec {
 }
 
 /// A declared column. Types: `Utf8`, `Boolean`, `Int8..Int64`, `Float32`, `Float64`, `Decimal128`, `Date32`,
-/// `Timestamp(Microsecond, None)` (UTC); from JSON `List`, `Struct` and `Map` of these, too.
+/// `Timestamp(Microsecond, None)` (UTC); from JSON and Parquet `List`, `Struct` and `Map` of these, too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnSpec {
     pub name: String,
@@ -146,9 +146,11 @@ pub enum FormatKind {
     },
     /// Lines that match a pattern, whose named groups are columns.
     Regex(RegexOptions),
+    /// Files of typed columns.
+    Parquet,
 }
 
-/// What every format of lines has.
+/// What every format has, as far as it applies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordOptions {
     pub mode: Mode,
@@ -323,13 +325,29 @@ impl SinkConnector {
     }
 }
 
-/// How rows are written as text.
+/// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowFormat {
     /// One object a line.
     Json,
     /// RFC 4180 with a header line.
     Csv,
+    /// Typed columns.
+    Parquet,
+}
+
+impl RowFormat {
+    /// All that there are.
+    pub const ALL: [RowFormat; 3] = [RowFormat::Json, RowFormat::Csv, RowFormat::Parquet];
+
+    /// As a job file names it, and the ending of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            RowFormat::Json => "json",
+            RowFormat::Csv => "csv",
+            RowFormat::Parquet => "parquet",
+        }
+    }
 }
 
 /// One `INSERT INTO sink SELECT ...`, or a bare `SELECT` (sink: a console of its own).

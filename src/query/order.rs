@@ -49,13 +49,20 @@ pub(super) fn complete(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// Sorts by `expr`, then by those keys that the query does not show: they are computed below and dropped above.
-fn sorted(input: Arc<LogicalPlan>, mut expr: Vec<SortExpr>, fetch: Option<usize>) -> Result<LogicalPlan> {
+fn sorted(input: Arc<LogicalPlan>, expr: Vec<SortExpr>, fetch: Option<usize>) -> Result<LogicalPlan> {
     let hidden = hidden_keys(&input);
     if hidden.is_empty() {
         return Ok(LogicalPlan::Sort(Sort { expr, input, fetch }));
     }
-    expr.extend(hidden.into_iter().map(|key| Expr::Column(key).sort(true, true)));
-    LogicalPlanBuilder::from(input).sort_with_limit(expr, fetch)?.build()
+    let keys = hidden.into_iter().map(|key| Expr::Column(key).sort(true, true));
+    let completed: Vec<SortExpr> = expr.iter().cloned().chain(keys).collect();
+    let plan = LogicalPlanBuilder::from(Arc::clone(&input)).sort_with_limit(completed, fetch);
+    plan.and_then(LogicalPlanBuilder::build).or_else(|error| {
+        // Between here and the aggregate a key was taken apart (`w.start`). All columns that are shown are sorted by: rows that
+        // tie are alike.
+        tracing::debug!("hidden keys do not order the result: {error}");
+        Ok(LogicalPlan::Sort(Sort { expr, input, fetch }))
+    })
 }
 
 /// Group keys that are no column of `plan`.

@@ -166,7 +166,7 @@ impl Sink for ConsoleSink {
         Ok(Vec::new())
     }
 
-    fn read_back(&self, _published: &[(BatchId, StagedOutput)]) -> Result<Vec<u8>> {
+    fn read_back(&self, _published: &[(BatchId, StagedOutput)]) -> Result<Vec<Vec<u8>>> {
         Err(Error::usage(format!("'{}' was printed and is kept nowhere", self.name))
             .because("a console cannot be asked what it printed")
             .help("give the query a memory or files sink"))

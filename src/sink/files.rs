@@ -65,10 +65,7 @@ impl FilesSink {
     }
 
     fn extension(&self) -> &'static str {
-        match self.format {
-            RowFormat::Json => "json",
-            RowFormat::Csv => "csv",
-        }
+        self.format.name()
     }
 
     /// The name under which a batch is published.
@@ -81,7 +78,8 @@ impl FilesSink {
 
     /// What a name in the folder stands for, if this sink could have published it, in any format.
     fn parse_name(&self, name: &str) -> Option<Published> {
-        let stem = name.strip_suffix(".json").or_else(|| name.strip_suffix(".csv"))?;
+        let (stem, extension) = name.rsplit_once('.')?;
+        RowFormat::ALL.iter().find(|format| format.name() == extension)?;
         let rest = stem.strip_prefix(&self.name)?;
         if rest.is_empty() {
             return Some(Published::Newest);
@@ -331,8 +329,8 @@ impl Sink for FilesSink {
         Ok(findings)
     }
 
-    fn read_back(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<u8>> {
-        let mut all = Vec::new();
+    fn read_back(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<Vec<u8>>> {
+        let mut all = Vec::with_capacity(published.len());
         for (batch, staged) in published {
             if !matches!(self.parse_name(&staged.name), Some(Published::Batch(_))) {
                 return Err(Error::usage(format!("batch {batch} cannot be read back from '{}'", self.name))
@@ -345,21 +343,10 @@ impl Sink for FilesSink {
                     .at(Place::Path(path))
                     .help("put the file back; highwater verify names all that differ"));
             };
-            let header = if all.is_empty() || self.format == RowFormat::Json { 0 } else { header_length(&bytes) };
-            all.extend_from_slice(&bytes[header..]);
+            all.push(bytes);
         }
         Ok(all)
     }
-}
-
-/// The length of a CSV's first record, its line end included: a quoted name may hold line ends of its own.
-fn header_length(csv: &[u8]) -> usize {
-    let mut quoted = false;
-    let is_end = |byte: &u8| {
-        quoted ^= *byte == b'"';
-        *byte == b'\n' && !quoted
-    };
-    csv.iter().position(is_end).map_or(csv.len(), |end| end + 1)
 }
 
 #[cfg(test)]

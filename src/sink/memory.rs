@@ -65,7 +65,7 @@ impl Sink for MemorySink {
         Ok(Vec::new())
     }
 
-    fn read_back(&self, _published: &[(BatchId, StagedOutput)]) -> Result<Vec<u8>> {
+    fn read_back(&self, _published: &[(BatchId, StagedOutput)]) -> Result<Vec<Vec<u8>>> {
         Err(Error::usage(format!("the memory sink '{}' keeps nothing outside of the checkpoint", self.name))
             .help("read its result from the checkpoint: highwater show"))
     }

@@ -4,6 +4,7 @@ mod console;
 mod durable;
 mod files;
 mod memory;
+mod parquet;
 pub mod rows;
 
 use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
@@ -106,7 +107,9 @@ pub trait Sink: Send {
     /// `published`: the commits' records for this sink along the live timeline, oldest first.
     fn verify(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<String>>;
 
-    /// Reads back all rows published in append mode up to and with `upto`, as JSON lines or CSV text (files),
-    /// or says why it cannot (`Err` of kind `Usage`).
-    fn read_back(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<u8>>;
+    /// Reads back what was published in append mode, batch by batch, in the sink's format ([`rows::from_bytes`]).
+    ///
+    /// # Errors
+    /// Of kind `Usage`, saying why it cannot; `Failed` where it is gone or was changed.
+    fn read_back(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<Vec<u8>>>;
 }

@@ -1,4 +1,4 @@
-//! Rows as text: JSON lines, CSV, a table. The same rows always give the same bytes.
+//! Rows as bytes: JSON lines, CSV, Parquet, a table. The same rows always give the same bytes.
 //!
 //! JSON spells out nulls, so that each line has every column; times are ISO-8601; floats have as few digits as read
 //! back to the same number, and, as in Spark, those that JSON has no number for are the strings `"NaN"`, `"Infinity"`
@@ -23,12 +23,13 @@ use datafusion::arrow::{
     },
 };
 
+use super::parquet;
 use crate::{
     job::RowFormat,
     model::{Error, Result, error::printable},
 };
 
-/// Rows in a sink's format: one JSON object a line, or CSV with a header line.
+/// Rows in a sink's format: one JSON object a line, CSV with a header line, or a whole file of Parquet.
 ///
 /// # Errors
 /// Of kind `Failed` where a column's type cannot be written in this format.
@@ -36,7 +37,24 @@ pub fn to_bytes(format: RowFormat, schema: &SchemaRef, rows: &[RecordBatch]) -> 
     match format {
         RowFormat::Json => json_lines(rows),
         RowFormat::Csv => csv_lines(schema, rows, true),
+        RowFormat::Parquet => parquet::to_bytes(schema, rows),
     }
+}
+
+/// Rows of these columns out of what [`to_bytes`] made of them.
+///
+/// # Errors
+/// Of kind `Failed` where they are none.
+pub fn from_bytes(format: RowFormat, schema: &SchemaRef, bytes: Vec<u8>) -> Result<Vec<RecordBatch>> {
+    let wrong = |error: ArrowError| Error::failed("published rows could not be read back").because(error.to_string());
+    let rows: std::result::Result<Vec<_>, _> = match format {
+        RowFormat::Json => json::ReaderBuilder::new(schema.clone()).build(&bytes[..]).map_err(wrong)?.collect(),
+        RowFormat::Csv => {
+            csv::ReaderBuilder::new(schema.clone()).with_header(true).build(&bytes[..]).map_err(wrong)?.collect()
+        }
+        RowFormat::Parquet => parquet::from_bytes(schema, bytes),
+    };
+    rows.map_err(wrong)
 }
 
 /// Whether rows of these columns can be written in a format, found out with the writer itself and a row of nulls.
@@ -48,18 +66,32 @@ pub fn check(format: RowFormat, schema: &SchemaRef) -> Result<()> {
         let nullable = field.as_ref().clone().with_nullable(true);
         let one: SchemaRef = Arc::new(Schema::new(vec![nullable]));
         let rows = RecordBatch::try_new(one.clone(), vec![new_null_array(field.data_type(), 1)]);
-        let written = rows.map_err(|error| cannot_write("text", &error)).and_then(|row| to_bytes(format, &one, &[row]));
+        let written = rows.map_err(|error| cannot_write("text", &error)).and_then(|row| {
+            let bytes = to_bytes(format, &one, &[row])?;
+            // what is no text can be had back only by its type
+            if format == RowFormat::Parquet { from_bytes(format, &one, bytes).map(drop) } else { Ok(()) }
+        });
         written.map_err(|error| {
-            let (name, format) = (field.name(), if format == RowFormat::Csv { "CSV" } else { "JSON" });
-            Error::usage(format!("column '{name}' cannot be written as {format}"))
+            let (name, shown) = (field.name(), shown(format));
+            Error::usage(format!("column '{name}' cannot be written as {shown}"))
                 .because(error.why().unwrap_or(error.what()))
                 .help(match format {
-                    "CSV" => "select its parts, cast it to STRING, or write JSON",
-                    _ => "select its parts, or cast it to STRING",
+                    RowFormat::Csv => "select its parts, cast it to STRING, or write JSON",
+                    RowFormat::Json => "select its parts, or cast it to STRING",
+                    RowFormat::Parquet => "cast it to another type, or write JSON",
                 })
         })?;
     }
     Ok(())
+}
+
+/// A format's name in errors.
+fn shown(format: RowFormat) -> &'static str {
+    match format {
+        RowFormat::Json => "JSON",
+        RowFormat::Csv => "CSV",
+        RowFormat::Parquet => "Parquet",
+    }
 }
 
 /// One JSON object a line; nothing at all without rows.
@@ -146,7 +178,7 @@ fn cell(text: &str) -> String {
     printable(text).replace('\n', "\\n").replace('\t', "\\t")
 }
 
-fn cannot_write(what: &str, error: &ArrowError) -> Error {
+pub(super) fn cannot_write(what: &str, error: &ArrowError) -> Error {
     Error::failed(format!("rows cannot be written as {what}")).because(error.to_string())
 }
 

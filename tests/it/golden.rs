@@ -19,7 +19,7 @@ const LOG_ANALYZER: &str = include_str!("../../jobs/log_analyzer.sql");
 const WORD_COUNT: &str = include_str!("../../jobs/word_count.sql");
 
 /// A job over files, not yet run.
-fn job(sql: &str, ending: &str, files: &[Vec<u8>]) -> Scratch {
+pub fn job(sql: &str, ending: &str, files: &[Vec<u8>]) -> Scratch {
     let mut scratch = Scratch::new(&format!("SET snapshot_batches = '3';\n{sql}"));
     for (number, bytes) in files.iter().enumerate() {
         scratch.add_named(&format!("{number:04}.{ending}"), bytes);
@@ -27,7 +27,7 @@ fn job(sql: &str, ending: &str, files: &[Vec<u8>]) -> Scratch {
     scratch
 }
 
-fn run(scratch: &Scratch) {
+pub fn run(scratch: &Scratch) {
     scratch.run(Faults::none(), 2).unwrap_or_else(|error| panic!("{error}"));
 }
 
@@ -75,7 +75,7 @@ pub fn result(scratch: &Scratch, query: &str) -> Vec<Value> {
 }
 
 /// Of the batches that count.
-fn bad_rows(scratch: &Scratch) -> u64 {
+pub fn bad_rows(scratch: &Scratch) -> u64 {
     let log = scratch.view().log().unwrap_or_else(|error| panic!("{error}"));
     log.iter().filter(|row| !row.retracted).map(|row| row.bad_rows).sum()
 }

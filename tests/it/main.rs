@@ -16,6 +16,7 @@ mod json_suite;
 mod kills;
 mod moving_input;
 mod oracle;
+mod parquet;
 mod power_loss;
 mod properties;
 mod published;

@@ -61,7 +61,7 @@ impl Fields {
                 Fields { values: options.values.clone(), lines: Lines::Matching(regex, columns) }
             }
             FormatKind::Text { column } => Fields { values: ValueOptions::default(), lines: Lines::Whole(*column) },
-            FormatKind::Json { .. } => unreachable!("JSON has a reader of its own"),
+            FormatKind::Json { .. } | FormatKind::Parquet => unreachable!("these have readers of their own"),
         })
     }
 

@@ -17,6 +17,7 @@
 
 mod columns;
 mod escape;
+mod filler;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzzing;
 mod keys;
@@ -40,7 +41,9 @@ use datafusion::arrow::{
 use self::scan::{Shape, Token};
 pub(super) use self::{
     columns::Column,
+    filler::Filler,
     keys::KeyTable,
+    nested::type_name,
     value::{Kind, Parsed, TIMES},
     worker::Worker,
 };

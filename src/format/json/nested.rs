@@ -68,7 +68,7 @@ fn pair(entries: &Field) -> Option<(&DataType, &DataType)> {
 }
 
 /// The type as job files write it.
-pub(super) fn type_name(data_type: &DataType) -> String {
+pub(in crate::format) fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::List(item) => format!("ARRAY<{}>", type_name(item.data_type())),
         DataType::Struct(fields) => {

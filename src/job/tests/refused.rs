@@ -95,13 +95,13 @@ const RENDERED: &[(&str, &str)] = &[
   help: add path = 'input'",
     ),
     (
-        "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'parquet');",
-        "format 'parquet' is not built yet
-  --> a.sql:1:72
-   | CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'parquet');
-   |                                                                        ^
-  why: this version reads lines: json, csv, text and regex
-  help: write format = 'json' or 'csv', and convert other input before",
+        "CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'parquet', max_line_bytes = 1);",
+        "option 'max_line_bytes' does not belong to format 'parquet'
+  --> a.sql:1:83
+   | CREATE TABLE t (a INT) WITH (connector = 'files', path = 'x', format = 'parquet', max_line_bytes = 1);
+   |                                                                                   ^
+  why: only json or csv or text or regex has it
+  help: leave it out, or change the format",
     ),
     (
         "CREATE TABLE t (a INT) WITH (connector = 'files', path = '${PLACE}', format = 'json');",
@@ -315,6 +315,17 @@ fn formats_are_checked() {
             "format = 'regex', pattern = '([0-9]+)'",
             &["no group of the pattern has a name", "(?<status>[0-9]+)"],
         ),
+        (
+            "a INT",
+            "format = 'parquet', delimiter = ';'",
+            &["option 'delimiter' does not belong to format 'parquet'", "only csv"],
+        ),
+        (
+            "a STRING",
+            "format = 'parquet', corrupt_record_column = 'a'",
+            &["option 'corrupt_record_column' does not belong to format 'parquet'"],
+        ),
+        ("a INT", "format = 'parket'", &["did you mean 'parquet'?"]),
         ("a ARRAY<INT>", "format = 'csv'", &["format 'csv' has no ARRAY, MAP or STRUCT", "declare a STRING"]),
         ("a ARRAY<INT", "format = 'json'", &["'>'"]),
         ("a ARRAY<INT>>", "format = 'json'", &["a type has one '>' too many"]),

@@ -13,6 +13,7 @@ mod next;
 mod partitions;
 mod place;
 mod read;
+mod whole;
 
 use std::{path::Path, sync::Arc};
 

@@ -10,7 +10,7 @@ use std::{
 
 use twox_hash::xxhash3_128;
 
-use super::{Parts, listing};
+use super::{Parts, listing, whole};
 use crate::{
     format::{BadRecord, Bytes, Compression, Cutter, Decoded, Decompressing, Piece, Pieces, RATIO_GUESSED},
     job::Mode,
@@ -44,15 +44,12 @@ impl ReadFile {
 
 pub(super) fn read(source: &Parts, planned: &PlannedFile, threads: usize, buffer: &mut Vec<u8>) -> Result<ReadFile> {
     let path = source.place.root().join(planned.path.as_path());
-    let opened = Opened::new(&path, planned, source.reader.piece_bytes())?;
     let from_path = source.partitions.columns(planned.path.as_path());
     let except: Vec<usize> = from_path.iter().map(|column| column.column).collect();
-    let threads = threads.min(opened.pieces_about());
-    let decoded = source.reader.decode_pieces(&path.to_string_lossy(), &opened, threads, &except, buffer);
-    // a long line must not be paid for again and again
-    buffer.clear();
-    buffer.shrink_to(KEPT_PIECES * source.reader.piece_bytes());
-    let end = opened.finish(&path, planned)?;
+    let (decoded, end) = match source.reader.takes_wholes() {
+        true => whole::read(&source.reader, &path, planned, threads, &except, buffer)?,
+        false => lines(source, &path, planned, threads, &except, buffer)?,
+    };
     let path_problems = from_path.iter().filter_map(|column| column.problem.clone());
     let damage: Vec<String> = end.problem.iter().cloned().chain(path_problems).collect();
     if let Some(why) = damage.first().filter(|_| source.mode == Mode::FailFast) {
@@ -77,6 +74,24 @@ pub(super) fn read(source: &Parts, planned: &PlannedFile, threads: usize, buffer
     let content_hash = end.content_hash;
     let read = FileRead { file: planned.clone(), content_hash, rows: decoded.rows, bad_rows: decoded.bad_rows };
     Ok(ReadFile { read, decoded })
+}
+
+/// Reads a file of lines: what it decodes to, and how its bytes ended.
+fn lines(
+    source: &Parts,
+    path: &Path,
+    planned: &PlannedFile,
+    threads: usize,
+    except: &[usize],
+    buffer: &mut Vec<u8>,
+) -> Result<(Result<Decoded>, End)> {
+    let opened = Opened::new(path, planned, source.reader.piece_bytes())?;
+    let threads = threads.min(opened.pieces_about());
+    let decoded = source.reader.decode_pieces(&path.to_string_lossy(), &opened, threads, except, buffer);
+    // a long line must not be paid for again and again
+    buffer.clear();
+    buffer.shrink_to(KEPT_PIECES * source.reader.piece_bytes());
+    Ok((decoded, opened.finish(path, planned)?))
 }
 
 /// The planned file's bytes as they are on disk, hashed as they come.
@@ -156,13 +171,13 @@ pub(super) fn content_bytes_about(planned: &PlannedFile) -> u64 {
 }
 
 /// How the reading of a file ended: all of it was read, and it is what was planned.
-struct End {
-    content_hash: u128,
-    /// Bytes of content, decompressed.
-    bytes: u64,
-    line_ended: bool,
+pub(super) struct End {
+    pub content_hash: u128,
+    /// Bytes of content, decompressed, up to the problem.
+    pub bytes: u64,
+    pub line_ended: bool,
     /// Why there is no more content than that.
-    problem: Option<String>,
+    pub problem: Option<String>,
 }
 
 /// A planned file that is being read by several threads, piece by piece.
@@ -179,15 +194,7 @@ struct Reading {
 
 impl Opened {
     fn new(path: &Path, planned: &PlannedFile, piece_bytes: usize) -> Result<Opened> {
-        let file = open(path)?;
-        let before = file.metadata().map_err(|error| Error::io("cannot look at an input file", path, &error))?;
-        if !before.is_file() {
-            let why = format!("it is {} now", listing::kind(before.file_type()));
-            return Err(moved("an input file was replaced since it was planned", path, why, PUT_BACK));
-        }
-        if let Some(why) = difference(planned, &before) {
-            return Err(moved("an input file was replaced or changed since it was planned", path, why, PUT_BACK));
-        }
+        let file = open_planned(path, planned)?;
         // One more byte than planned is enough to see that it grew.
         let file = file.take(planned.size_bytes.saturating_add(1));
         let raw = Raw { file, hasher: xxhash3_128::Hasher::new(), read_bytes: 0, failure: None };
@@ -228,16 +235,9 @@ impl Opened {
         if let Some(error) = raw.failure.take().or(failure) {
             return Err(Error::io("cannot read an input file", path, &error));
         }
-        let after = raw.file.get_ref().metadata();
-        let after = after.map_err(|error| Error::io("cannot look at an input file", path, &error))?;
-        let why = match difference(planned, &after) {
-            None if given_up || raw.read_bytes == planned.size_bytes => {
-                return Ok(End { content_hash: raw.hasher.finish_128(), bytes, line_ended, problem });
-            }
-            None => format!("planned with {} bytes, read {}", planned.size_bytes, raw.read_bytes),
-            Some(why) => why,
-        };
-        Err(moved("an input file changed while it was read", path, why, PLACE_ATOMICALLY))
+        let read_bytes = Some(raw.read_bytes).filter(|_| !given_up);
+        check_unchanged(raw.file.get_ref(), path, planned, read_bytes)?;
+        Ok(End { content_hash: raw.hasher.finish_128(), bytes, line_ended, problem })
     }
 }
 
@@ -260,6 +260,33 @@ impl Pieces for Opened {
         reading.given_up = true;
         reading.cutter.give_up();
     }
+}
+
+/// Opens a file, if it is still the planned one.
+pub(super) fn open_planned(path: &Path, planned: &PlannedFile) -> Result<File> {
+    let file = open(path)?;
+    let before = file.metadata().map_err(|error| Error::io("cannot look at an input file", path, &error))?;
+    if !before.is_file() {
+        let why = format!("it is {} now", listing::kind(before.file_type()));
+        return Err(moved("an input file was replaced since it was planned", path, why, PUT_BACK));
+    }
+    match difference(planned, &before) {
+        Some(why) => Err(moved("an input file was replaced or changed since it was planned", path, why, PUT_BACK)),
+        None => Ok(file),
+    }
+}
+
+/// Looks whether a file that was read is still the planned one; `read_bytes`: how many it gave, if all were asked for.
+pub(super) fn check_unchanged(file: &File, path: &Path, planned: &PlannedFile, read_bytes: Option<u64>) -> Result<()> {
+    let after = file.metadata().map_err(|error| Error::io("cannot look at an input file", path, &error))?;
+    let why = match (difference(planned, &after), read_bytes) {
+        (None, Some(read)) if read != planned.size_bytes => {
+            format!("planned with {} bytes, read {read}", planned.size_bytes)
+        }
+        (None, _) => return Ok(()),
+        (Some(why), _) => why,
+    };
+    Err(moved("an input file changed while it was read", path, why, PLACE_ATOMICALLY))
 }
 
 /// Opens without following a link and without waiting for a pipe's other end.

@@ -1,0 +1,56 @@
+//! Hostile files: whatever the bytes, a result, and the same one with any number of threads.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use super::super::{Reader, WholeRead};
+use crate::job::{FormatKind, FormatSpec, RecordOptions};
+
+/// Columns of all types, of names that a file is likely to have.
+pub(super) fn schema() -> SchemaRef {
+    let item = Arc::new(Field::new("item", DataType::Int64, true));
+    let columns = [
+        ("text", DataType::Utf8),
+        ("flag", DataType::Boolean),
+        ("small", DataType::Int8),
+        ("number", DataType::Int64),
+        ("float", DataType::Float32),
+        ("double", DataType::Float64),
+        ("decimal", DataType::Decimal128(10, 2)),
+        ("day", DataType::Date32),
+        ("time", DataType::Timestamp(TimeUnit::Microsecond, None)),
+        ("list", DataType::List(item)),
+    ];
+    Arc::new(Schema::new(columns.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec()))
+}
+
+/// A reader of some of these columns, which checks the others.
+pub(super) fn reader(schema: &SchemaRef, projection: Vec<usize>) -> Reader {
+    let spec = FormatSpec { records: RecordOptions::default(), kind: FormatKind::Parquet };
+    Reader::new(Arc::clone(schema), projection, &spec).expect("it has no pattern")
+}
+
+/// Reads the bytes with one thread and with three, all columns and one; whatever they are, it does not panic.
+pub(super) fn any_bytes(bytes: &[u8]) {
+    let schema = schema();
+    for projection in [(0..schema.fields().len()).collect(), vec![3], vec![]] {
+        let reader = reader(&schema, projection);
+        let read = |threads| {
+            let read = reader.decode_whole("f", Arc::new(bytes.to_vec()), threads, &[]);
+            read.expect("only in failfast mode it is an error")
+        };
+        let (one, three) = (read(1), read(3));
+        assert_eq!(one.damage, three.damage, "as many threads as there may be");
+        assert!(one.decoded.batches == three.decoded.batches && one.decoded.bad == three.decoded.bad);
+        consistent(&one);
+    }
+}
+
+fn consistent(read: &WholeRead) {
+    let WholeRead { decoded, damage } = read;
+    let rows: usize = decoded.batches.iter().map(|batch| batch.num_rows()).sum();
+    assert_eq!(decoded.rows, rows as u64, "in permissive mode a bad row is one");
+    assert!(decoded.bad_rows <= decoded.rows && decoded.bad.len() as u64 <= decoded.bad_rows);
+    assert!(damage.is_none() || decoded.rows == 0, "a damaged file has no rows");
+}
