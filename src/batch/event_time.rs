@@ -53,7 +53,8 @@ impl Engine {
         let newest = self.checkpoint.history().newest()?;
         let own = newest.plan.inputs.iter().zip(&newest.watermarks_us);
         let with_time = self.job.sources.iter().filter(|source| source.event_time.is_some());
-        let of_sources = with_time.map(|source| own.clone().find(|(input, _)| input.source == source.name)?.1.to_owned());
+        let of_sources =
+            with_time.map(|source| own.clone().find(|(input, _)| input.source == source.name)?.1.to_owned());
         self.job.settings.watermark_policy.of(of_sources).max(newest.plan.watermark_us)
     }
 
@@ -98,11 +99,11 @@ impl Engine {
 
     /// The event times of a batch, for its progress.
     pub(super) fn event_times(&self, plan: &BatchPlan, reads: &[SourceRead]) -> EventTime {
-        let spans = plan.inputs.iter().zip(reads).filter_map(|(input, reads)| {
-            Span::of(self.job.source(&input.source)?, reads)
-        });
+        let spans =
+            plan.inputs.iter().zip(reads).filter_map(|(input, reads)| Span::of(self.job.source(&input.source)?, reads));
         let span = spans.fold(None, |known: Option<Span>, span| Some(span.and(known)));
-        let average = |span: Span| i64::try_from(span.sum.div_euclid(i128::from(span.count.max(1)))).unwrap_or(span.max);
+        let average =
+            |span: Span| i64::try_from(span.sum.div_euclid(i128::from(span.count.max(1)))).unwrap_or(span.max);
         EventTime {
             avg: span.map(|span| progress::timestamp(average(span))),
             max: span.map(|span| progress::timestamp(span.max)),

@@ -69,8 +69,8 @@ fn read_one(
     threads: usize,
     notice: &mut dyn FnMut(String),
 ) -> Result<StaticRows> {
-    let source = FilesSource::open(spec, needed.to_vec())
-        .map_err(|error| error.at_if_none(job.place(spec.files.path_at)))?;
+    let source =
+        FilesSource::open(spec, needed.to_vec()).map_err(|error| error.at_if_none(job.place(spec.files.path_at)))?;
     let listing = source.list()?;
     for skipped in &listing.skipped {
         notice(format!("static table '{}': {} is not read: {}", spec.name, skipped.path, skipped.reason));

@@ -171,9 +171,9 @@ impl<'a> Walk<'a> {
                 // rows, not bytes: how they were compressed is no part of the state
                 if state::decode(&schema, &reader.read_payload(payload)?)? != whole {
                     let (name, batch) = (query.name(), commit.batch());
-                    report.findings.push(format!(
-                        "the snapshot of query '{name}' at batch {batch} is not the fold of its deltas"
-                    ));
+                    report
+                        .findings
+                        .push(format!("the snapshot of query '{name}' at batch {batch} is not the fold of its deltas"));
                 }
             }
         }
@@ -204,7 +204,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let Some(mut expected) = self.expected(baseline, sources, index, (begins, at.batch))? else {
-                let text = "forgets keys by the watermark, and a forgotten key may come out again: it has no batch result";
+                let text =
+                    "forgets keys by the watermark, and a forgotten key may come out again: it has no batch result";
                 note(&mut self.notes, format!("query '{}' {text}", query.name()));
                 continue;
             };

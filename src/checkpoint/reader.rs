@@ -123,11 +123,15 @@ impl Reader {
 /// What the witness of a stopped checkpoint knows of batches that its log does not have: sled rolls back silently where
 /// its file is damaged.
 fn rolled_back(layout: &Layout, history: &History) -> Result<Option<String>> {
-    let mark = Witness::read(layout)?.newest().filter(|mark| mark.seq >= history.next_seq);
-    Ok(mark.map(|mark| {
+    let witness = Witness::read(layout)?;
+    let mark = witness.newest().filter(|mark| mark.seq >= history.next_seq);
+    let rolled_back = mark.map(|mark| {
         let newest = mark.batch.map_or("the start".to_owned(), |batch| format!("batch {batch}"));
         format!("it ends before what was acknowledged, {newest}")
-    }))
+    });
+    // A file that cannot be read may have been the one that knew of later batches.
+    let unsure = || "a file that says how far it went cannot be read, so that it may end before that".to_owned();
+    Ok(rolled_back.or_else(|| witness.damaged.then(unsure)))
 }
 
 /// Where the newest part was found, and what it holds.

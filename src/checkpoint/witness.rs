@@ -62,15 +62,17 @@ impl Mark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Witness {
     pub marks: [Option<Mark>; 2],
+    /// Whether a file is there that says nothing.
+    pub damaged: bool,
 }
 
 impl Witness {
     /// Reads both files; a missing or damaged one says nothing.
     pub fn read(layout: &Layout) -> Result<Witness> {
-        let read = |slot| -> Result<Option<Mark>> {
-            Ok(disk::read_if_there(&layout.witness(slot))?.and_then(|bytes| Mark::from_bytes(&bytes)))
-        };
-        Ok(Witness { marks: [read(0)?, read(1)?] })
+        let files = [disk::read_if_there(&layout.witness(0))?, disk::read_if_there(&layout.witness(1))?];
+        let marks = files.each_ref().map(|file| file.as_deref().and_then(Mark::from_bytes));
+        let damaged = files.iter().zip(&marks).any(|(file, mark)| file.is_some() && mark.is_none());
+        Ok(Witness { marks, damaged })
     }
 
     /// The newest record that is known to have been acknowledged.

@@ -8,9 +8,7 @@ use super::{
     format,
     names::suggestion,
     options::{Options, Setting},
-    spec::{
-        At, BatchWindow, ColumnSpec, EventTimeSpec, FilesOptions, RowFormat, SinkConnector, SinkSpec, SourceSpec,
-    },
+    spec::{At, ColumnSpec, EventTimeSpec, FilesOptions, RowFormat, SinkConnector, SinkSpec, SourceSpec},
     tokens::Source,
     values::{parse_duration, parse_positive, parse_size, parse_switch},
 };
@@ -47,11 +45,9 @@ const SOURCE_UNBUILT: &[&str] = &["clean_source"];
 /// What is of a stream only.
 const STREAM_KEYS: [&str; 6] =
     ["max_files_per_trigger", "max_bytes_per_trigger", "latest_first", "max_file_age", "event_time", "watermark_delay"];
-const FILES_SINK_KEYS: &[&str] =
-    &["connector", "output_mode", "path", "format", "dedup_within_watermark", "window_batches", "slide_batches"];
-const PLAIN_SINK_KEYS: &[&str] =
-    &["connector", "output_mode", "dedup_within_watermark", "window_batches", "slide_batches"];
-const SINK_UNBUILT: &[&str] = &["late_rows"];
+const FILES_SINK_KEYS: &[&str] = &["connector", "output_mode", "path", "format", "dedup_within_watermark"];
+const PLAIN_SINK_KEYS: &[&str] = &["connector", "output_mode", "dedup_within_watermark"];
+const SINK_UNBUILT: &[&str] = &["late_rows", "window_batches", "slide_batches"];
 
 /// A table with columns.
 pub(super) fn source(
@@ -91,7 +87,9 @@ pub(super) fn source(
     }
     let format = format::read(&options, &columns)?;
     let is_static = options.parse("static", SWITCH, parse_switch)?.unwrap_or(false);
-    if let Some(setting) = options.settings.iter().find(|setting| is_static && STREAM_KEYS.contains(&setting.key.as_str())) {
+    if let Some(setting) =
+        options.settings.iter().find(|setting| is_static && STREAM_KEYS.contains(&setting.key.as_str()))
+    {
         return Err(text
             .error(setting.key_at, format!("option '{}' belongs to a stream", setting.key))
             .because(format!("'{name}' is static: all of it is read when the job starts"))
@@ -176,22 +174,7 @@ pub(super) fn sink(text: Source<'_>, name: &str, at: At, settings: Vec<Setting>)
     let modes = [("append", OutputMode::Append), ("update", OutputMode::Update), ("complete", OutputMode::Complete)];
     let output_mode = options.choose("output_mode", &modes)?;
     let dedup_within_watermark = options.parse("dedup_within_watermark", SWITCH, parse_switch)?.unwrap_or(false);
-    let batches = batch_window(&options)?;
-    Ok(SinkSpec { name: name.to_owned(), at, connector, output_mode, dedup_within_watermark, batches })
-}
-
-/// Over how many batches an aggregate is, and how often it is given out.
-fn batch_window(options: &Options<'_>) -> Result<Option<BatchWindow>> {
-    let size = options.parse("window_batches", POSITIVE, parse_positive)?;
-    let slide = options.parse("slide_batches", POSITIVE, parse_positive)?;
-    match (size, slide) {
-        (Some(size), slide) => Ok(Some(BatchWindow { size, slide: slide.unwrap_or(NonZeroU64::MIN) })),
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(options
-            .source
-            .error(options.owner_at, "slide_batches is given without window_batches")
-            .help("say over how many batches the aggregate is: window_batches = '10'")),
-    }
+    Ok(SinkSpec { name: name.to_owned(), at, connector, output_mode, dedup_within_watermark })
 }
 
 fn plain_sink(options: &Options<'_>, connector: SinkConnector) -> Result<SinkConnector> {

@@ -235,7 +235,14 @@ impl<'a> Parts<'a> {
         let queries = self.connect()?;
         self.check_all_sinks_used(&queries)?;
         self.check_no_feedback()?;
-        Ok(Assembled { sources: self.sources, statics: self.statics, views: self.views, sinks: self.sinks, queries, settings })
+        Ok(Assembled {
+            sources: self.sources,
+            statics: self.statics,
+            views: self.views,
+            sinks: self.sinks,
+            queries,
+            settings,
+        })
     }
 
     /// Gives each query its sink.
@@ -264,7 +271,6 @@ impl<'a> Parts<'a> {
                         connector,
                         output_mode: None,
                         dedup_within_watermark: false,
-                        batches: None,
                     });
                     (name, self.sinks.len() - 1)
                 }

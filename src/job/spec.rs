@@ -295,17 +295,6 @@ pub struct SinkSpec {
     pub output_mode: Option<OutputMode>,
     /// Keys of `DISTINCT ON` are forgotten once the watermark passed their first row's time and the delay.
     pub dedup_within_watermark: bool,
-    /// Which batches an aggregate is over; `None`: all.
-    pub batches: Option<BatchWindow>,
-}
-
-/// An aggregate over the newest batches instead of all of them, as DStreams have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchWindow {
-    /// Over so many batches.
-    pub size: NonZeroU64,
-    /// Given out at every so manieth batch.
-    pub slide: NonZeroU64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -379,6 +368,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let snapshot_batches = NonZeroU64::new(256).expect("not zero");
-        Settings { retain_batches: None, snapshot_batches, read_ahead_bytes: 64 << 20, watermark_policy: WatermarkPolicy::Min }
+        Settings {
+            retain_batches: None,
+            snapshot_batches,
+            read_ahead_bytes: 64 << 20,
+            watermark_policy: WatermarkPolicy::Min,
+        }
     }
 }

@@ -125,9 +125,9 @@ fn interval_us(expr: &Expr) -> Option<i64> {
         ScalarValue::IntervalMonthDayNano(Some(interval)) if interval.months == 0 => {
             i64::from(interval.days).checked_mul(DAY_US)?.checked_add(interval.nanoseconds / 1000)
         }
-        ScalarValue::IntervalDayTime(Some(interval)) => {
-            i64::from(interval.days).checked_mul(DAY_US)?.checked_add(i64::from(interval.milliseconds).checked_mul(1000)?)
-        }
+        ScalarValue::IntervalDayTime(Some(interval)) => i64::from(interval.days)
+            .checked_mul(DAY_US)?
+            .checked_add(i64::from(interval.milliseconds).checked_mul(1000)?),
         ScalarValue::DurationMicrosecond(Some(us)) => Some(*us),
         _ => None,
     }

@@ -10,10 +10,11 @@ use datafusion::{
 
 use super::{
     bounds::{self, Bound},
-    classify::{Refusal, is_stream},
+    classify::Refusal,
     feed::{Groups, Slot},
     marks::{Mark, Marked},
     times::{Time, Times},
+    walk::is_stream,
 };
 use crate::model::OutputMode;
 
@@ -135,9 +136,7 @@ impl Cutter<'_> {
                 Some(marked) => self.marked(plan, marked, above),
                 None => Ok(plan.clone()),
             },
-            LogicalPlan::Join(join)
-                if is_stream(&join.left, self.streams) && is_stream(&join.right, self.streams) =>
-            {
+            LogicalPlan::Join(join) if is_stream(&join.left, self.streams) && is_stream(&join.right, self.streams) => {
                 self.join(plan, join)
             }
             LogicalPlan::Union(union) => {
@@ -216,7 +215,10 @@ impl Cutter<'_> {
             OutputMode::Append if never_changes && !is_session => Ok(Emit::New),
             OutputMode::Append if closes.is_some() && below_state && self.mode != OutputMode::Append => {
                 Err(Refusal::new(
-                    format!("an aggregate over an aggregate gives out what is closed, and {} mode would give out groups that are not", self.mode),
+                    format!(
+                        "an aggregate over an aggregate gives out what is closed, and {} mode would give out groups that are not",
+                        self.mode
+                    ),
                     "declare output_mode = 'append' on the sink",
                 ))
             }
@@ -250,7 +252,10 @@ impl Cutter<'_> {
             _ => &[],
         };
         if kept_alone.iter().any(|side| bounds[*side].is_empty()) {
-            let reason = format!("a {} join gives out a row without a partner once none can come any more, and nothing says when that is", join.join_type);
+            let reason = format!(
+                "a {} join gives out a row without a partner once none can come any more, and nothing says when that is",
+                join.join_type
+            );
             let way_out = "declare event_time and watermark_delay on both sources, and bound the times: AND b.time BETWEEN a.time AND a.time + INTERVAL '1 hour'";
             return Err(Uncut::Refused(Refusal::new(reason, way_out).at("join")));
         }

@@ -46,9 +46,6 @@ impl Facts {
         if sink.dedup_within_watermark {
             options.push(("dedup_within_watermark", "true".to_owned()));
         }
-        if let Some(batches) = sink.batches {
-            options.push(("window_batches", format!("{}, every {}", batches.size, batches.slide)));
-        }
         let names = job.statics.iter().map(|table| table.name.clone());
         Facts {
             watermark: format!("{policy} of {}", sources.join(", ")),

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::{
-    arrow::{
-        datatypes::SchemaRef,
-        record_batch::RecordBatch,
-    },
+    arrow::{datatypes::SchemaRef, record_batch::RecordBatch},
     error::DataFusionError,
     physical_plan::{ExecutionPlan, displayable},
 };
@@ -298,8 +295,12 @@ impl Query {
     /// # Errors
     /// As [`Query::step`].
     pub fn result(&self, executor: &Executor) -> Result<Vec<RecordBatch>> {
-        let Some((stage, aggregate)) =
-            self.stages.iter().rev().find_map(|stage| Some((stage, stage.aggregate()?))).filter(|_| self.shape.aggregates)
+        let Some((stage, aggregate)) = self
+            .stages
+            .iter()
+            .rev()
+            .find_map(|stage| Some((stage, stage.aggregate()?)))
+            .filter(|_| self.shape.aggregates)
         else {
             return Ok(Vec::new());
         };

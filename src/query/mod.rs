@@ -1,13 +1,16 @@
 //! Incremental SQL: the only place that plans with DataFusion. It knows no log, no file and no clock.
 //!
-//! A query's optimised logical plan is cut at its aggregate. Below the cut, *partial* aggregation of one batch's rows
-//! yields the batch's delta; above it, the rest of the plan (`HAVING`, projection, `ORDER BY`, `LIMIT`) runs over
-//! finalised groups. Both parts are planned once per job and executed once per batch.
+//! A query's optimised logical plan is cut wherever something keeps state. Below an aggregate, *partial* aggregation of one
+//! batch's rows yields the batch's delta; above it, the rest of the plan (`HAVING`, projection, `ORDER BY`, `LIMIT`) runs
+//! over finalised groups. Other cuts are the first rows of keys, joins of two streams, limits, and, without state, late rows and
+//! `UNION ALL`. All parts are planned once per job and executed once per batch, from the sources up.
 //!
 //! - [`session`]: DataFusion, set up so that results are a function of the input
-//! - [`classify`]: what can be run incrementally, and why the rest cannot
+//! - [`classify`] and [`walk`]: what can be run incrementally, and why the rest cannot
+//! - [`spellings`] and [`rewrite`]: windows and deduplication, written out; [`times`]: which columns hold event times
+//! - [`cut`]: the parts of a plan, and [`operators`]: what is done between them; [`bounds`]: how long a join keeps a row
 //! - [`plan`]: a job's queries, planned; [`incremental`]: one query at work
-//! - [`baseline`]: the same queries over all the input at once, for comparison
+//! - [`baseline`]: the same queries over all the input at once, for comparison; [`replayed`]: where a watermark drops rows
 //! - [`equal`]: what "equals the batch result" means; [`closeness`] and [`floors`]: how close, column by column
 
 mod baseline;
@@ -34,6 +37,7 @@ mod spellings;
 mod tests;
 mod text_numbers;
 mod times;
+mod walk;
 mod windows;
 
 pub use baseline::{Baseline, BatchResult, sql_over};

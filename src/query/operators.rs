@@ -290,11 +290,7 @@ pub(super) fn run(name: &str, executor: &Executor, plan: &Arc<dyn ExecutionPlan>
     run_as_is(name, executor, &plan)
 }
 
-pub(super) fn run_as_is(
-    name: &str,
-    executor: &Executor,
-    plan: &Arc<dyn ExecutionPlan>,
-) -> Result<Vec<RecordBatch>> {
+pub(super) fn run_as_is(name: &str, executor: &Executor, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>> {
     let execution = collect(Arc::clone(plan), Arc::clone(&executor.context));
     executor.handle.block_on(execution).map_err(|error| running(name, error))
 }

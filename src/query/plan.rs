@@ -16,7 +16,7 @@ use datafusion::{
 use tokio::runtime::Runtime;
 
 use super::{
-    classify::{Shape, classify},
+    classify::Shape,
     cut::Cutter,
     errors::{After, Functions, Planning},
     feed::{Rows, Slot, StreamTable},
@@ -29,6 +29,7 @@ use super::{
     session,
     spellings::spell_out,
     times::Times,
+    walk::classify,
 };
 use crate::{
     job::{At, JobSpec, QuerySpec, SourceSpec, fingerprint::QueryIdentity},
@@ -74,12 +75,8 @@ impl JobQueries {
             let analysed = planner.analyse(job, spec)?;
             let sources = needed.add(job, &analysed.optimised)?;
             let planning = planner.planning(job, spec);
-            let cutter = Cutter {
-                times: &planner.times,
-                streams: &planner.streams,
-                mode: analysed.mode,
-                stages: Vec::new(),
-            };
+            let cutter =
+                Cutter { times: &planner.times, streams: &planner.streams, mode: analysed.mode, stages: Vec::new() };
             let facts = Facts::of(job, job.sink_of(spec), statics);
             let builder = Builder { context: &planner.context, runtime: &planner.runtime };
             let built = cutter.cut(&analysed.optimised).map_err(Unbuilt::from);
@@ -326,10 +323,7 @@ impl Needed {
     /// Of each source its event time, whoever needs it: the watermark does.
     pub(super) fn of(job: &JobSpec) -> Needed {
         let event_time = |source: &SourceSpec| source.event_time.map(|spec| spec.column).into_iter().collect();
-        Needed {
-            sources: job.sources.iter().map(event_time).collect(),
-            statics: vec![Vec::new(); job.statics.len()],
-        }
+        Needed { sources: job.sources.iter().map(event_time).collect(), statics: vec![Vec::new(); job.statics.len()] }
     }
 
     /// Adds what an optimised plan needs, and says which sources it reads.

@@ -17,7 +17,10 @@ use datafusion::{
         record_batch::RecordBatch,
         row::{RowConverter, SortField},
     },
-    common::{Column, tree_node::{TreeNode, TreeNodeRecursion}},
+    common::{
+        Column,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     error::DataFusionError,
     logical_expr::{Aggregate, Expr, Join, JoinType, LogicalPlan, LogicalPlanBuilder, lit},
 };
@@ -56,7 +59,9 @@ pub(super) fn depends_on_batches(cut: &Cut) -> bool {
 
 /// Whether a key may come out again once it was forgotten, so that there is no batch result.
 pub(super) fn forgets_keys(cut: &Cut) -> bool {
-    cut.stages.iter().any(|stage| matches!(stage.kind, CutKind::FirstOfKey { keys, time: Some(time), .. } if time == keys))
+    cut.stages
+        .iter()
+        .any(|stage| matches!(stage.kind, CutKind::FirstOfKey { keys, time: Some(time), .. } if time == keys))
 }
 
 /// One query, replayed.
@@ -209,8 +214,7 @@ impl Replay<'_> {
             let name = expr.schema_name().to_string();
             Expr::Column(Column::from_name(format!("__key{at}"))).alias(name)
         });
-        let grouped =
-            Aggregate::try_new(Arc::new(leaf), group_expr.collect::<Vec<_>>(), aggregate.aggr_expr.clone())?;
+        let grouped = Aggregate::try_new(Arc::new(leaf), group_expr.collect::<Vec<_>>(), aggregate.aggr_expr.clone())?;
         (self.collect)(&LogicalPlan::Aggregate(grouped))
     }
 
@@ -222,7 +226,11 @@ impl Replay<'_> {
             LogicalPlanBuilder::from(side.clone()).project(columns.chain([there]).collect::<Vec<_>>())?.build()
         };
         if cut.join.join_type == JoinType::LeftSemi {
-            let join = Join { left: Arc::new(cut.sides[0].clone()), right: Arc::new(cut.sides[1].clone()), ..cut.join.clone() };
+            let join = Join {
+                left: Arc::new(cut.sides[0].clone()),
+                right: Arc::new(cut.sides[1].clone()),
+                ..cut.join.clone()
+            };
             return (self.collect)(&LogicalPlan::Join(join).recompute_schema()?);
         }
         let sides = [there(&cut.sides[0], "__left")?, there(&cut.sides[1], "__right")?];
@@ -245,7 +253,8 @@ impl Replay<'_> {
             Some(self.over_us.is_some_and(|over| until[alone][row] <= over))
         });
         let rows = filter_record_batch(rows, &kept.collect::<BooleanArray>())?;
-        let columns: Vec<usize> = (0..rows.num_columns()).filter(|at| *at != left_there && *at != right_there).collect();
+        let columns: Vec<usize> =
+            (0..rows.num_columns()).filter(|at| *at != left_there && *at != right_there).collect();
         Ok(rows.project(&columns)?)
     }
 }
@@ -318,7 +327,8 @@ fn with_sessions(rows: &RecordBatch, width: usize, session: usize) -> Result<Rec
         column.ok_or_else(|| DataFusionError::Plan("a session has no start and end".to_owned()))
     };
     let (starts, ends) = (time("start")?, time("end")?);
-    let others: Vec<ArrayRef> = (width..rows.num_columns()).filter(|at| *at != width + session).map(|at| rows.column(at).clone()).collect();
+    let others: Vec<ArrayRef> =
+        (width..rows.num_columns()).filter(|at| *at != width + session).map(|at| rows.column(at).clone()).collect();
     let keys = if others.is_empty() { vec![Box::from([]); rows.num_rows()] } else { encoded(&others)? };
     let mut by_key: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
     keys.iter().enumerate().for_each(|(row, key)| by_key.entry(key).or_default().push(row));

@@ -18,9 +18,10 @@ use datafusion::{
 };
 
 use super::{
-    classify::{Refusal, is_stream},
+    classify::Refusal,
     marks::{Mark, Marked},
     times::{Time, Times},
+    walk::is_stream,
     windows::{Kind, Layout, function, kind_of},
 };
 
@@ -118,7 +119,9 @@ impl Rewriter<'_> {
         let Some((kind, arguments)) = kind_of(call) else { return Ok(Ok(node)) };
         let slides = match (kind, layout(kind, arguments)) {
             (_, Err(wrong)) => {
-                return Ok(Err(Refusal::new(wrong, "write it like window(time, '10 minutes', '5 minutes')").at("window")));
+                return Ok(Err(
+                    Refusal::new(wrong, "write it like window(time, '10 minutes', '5 minutes')").at("window")
+                ));
             }
             (_, Ok(layout)) => layout.is_some_and(|layout| layout.slides()),
         };
@@ -230,18 +233,20 @@ fn with_input(node: LogicalPlan, input: LogicalPlan, replace: Option<(&Expr, &Ex
         let one = |expr: Expr| {
             let name = names.save(&expr);
             let changed = expr.transform_down(|expr| {
-                Ok(if expr == *from { Transformed::new(to.clone(), true, TreeNodeRecursion::Jump) } else { Transformed::no(expr) })
+                Ok(if expr == *from {
+                    Transformed::new(to.clone(), true, TreeNodeRecursion::Jump)
+                } else {
+                    Transformed::no(expr)
+                })
             })?;
             Ok(name.restore(changed.data))
         };
         list.into_iter().map(one).collect()
     };
     match node {
-        LogicalPlan::Aggregate(Aggregate { group_expr, aggr_expr, .. }) => Ok(LogicalPlan::Aggregate(Aggregate::try_new(
-            Arc::new(input),
-            replaced(group_expr)?,
-            replaced(aggr_expr)?,
-        )?)),
+        LogicalPlan::Aggregate(Aggregate { group_expr, aggr_expr, .. }) => Ok(LogicalPlan::Aggregate(
+            Aggregate::try_new(Arc::new(input), replaced(group_expr)?, replaced(aggr_expr)?)?,
+        )),
         LogicalPlan::Projection(Projection { expr, .. }) => {
             Ok(LogicalPlan::Projection(Projection::try_new(replaced(expr)?, Arc::new(input))?))
         }

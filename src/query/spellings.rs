@@ -59,7 +59,8 @@ fn text(value: String) -> Expr {
 /// The call by which a query groups.
 fn grouped_call(select: &Select, name: &str) -> Option<Expr> {
     let GroupByExpr::Expressions(list, _) = &select.group_by else { return None };
-    let is_call = |expr: &&Expr| matches!(expr, Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case(name));
+    let is_call =
+        |expr: &&Expr| matches!(expr, Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case(name));
     list.iter().find(is_call).cloned()
 }
 

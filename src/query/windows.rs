@@ -75,7 +75,8 @@ impl Layout {
             let text = text.ok_or_else(|| format!("the {what} of a window must be a string like '10 minutes'"))?;
             let (negative, text) = text.trim().strip_prefix('-').map_or((false, text), |text| (true, text));
             let parsed = parse_duration(text).and_then(|duration| i64::try_from(duration.as_micros()).ok());
-            let us = parsed.ok_or_else(|| format!("the {what} of a window is no duration like '10 minutes': '{text}'"))?;
+            let us =
+                parsed.ok_or_else(|| format!("the {what} of a window is no duration like '10 minutes': '{text}'"))?;
             Ok::<i64, String>(if negative { -us } else { us })
         };
         let size_us = duration("size", arguments.first().unwrap_or(&None))?;
@@ -85,7 +86,9 @@ impl Layout {
             return Err("the size and the slide of a window must be more than nothing".to_owned());
         }
         if slide_us > size_us {
-            return Err("the slide of a window must not be more than its size: rows between windows would be lost".to_owned());
+            return Err(
+                "the slide of a window must not be more than its size: rows between windows would be lost".to_owned()
+            );
         }
         if start_us.abs() >= slide_us {
             return Err("the start of a window must be less than its slide".to_owned());
@@ -150,7 +153,13 @@ impl ScalarUDFImpl for WindowFunction {
             Kind::WindowTime => 1..=1,
         };
         if !wanted.contains(&given.len()) {
-            return plan_err!("{}() takes {} to {} arguments, and these are {}", self.name(), wanted.start(), wanted.end(), given.len());
+            return plan_err!(
+                "{}() takes {} to {} arguments, and these are {}",
+                self.name(),
+                wanted.start(),
+                wanted.end(),
+                given.len()
+            );
         }
         if self.kind == Kind::WindowTime {
             return match &given[0] {
@@ -198,9 +207,7 @@ fn layout(arguments: &[ColumnarValue]) -> Result<Layout> {
 
 /// The fields of a window that is null are null as well: who takes them does not ask for the window.
 fn structs(starts: Vec<i64>, ends: Vec<i64>, nulls: Option<NullBuffer>) -> StructArray {
-    let column = |values: Vec<i64>| {
-        Arc::new(TimestampMicrosecondArray::new(values.into(), nulls.clone())) as ArrayRef
-    };
+    let column = |values: Vec<i64>| Arc::new(TimestampMicrosecondArray::new(values.into(), nulls.clone())) as ArrayRef;
     let columns = vec![column(starts), column(ends)];
     StructArray::new(fields(), columns, nulls)
 }
@@ -293,7 +300,7 @@ mod tests {
             let layout = Layout { size_us: size, slide_us: slide, start_us: start };
             for time in -40..40 {
                 let expected: Vec<i64> =
-                    (-30..30).map(|n| n * slide + start).filter(|at| *at <= time && time < at + size).collect();
+                    (-60..60).map(|n| n * slide + start).filter(|at| *at <= time && time < at + size).collect();
                 assert_eq!(layout.starts(time).collect::<Vec<_>>(), expected, "{layout:?} {time}");
             }
         }

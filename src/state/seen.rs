@@ -37,7 +37,8 @@ impl SeenKeys {
         let fields = keys.iter().map(|field| SortField::new(field.data_type().clone())).collect();
         let converter = RowConverter::new(fields)
             .map_err(|error| Error::usage("this type cannot be the key of DISTINCT ON").because(error.to_string()))?;
-        let columns = keys.iter().enumerate().map(|(at, key)| Field::new(format!("key{at}"), key.data_type().clone(), true));
+        let columns =
+            keys.iter().enumerate().map(|(at, key)| Field::new(format!("key{at}"), key.data_type().clone(), true));
         let schema = Schema::new(columns.chain([Field::new("until", DataType::Int64, false)]).collect::<Vec<_>>());
         Ok(SeenKeys { schema: Arc::new(schema), converter, until: HashMap::new(), by_time: BTreeMap::new() })
     }

@@ -136,7 +136,8 @@ impl Sessions {
         } else {
             let old = self.columns.gather(&merged.old.0)?;
             let pairs = old.iter().zip(fresh);
-            let both = pairs.map(|(old, fresh)| concat(&[old.as_ref(), fresh.as_ref()]).map_err(|error| failed(&error)));
+            let both =
+                pairs.map(|(old, fresh)| concat(&[old.as_ref(), fresh.as_ref()]).map_err(|error| failed(&error)));
             let places = [merged.old.1.as_slice(), merged.delta.as_slice()].concat();
             merger.merge(groups, None, (&both.collect::<Result<Vec<_>>>()?, &places))?
         };
@@ -173,11 +174,16 @@ impl Sessions {
     }
 
     fn find_of_key(&mut self, key: &Key, delta_row: u32, mut met: Vec<Met>, merged: &mut Merged) {
-        let (from, to) = met.iter().fold((i64::MAX, i64::MIN), |(from, to), met| (from.min(met.start), to.max(met.end)));
+        let (from, to) =
+            met.iter().fold((i64::MAX, i64::MIN), |(from, to), met| (from.min(met.start), to.max(met.end)));
         if let Some(known) = self.by_key.get(key) {
             // sessions of a key do not overlap: going back, the first that ends before is behind all others
             let near = known.range(..=to).rev().take_while(|(_, session)| session.end >= from);
-            met.extend(near.map(|(start, session)| Met { start: *start, end: session.end, from: From::State(session.row) }));
+            met.extend(near.map(|(start, session)| Met {
+                start: *start,
+                end: session.end,
+                from: From::State(session.row),
+            }));
         }
         met.sort_by_key(|met| (met.start, met.end, matches!(met.from, From::Delta(_))));
         for together in runs(&met) {

@@ -55,7 +55,8 @@ impl JoinSide {
         let key_fields = fields[fields.len() - keys..].iter().map(|field| SortField::new(field.data_type().clone()));
         let converter = RowConverter::new(key_fields.collect())
             .map_err(|error| Error::usage("this type cannot be the key of a join").because(error.to_string()))?;
-        let named = fields.iter().enumerate().map(|(at, field)| Field::new(format!("{at}"), field.data_type().clone(), true));
+        let named =
+            fields.iter().enumerate().map(|(at, field)| Field::new(format!("{at}"), field.data_type().clone(), true));
         let more = [Field::new("until", DataType::Int64, false), Field::new("matched", DataType::Boolean, false)];
         Ok(JoinSide {
             schema: Arc::new(Schema::new(named.chain(more).collect::<Vec<_>>())),

@@ -41,7 +41,7 @@ struct Scenario {
 /// In the second scenario this file holds more than fits into the log.
 const LARGE: usize = 3;
 
-const SCENARIOS: [Scenario; 3] = [
+const SCENARIOS: [Scenario; 4] = [
     Scenario {
         name: "two file sinks and snapshots",
         tables: "SET snapshot_batches = '2';
@@ -81,6 +81,31 @@ INSERT INTO total SELECT count(*) AS c, sum(n) AS s, avg(d) AS a FROM t;",
             Step::Run { files: 7 },
         ],
     },
+    Scenario {
+        name: "event time: windows, sessions, joins, keys that are forgotten",
+        tables: "SET snapshot_batches = '3';
+CREATE TABLE e (k STRING, n BIGINT, ts TIMESTAMP) WITH (connector = 'files', path = '${INPUT}', format = 'json',
+  max_files_per_trigger = 1, event_time = 'ts', watermark_delay = '20 seconds');
+CREATE TABLE windows WITH (connector = 'files', path = '${OUTPUT}/windows', format = 'json', output_mode = 'append');
+CREATE TABLE changes WITH (connector = 'files', path = '${OUTPUT}/changes', format = 'csv', output_mode = 'update');
+CREATE TABLE visits WITH (connector = 'files', path = '${OUTPUT}/visits', format = 'json', output_mode = 'append');
+CREATE TABLE pairs WITH (connector = 'files', path = '${OUTPUT}/pairs', format = 'json', output_mode = 'append');
+CREATE TABLE kinds WITH (connector = 'memory', output_mode = 'append', dedup_within_watermark = 'true');
+CREATE TABLE total WITH (connector = 'memory');
+INSERT INTO windows SELECT window.start, k, count(*) AS c FROM e GROUP BY window(ts, '20 seconds', '10 seconds'), k;
+INSERT INTO changes SELECT window.end, sum(n) AS s FROM e GROUP BY window(ts, '30 seconds');
+INSERT INTO visits SELECT session_window.start, session_window.end, k, count(*) AS c FROM e GROUP BY session_window(ts, '9 seconds'), k;
+INSERT INTO pairs SELECT a.k, a.ts, b.ts AS other FROM e a LEFT JOIN e b
+  ON a.k = b.k AND b.n > 2 AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '5 seconds';
+INSERT INTO kinds SELECT DISTINCT ON (k) k, ts FROM e;
+INSERT INTO total SELECT count(*) AS c FROM t;",
+        steps: &[
+            Step::Run { files: 3 },
+            Step::Run { files: 4 },
+            Step::Rewind { to: Some(2), replan: false },
+            Step::Run { files: 5 },
+        ],
+    },
 ];
 
 /// Rows whose keys compress badly.
@@ -104,7 +129,8 @@ fn file(number: usize) -> String {
     let rows = if number == 1 { 0 } else { 12 };
     for row in 0..rows {
         let x = (number * 31 + row * 17) % 23;
-        writeln!(text, r#"{{"k": "k{}", "n": {}, "d": {}}}"#, x % 7, x as i64 - 5, x as f64 / 7.0).expect("text grows");
+        let (k, n, d, ts) = (x % 7, x as i64 - 5, x as f64 / 7.0, number * 25 + (row * 7) % 31);
+        writeln!(text, r#"{{"k": "k{k}", "n": {n}, "d": {d}, "ts": {ts}}}"#).expect("text grows");
     }
     if number == 2 {
         text += "{\"k\": \"cut\nnull\n{\"k\": 5, \"n\": \"6\"}\n";

@@ -19,7 +19,8 @@ pub const FILES: usize = 12;
 const ROWS: usize = 200;
 
 /// Three queries over one pass: one in the checkpoint, one with a file per batch, one with a file that is replaced.
-pub const JOB: &str = "
+pub const JOB: &str = concat!(
+    "
 SET snapshot_batches = '3';
 CREATE TABLE flows (device STRING, port STRING, bytes BIGINT)
   WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
@@ -29,7 +30,9 @@ CREATE TABLE ports WITH (connector = 'files', path = '${OUTPUT}', format = 'csv'
 INSERT INTO counts SELECT device, count(*) AS count FROM flows WHERE port IN ('80', '443') GROUP BY device ORDER BY count DESC;
 INSERT INTO traffic SELECT device, count(*) AS flows, sum(bytes) AS bytes FROM flows GROUP BY device;
 INSERT INTO ports SELECT port, count(*) AS flows, max(bytes) AS most FROM flows GROUP BY port;
-";
+",
+    operators!()
+);
 
 /// Input that is the same each time. The devices of two files have long names, so that their deltas are too large to
 /// be kept inside the log.

@@ -26,7 +26,8 @@ use crate::{
 const FILES: usize = 3;
 
 /// A table in the checkpoint and two sinks of files, so that plans are made durable first; a snapshot in the middle.
-const JOB: &str = "
+const JOB: &str = concat!(
+    "
 SET snapshot_batches = '2';
 CREATE TABLE flows (device STRING, port STRING, bytes BIGINT)
   WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
@@ -36,7 +37,9 @@ CREATE TABLE ports WITH (connector = 'files', path = '${OUTPUT}', format = 'csv'
 INSERT INTO counts SELECT device, count(*) AS count FROM flows WHERE port IN ('80', '443') GROUP BY device ORDER BY count DESC;
 INSERT INTO traffic SELECT device, count(*) AS flows, sum(bytes) AS bytes FROM flows GROUP BY device;
 INSERT INTO ports SELECT port, count(*) AS flows, max(bytes) AS most FROM flows GROUP BY port;
-";
+",
+    operators!()
+);
 
 /// The job over three small files: the second one's delta is too large to be kept inside the log, the third has bad
 /// records.

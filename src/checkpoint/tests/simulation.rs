@@ -281,7 +281,9 @@ impl Life {
                 older.into_iter().for_each(|mark| super::super::witness::write_both(&layout, mark).unwrap());
             }
             After::WitnessGone if at_rest => {
-                (0..2).for_each(|slot| std::fs::remove_file(layout.witness(slot)).unwrap());
+                // a life before this one may have removed them, and ended before they were written again
+                let there = (0..2).map(|slot| layout.witness(slot)).filter(|path| path.exists());
+                there.for_each(|path| std::fs::remove_file(path).unwrap());
             }
             After::RolledBack(records) if at_rest && self.watched && self.issued.is_none() => {
                 self.roll_back(&lives, records)

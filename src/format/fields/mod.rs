@@ -68,7 +68,8 @@ impl Fields {
     /// Whether a piece holds blank lines only, and the header is looked for behind it.
     pub fn is_all_blank(&self, piece: Piece<'_>) -> bool {
         let blank = |line: &[u8]| self.is_blank(line.strip_suffix(b"\r").unwrap_or(line));
-        matches!(&self.lines, Lines::Csv(options) if options.header) && piece.bytes.split(|byte| *byte == b'\n').all(blank)
+        matches!(&self.lines, Lines::Csv(options) if options.header)
+            && piece.bytes.split(|byte| *byte == b'\n').all(blank)
     }
 
     /// What a file's first line says about its others.

@@ -59,7 +59,12 @@ struct Cells<'s> {
 }
 
 impl<'r> Worker<'r> {
-    pub fn new(reader: &'r Reader, fields: &'r Fields, (layout, header_piece): (&'r Layout, usize), except: &[usize]) -> Worker<'r> {
+    pub fn new(
+        reader: &'r Reader,
+        fields: &'r Fields,
+        (layout, header_piece): (&'r Layout, usize),
+        except: &[usize],
+    ) -> Worker<'r> {
         let declared = reader.schema.fields().iter().enumerate();
         let read = declared.filter(|(column, _)| reader.is_read(*column, except));
         let columns = read.map(|(column, field)| Field {

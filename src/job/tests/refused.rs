@@ -152,7 +152,12 @@ fn options_of_a_source_are_checked() {
         ("connector = 'files', path = x", "expected a value, found 'x'", 2, 29),
         ("connector = 'files', path = 'x'", "the source 't' has no option 'format'", 1, 14),
         ("connector = 'files', clean_source = 'delete'", "option 'clean_source' is not built yet", 2, 22),
-        ("connector = 'files', path = 'x', format = 'json', event_time = 'a'", "option 'event_time' has a bad value 'a'", 2, 64),
+        (
+            "connector = 'files', path = 'x', format = 'json', event_time = 'a'",
+            "option 'event_time' has a bad value 'a'",
+            2,
+            64,
+        ),
         ("connector = 'files', path = 'x', format = 'jsn'", "option 'format' has a bad value 'jsn'", 2, 43),
         (
             "connector = 'files', path = 'x', format = 'json', latest_first = 'yes'",

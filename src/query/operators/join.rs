@@ -64,7 +64,8 @@ impl StreamJoin {
         let columns = [join.left.schema().fields().len(), join.right.schema().fields().len()];
         let both = join.left.schema().join(join.right.schema())?;
         let filter = join.filter.as_ref();
-        let filter = filter.map(|filter| builder.context.state().create_physical_expr(filter.clone(), &both)).transpose()?;
+        let filter =
+            filter.map(|filter| builder.context.state().create_physical_expr(filter.clone(), &both)).transpose()?;
         let nullable = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_nullable(true));
         let pair_schema = Arc::new(Schema::new(both.fields().iter().map(nullable).collect::<Vec<_>>()));
         let keys = join.on.len();
@@ -142,7 +143,8 @@ impl StreamJoin {
         }
         let Some(given) = given else { return Ok(()) };
         if self.join_type == JoinType::LeftSemi {
-            let once: Vec<u64> = pairs.left.iter().zip(first_met).filter(|(_, first)| *first).map(|(id, _)| *id).collect();
+            let once: Vec<u64> =
+                pairs.left.iter().zip(first_met).filter(|(_, first)| *first).map(|(id, _)| *id).collect();
             given.push(self.rows_of(0, &once)?);
         } else {
             given.push(self.rows_of_pairs(&pairs)?);

@@ -24,7 +24,8 @@ pub struct Scenario {
 }
 
 /// Files with results of their own, a file that is replaced, and a table in the checkpoint.
-const TABLES: &str = "
+const TABLES: &str = concat!(
+    "
 CREATE TABLE flows (device STRING, port STRING, bytes BIGINT)
   WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
 CREATE TABLE counts WITH (connector = 'memory', output_mode = 'complete');
@@ -33,7 +34,9 @@ CREATE TABLE ports WITH (connector = 'files', path = '${OUTPUT}', format = 'csv'
 INSERT INTO counts SELECT device, count(*) AS count FROM flows WHERE port IN ('80', '443') GROUP BY device ORDER BY count DESC;
 INSERT INTO traffic SELECT device, count(*) AS flows, sum(bytes) AS bytes FROM flows GROUP BY device;
 INSERT INTO ports SELECT port, count(*) AS flows, max(bytes) AS most FROM flows GROUP BY port;
-";
+",
+    operators!()
+);
 
 pub const ALL: [Scenario; 5] = [
     Scenario {
