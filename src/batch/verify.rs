@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     checkpoint::{self, Commit, PayloadKind, PayloadRef},
-    model::{BatchAddress, BatchId, Error, ErrorKind, Place, Result},
+    model::{BatchAddress, BatchId, Error, ErrorKind, Place, Result, Watermarks},
     query::{Baseline, BatchInput, BatchResult, JobQueries, Rows},
     sink::{self, ConsoleTarget},
     source::FilesSource,
@@ -269,7 +269,8 @@ impl Walk<'_> {
             over_us = commit.plan.watermark_us;
             if commit.batch() >= first {
                 let of_batch = |source| rows(source, commit.batch(), commit.batch());
-                batches.push(BatchInput { rows: sources.iter().map(of_batch).collect(), late_us });
+                let watermarks = Watermarks { late_us, over_us };
+                batches.push(BatchInput { rows: sources.iter().map(of_batch).collect(), watermarks });
             }
             late_us = over_us;
         }

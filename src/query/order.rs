@@ -49,28 +49,27 @@ pub(super) fn complete(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// Sorts by `expr`, then by those keys that the query does not show: they are computed below and dropped above.
-fn sorted(input: Arc<LogicalPlan>, expr: Vec<SortExpr>, fetch: Option<usize>) -> Result<LogicalPlan> {
+fn sorted(input: Arc<LogicalPlan>, mut expr: Vec<SortExpr>, fetch: Option<usize>) -> Result<LogicalPlan> {
     let hidden = hidden_keys(&input);
     if hidden.is_empty() {
         return Ok(LogicalPlan::Sort(Sort { expr, input, fetch }));
     }
-    let keys = hidden.into_iter().map(|key| Expr::Column(key).sort(true, true));
-    let completed: Vec<SortExpr> = expr.iter().cloned().chain(keys).collect();
-    let plan = LogicalPlanBuilder::from(Arc::clone(&input)).sort_with_limit(completed, fetch);
-    plan.and_then(LogicalPlanBuilder::build).or_else(|error| {
-        // Between here and the aggregate a key was taken apart (`w.start`). All columns that are shown are sorted by: rows that
-        // tie are alike.
-        tracing::debug!("hidden keys do not order the result: {error}");
-        Ok(LogicalPlan::Sort(Sort { expr, input, fetch }))
-    })
+    expr.extend(hidden.into_iter().map(|key| Expr::Column(key).sort(true, true)));
+    LogicalPlanBuilder::from(input).sort_with_limit(expr, fetch)?.build()
 }
 
 /// Group keys that are no column of `plan`.
 fn hidden_keys(plan: &LogicalPlan) -> Vec<Column> {
     let shown = key_columns(plan);
-    let mut node = plan;
+    let (mut node, mut projections) = (plan, 0);
     while let LogicalPlan::Projection(_) | LogicalPlan::Filter(_) = node {
+        projections += usize::from(matches!(node, LogicalPlan::Projection(_)));
         node = node.inputs()[0];
+    }
+    // What one projection left out can be carried through it; through two, where a key may have been taken apart (`w.start`),
+    // it cannot. All columns that are shown are sorted by then: rows that tie are alike.
+    if projections > 1 {
+        return Vec::new();
     }
     let LogicalPlan::Aggregate(aggregate) = node else { return Vec::new() };
     let keys = aggregate.schema.fields().len() - aggregate.aggr_expr.len();

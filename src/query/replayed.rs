@@ -31,14 +31,15 @@ use super::{
     feed::{Groups, Rows, Slot},
     times::Time,
 };
+use crate::model::Watermarks;
 
 /// What a batch read, and what it took for late.
 #[derive(Debug, Clone, Default)]
 pub struct BatchInput {
     /// By source of the job.
     pub rows: Vec<Vec<RecordBatch>>,
-    /// The watermark of the batch before, microseconds.
-    pub late_us: Option<i64>,
+    /// What was late in it, and what was over after it.
+    pub watermarks: Watermarks,
 }
 
 /// Runs plain plans.
@@ -105,19 +106,19 @@ impl Replay<'_> {
             || self.reads(stage)?.into_iter().any(|earlier| matches!(yielded[earlier], Yielded::AtOnce(_)));
         if at_once {
             self.feed_all(yielded);
+            if let (CutKind::Aggregate { emit, closes: Some(closes) }, LogicalPlan::Aggregate(aggregate)) =
+                (&stage.kind, &stage.inputs[0])
+                && closes.time == Time::Session
+            {
+                let groups = self.sessions(aggregate, closes.key, *emit, yielded)?;
+                return self.closed(groups, *emit, *closes).map(Yielded::AtOnce);
+            }
             return self.run(stage, None).map(Yielded::AtOnce);
         }
         let mut by_batch = Vec::with_capacity(self.batches.len());
         for (number, batch) in self.batches.iter().enumerate() {
-            for (slot, rows) in self.slots.iter().zip(&batch.rows) {
-                slot.fill(Rows::Batches(Arc::new(rows.clone())));
-            }
-            for (earlier, stage) in yielded.iter().zip(&self.cut.stages) {
-                if let Yielded::ByBatch(batches) = earlier {
-                    stage.out.fill(Rows::Batches(Arc::new(batches[number].clone())));
-                }
-            }
-            by_batch.push(self.run(stage, batch.late_us)?);
+            self.feed_batch(number, yielded);
+            by_batch.push(self.run(stage, batch.watermarks.late_us)?);
         }
         Ok(Yielded::ByBatch(by_batch))
     }
@@ -136,6 +137,18 @@ impl Replay<'_> {
             })?;
         }
         Ok(found)
+    }
+
+    /// The rows of one batch into the slots of what goes batch by batch.
+    fn feed_batch(&self, number: usize, yielded: &[Yielded]) {
+        for (slot, rows) in self.slots.iter().zip(&self.batches[number].rows) {
+            slot.fill(Rows::Batches(Arc::new(rows.clone())));
+        }
+        for (earlier, stage) in yielded.iter().zip(&self.cut.stages) {
+            if let Yielded::ByBatch(batches) = earlier {
+                stage.out.fill(Rows::Batches(Arc::new(batches[number].clone())));
+            }
+        }
     }
 
     /// All rows of all batches into all slots.
@@ -176,27 +189,30 @@ impl Replay<'_> {
 
     /// All groups, without those that the watermark has not closed yet (or, in update mode, has closed).
     fn groups(&self, plan: &LogicalPlan, emit: Emit, closes: Option<Closes>) -> Result<Vec<RecordBatch>> {
-        let rows = match (plan, closes) {
-            (LogicalPlan::Aggregate(aggregate), Some(Closes { key, time: Time::Session })) => {
-                self.sessions(aggregate, key)?
-            }
-            _ => (self.collect)(plan)?,
-        };
-        let Some(Closes { key, time }) = closes.filter(|_| matches!(emit, Emit::Closed | Emit::Touched)) else {
+        let rows = (self.collect)(plan)?;
+        match closes {
+            Some(closes) => self.closed(rows, emit, closes),
+            None => Ok(rows),
+        }
+    }
+
+    fn closed(&self, rows: Vec<RecordBatch>, emit: Emit, closes: Closes) -> Result<Vec<RecordBatch>> {
+        if !matches!(emit, Emit::Closed | Emit::Touched) {
             return Ok(rows);
-        };
+        }
         let is_over = |time: Option<i64>| time.zip(self.over_us).is_some_and(|(time, over)| time <= over);
         rows.iter()
             .map(|rows| {
-                let times = times(rows.column(key), !matches!(time, Time::Event { .. }))?;
+                let times = times(rows.column(closes.key), !matches!(closes.time, Time::Event { .. }))?;
                 let kept = times.iter().map(|time| Some(is_over(*time) == (emit == Emit::Closed)));
                 Ok(filter_record_batch(rows, &kept.collect::<BooleanArray>())?)
             })
             .collect()
     }
 
-    /// Gives each row the session that it is in, then groups by plain SQL.
-    fn sessions(&self, aggregate: &Aggregate, key: usize) -> Result<Vec<RecordBatch>> {
+    /// Gives each row the session that it is in, then groups by plain SQL. A session that was closed is closed: a row that
+    /// comes later begins one of its own.
+    fn sessions(&self, aggregate: &Aggregate, key: usize, emit: Emit, yielded: &[Yielded]) -> Result<Vec<RecordBatch>> {
         let width = aggregate.input.schema().fields().len();
         let columns = aggregate.input.schema().iter().map(|field| Expr::Column(Column::from(field)));
         let named = aggregate.group_expr.iter().enumerate();
@@ -204,9 +220,14 @@ impl Replay<'_> {
         let plan = LogicalPlanBuilder::from((*aggregate.input).clone())
             .project(columns.chain(keys).collect::<Vec<_>>())?
             .build()?;
-        let rows = (self.collect)(&plan)?;
-        let Some(first) = rows.first() else { return (self.collect)(&LogicalPlan::Aggregate(aggregate.clone())) };
-        let rows = with_sessions(&concat_batches(&first.schema(), &rows)?, width, key)?;
+        let mut batches = Vec::new();
+        for (number, batch) in self.batches.iter().enumerate() {
+            self.feed_batch(number, yielded);
+            let over_us = batch.watermarks.over_us.filter(|_| emit == Emit::Closed);
+            batches.extend((self.collect)(&plan)?.into_iter().map(|rows| (rows, None)));
+            batches.push((RecordBatch::new_empty(Arc::new(plan.schema().as_arrow().clone())), over_us));
+        }
+        let rows = with_sessions(&batches, width, key)?;
         let slot = Slot::default();
         slot.fill(Rows::Batches(Arc::new(vec![rows])));
         let leaf = Groups { schema: plan.schema().clone(), slot }.node();
@@ -318,38 +339,55 @@ fn encoded(columns: &[ArrayRef]) -> Result<Vec<Box<[u8]>>> {
     Ok((0..rows).map(|row| keys.row(row).as_ref().into()).collect())
 }
 
+/// A session as it grows: where it begins and ends, and its rows.
+struct Open {
+    start: i64,
+    end: i64,
+    rows: Vec<usize>,
+}
+
 /// Rows of `width` columns with their group keys behind; the key numbered `session` becomes the whole session: all rows of the
-/// other keys whose own spans overlap or touch.
-fn with_sessions(rows: &RecordBatch, width: usize, session: usize) -> Result<RecordBatch> {
+/// other keys whose own spans overlap or touch, of those that came before the session was over. `batches`: rows, and up to
+/// when sessions are over after them.
+fn with_sessions(batches: &[(RecordBatch, Option<i64>)], width: usize, session: usize) -> Result<RecordBatch> {
+    let schema = batches.first().map(|(rows, _)| rows.schema());
+    let schema = schema.ok_or_else(|| DataFusionError::Plan("there is no batch".to_owned()))?;
+    let rows = concat_batches(&schema, batches.iter().map(|(rows, _)| rows))?;
     let own = rows.column(width + session).as_struct();
     let time = |name: &str| {
         let column = own.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
         column.ok_or_else(|| DataFusionError::Plan("a session has no start and end".to_owned()))
     };
     let (starts, ends) = (time("start")?, time("end")?);
-    let others: Vec<ArrayRef> =
-        (width..rows.num_columns()).filter(|at| *at != width + session).map(|at| rows.column(at).clone()).collect();
+    let others = (width..rows.num_columns()).filter(|at| *at != width + session);
+    let others: Vec<ArrayRef> = others.map(|at| rows.column(at).clone()).collect();
     let keys = if others.is_empty() { vec![Box::from([]); rows.num_rows()] } else { encoded(&others)? };
-    let mut by_key: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
-    keys.iter().enumerate().for_each(|(row, key)| by_key.entry(key).or_default().push(row));
     let mut spans = vec![(0, 0); rows.num_rows()];
-    for mut members in by_key.into_values() {
-        members.sort_by_key(|row| (starts.value(*row), ends.value(*row)));
-        let mut open: Vec<usize> = Vec::new();
-        let mut end = i64::MIN;
-        let mut close = |open: &mut Vec<usize>, end: i64| {
-            let start = open.first().map_or(0, |row| starts.value(*row));
-            open.drain(..).for_each(|row| spans[row] = (start, end));
-        };
-        for row in members {
-            if !open.is_empty() && starts.value(row) > end {
-                close(&mut open, end);
-                end = i64::MIN;
+    let mut open: BTreeMap<&[u8], Vec<Open>> = BTreeMap::new();
+    let mut first = 0;
+    for (batch, over_us) in batches {
+        for row in first..first + batch.num_rows() {
+            let of_key = open.entry(&keys[row]).or_default();
+            let (start, end) = (starts.value(row), ends.value(row));
+            let (met, apart) =
+                std::mem::take(of_key).into_iter().partition(|open: &Open| open.start <= end && start <= open.end);
+            *of_key = apart;
+            let mut joined = Open { start, end, rows: vec![row] };
+            for other in met {
+                (joined.start, joined.end) = (joined.start.min(other.start), joined.end.max(other.end));
+                joined.rows.extend(other.rows);
             }
-            end = end.max(ends.value(row));
-            open.push(row);
+            of_key.push(joined);
         }
-        close(&mut open, end);
+        first += batch.num_rows();
+        for sessions in open.values_mut() {
+            for over in sessions.extract_if(.., |open| over_us.is_some_and(|over| open.end <= over)) {
+                over.rows.iter().for_each(|row| spans[*row] = (over.start, over.end));
+            }
+        }
+    }
+    for left in open.into_values().flatten() {
+        left.rows.iter().for_each(|row| spans[*row] = (left.start, left.end));
     }
     let column = |time: fn(&(i64, i64)) -> i64| {
         Arc::new(TimestampMicrosecondArray::from_iter_values(spans.iter().map(time))) as ArrayRef

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use datafusion::{
     common::tree_node::{TreeNode, TreeNodeRecursion},
-    logical_expr::{Distinct, Join, JoinType, LogicalPlan},
+    logical_expr::{Distinct, Join, JoinType, LogicalPlan, Union},
 };
 
 use super::{
@@ -111,21 +111,7 @@ impl Walk<'_> {
                 None => Err(refused_node(node)),
             },
             LogicalPlan::Join(join) => self.join(join),
-            LogicalPlan::Union(union) => {
-                let stateful = std::mem::replace(&mut self.shape.stateful, true);
-                for input in &union.inputs {
-                    if has_state(input, self.streams) {
-                        return Err(Refusal::new(
-                            "UNION ALL over what keeps state would put groups of different kinds into one result",
-                            "aggregate above UNION ALL, or write one INSERT per input",
-                        )
-                        .at("union"));
-                    }
-                    self.walk(input)?;
-                }
-                self.shape.stateful = stateful;
-                Ok(())
-            }
+            LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::TableScan(scan) => {
                 let name = scan.table_name.table().to_owned();
                 if !self.shape.sources.contains(&name) {
@@ -135,6 +121,22 @@ impl Walk<'_> {
             }
             other => Err(refused_node(other)),
         }
+    }
+
+    fn union(&mut self, union: &Union) -> Result<(), Refusal> {
+        let stateful = std::mem::replace(&mut self.shape.stateful, true);
+        for input in &union.inputs {
+            if has_state(input, self.streams) {
+                return Err(Refusal::new(
+                    "UNION ALL over what keeps state would put groups of different kinds into one result",
+                    "aggregate above UNION ALL, or write one INSERT per input",
+                )
+                .at("union"));
+            }
+            self.walk(input)?;
+        }
+        self.shape.stateful = stateful;
+        Ok(())
     }
 
     /// A part with state was met; the first one met is the one that makes the result.

@@ -55,9 +55,9 @@ impl Mistake {
 pub(super) fn of_names(message: &str, known: &Known<'_>) -> Option<Mistake> {
     if let Some(name) = between(message, "Invalid function '", "'") {
         let unknown = mistake(format!("unknown function '{name}'"), None, None).on(name);
-        if ["window", "session_window", "tumble", "hop"].contains(&name) {
+        if ["tumble", "hop"].contains(&name) {
             return Some(
-                unknown.help("windows are not built yet: group by date_trunc('minute', ...) or date_bin(...)"),
+                unknown.help("group by window(time, '10 minutes'), or window(time, '10 minutes', '5 minutes')"),
             );
         }
         return Some(match nearest_function(name, known.functions.iter().map(String::as_str)) {

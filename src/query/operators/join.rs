@@ -118,7 +118,7 @@ impl StreamJoin {
         let new_left = self.sides[0].add(&deltas[0])?;
         let new_right = self.sides[1].add(&deltas[1])?;
         if given.is_none() && self.join_type == JoinType::Inner {
-            // who met whom matters to nothing that is kept
+            // who met whom is nothing that an inner join keeps
             return Ok(());
         }
         let mut pairs = Pairs::default();
@@ -137,9 +137,11 @@ impl StreamJoin {
         }
         let pairs = self.filtered(batch, pairs)?;
         let mut first_met = Vec::new();
-        for (left, right) in pairs.left.iter().zip(&pairs.right) {
-            first_met.push(self.sides[0].meet(*left));
-            self.sides[1].meet(*right);
+        if self.join_type != JoinType::Inner {
+            for (left, right) in pairs.left.iter().zip(&pairs.right) {
+                first_met.push(self.sides[0].meet(*left));
+                self.sides[1].meet(*right);
+            }
         }
         let Some(given) = given else { return Ok(()) };
         if self.join_type == JoinType::LeftSemi {

@@ -43,7 +43,7 @@ fn what_cannot_be_run_as_a_stream_is_refused_with_a_way_out() {
         ("SELECT device, bytes FROM flows WHERE random() > 0.5;", "random()"),
         ("SELECT device, row_number() OVER (ORDER BY bytes) FROM flows;", "window"),
         ("SELECT max(n) FROM (SELECT count(*) AS n FROM flows GROUP BY device);", "aggregate"),
-        ("SELECT a.device FROM flows a JOIN flows b ON a.device = b.device;", "join"),
+        ("SELECT a.device FROM flows a LEFT JOIN flows b ON a.device = b.device;", "join"),
     ];
     for (sql, named) in refused {
         let folder = fixture_of(&JOB.replace("SELECT device, bytes FROM flows WHERE bytes > 4;", sql));
