@@ -123,7 +123,7 @@ impl Sessions {
         self.empty.ordered(merged.state)
     }
 
-    /// Merges a delta that is ordered by key and start: what it touches becomes one session with it.
+    /// Merges a delta: what it touches becomes one session with it.
     ///
     /// # Errors
     /// As [`Merger::merge`].
@@ -159,16 +159,13 @@ impl Sessions {
         let keys = self.keys(delta)?;
         let (starts, ends) = self.spans(delta)?;
         let mut merged = Merged::default();
-        let mut row = 0;
-        while row < delta.num_rows() {
-            let key: Key = keys.row(row).as_ref().into();
-            let first = row;
-            let mut met = Vec::new();
-            while row < delta.num_rows() && keys.row(row).as_ref() == &*key {
-                met.push(Met { start: starts[row], end: ends[row], from: From::Delta(row) });
-                row += 1;
-            }
-            self.find_of_key(&key, first as u32, met, &mut merged);
+        // the session may stand before the other keys: rows of one key need not be neighbours
+        let mut by_key: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
+        let encoded: Vec<_> = (0..delta.num_rows()).map(|row| keys.row(row)).collect();
+        encoded.iter().enumerate().for_each(|(row, key)| by_key.entry(key.as_ref()).or_default().push(row));
+        for (key, rows) in by_key {
+            let met = rows.iter().map(|row| Met { start: starts[*row], end: ends[*row], from: From::Delta(*row) });
+            self.find_of_key(&key.into(), rows[0] as u32, met.collect(), &mut merged);
         }
         Ok(merged)
     }
@@ -194,7 +191,6 @@ impl Sessions {
             let end = together.iter().map(|met| met.end).max().unwrap_or(i64::MIN);
             for met in together {
                 match met.from {
-                    // delta rows come key by key, and by start within a key
                     From::Delta(row) => {
                         merged.delta.resize(merged.delta.len().max(row + 1), 0);
                         merged.delta[row] = place;
