@@ -70,6 +70,10 @@ impl Panes {
         self.panes.values().map(KeyedState::len).sum()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Bytes in memory.
     pub fn memory_bytes(&self) -> usize {
         self.panes.values().map(KeyedState::memory_bytes).sum()

@@ -53,6 +53,10 @@ impl SeenKeys {
         self.until.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
         self.until.keys().map(|key| key.len() + 80).sum()

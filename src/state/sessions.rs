@@ -106,6 +106,10 @@ impl Sessions {
         self.by_end.values().map(BTreeSet::len).sum()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
         let keys: usize = self.by_key.keys().map(|key| key.len() + 64).sum();

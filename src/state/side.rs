@@ -83,6 +83,10 @@ impl JoinSide {
         self.rows.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
         let keys: usize = self.by_key.keys().map(|key| key.len() + 64).sum();
