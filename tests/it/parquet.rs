@@ -49,8 +49,8 @@ fn lines(number: usize) -> String {
         let null = json!(null);
         let row = json!({
             "at": format!("2026-01-{:02}T00:00:00.{:06}", 1 + n % 28, n),
-            "device": if n % 7 == 0 { null } else { json!(format!("Comp{}", n * n % 5)) },
-            "port": if n % 3 == 0 { "80" } else { "443" },
+            "device": if n.is_multiple_of(7) { null } else { json!(format!("Comp{}", n * n % 5)) },
+            "port": if n.is_multiple_of(3) { "80" } else { "443" },
             "bytes": n * 1000 + number,
             "cost": (n % 40) as f64 / 4.0,
             "unused": 0.1 * n as f64,

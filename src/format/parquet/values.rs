@@ -148,7 +148,7 @@ fn timestamp(array: &ArrayRef, to: &DataType) -> Result<Converted, ArrowError> {
         DataType::Timestamp(TimeUnit::Microsecond, None) => Ok(compared(array, Arc::new(micros))),
         // many write dates so
         DataType::Date32 => {
-            let day = |time: i64| (time.rem_euclid(DAY_US) == 0).then(|| (time / DAY_US) as i32);
+            let day = |time: i64| (time.rem_euclid(DAY_US) == 0).then_some((time / DAY_US) as i32);
             Ok(compared(array, Arc::new(micros.unary_opt::<_, Date32Type>(day))))
         }
         _ => {
