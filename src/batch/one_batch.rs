@@ -87,7 +87,9 @@ impl Engine {
         self.check_bad_records(plan, &reads)?;
         self.faults.reach(CrashPoint::Read)?;
         timings.get_batch_ms = watch.lap_ms();
-        for (source, reads) in reads.iter_mut().enumerate() {
+        for (input, reads) in plan.inputs.iter().zip(&mut reads) {
+            // a plan keeps the order of the job that made it
+            let Some(source) = self.job.sources.iter().position(|source| source.name == input.source) else { continue };
             let batches = reads.iter_mut().flat_map(|read| std::mem::take(&mut read.decoded.batches)).collect();
             self.queries.feed(source, query::Rows::Batches(std::sync::Arc::new(batches)));
         }
@@ -95,7 +97,7 @@ impl Engine {
         let wants: Vec<bool> = (0..self.queries.queries.len()).map(|index| self.wants_rows(index)).collect();
         let mut steps =
             self.queries.step(&wants, self.watermarks(plan), self.threads).map_err(|error| in_batch(error, plan))?;
-        for source in 0..reads.len() {
+        for source in 0..self.job.sources.len() {
             self.queries.feed(source, query::Rows::None);
         }
         self.faults.reach(CrashPoint::Stepped)?;

@@ -34,6 +34,7 @@ pub(super) fn apply(
     read: ReadPayload<'_>,
     wanted: &dyn Fn(usize) -> bool,
 ) -> Result<Vec<Rows>> {
+    queries.set_batch_time(commit.plan.batch_time_us);
     let executor = queries.executor();
     let watermarks = Watermarks { late_us: None, over_us: commit.plan.watermark_us };
     let payloads: Vec<&PayloadRef> = commit.payloads.iter().collect();

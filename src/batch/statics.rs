@@ -77,8 +77,13 @@ fn read_one(
     }
     let mut hash = blake3::Hasher::new();
     let (mut batches, mut rows, mut bad) = (Vec::new(), 0, 0);
-    for file in &listing.files {
+    let mut files = listing.files;
+    // by name: a copy has other times of modification
+    files.sort_by(|one, other| one.path.cmp(&other.path));
+    for file in &files {
         let read = source.read(file, threads)?;
+        hash.update(&(file.path.0.len() as u64).to_le_bytes());
+        hash.update(&file.path.0);
         hash.update(&read.read.content_hash.to_le_bytes());
         rows += read.read.rows;
         bad += read.read.bad_rows;
@@ -98,6 +103,6 @@ fn read_one(
     let hash = hash.finalize().to_hex();
     Ok(StaticRows {
         rows: Rows::Batches(Arc::new(batches)),
-        identity: format!("{rows} rows in {} files ({})", listing.files.len(), &hash.as_str()[..16]),
+        identity: format!("{rows} rows in {} files ({})", files.len(), &hash.as_str()[..16]),
     })
 }

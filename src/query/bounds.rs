@@ -5,7 +5,7 @@ use datafusion::{
     logical_expr::{Between, BinaryExpr, Expr, Join, LogicalPlan, Operator, utils::split_conjunction},
 };
 
-use super::times::{Time, Times};
+use super::times::{Time, Times, is_the_same_time};
 
 /// A row is kept until the watermark passes one of its columns plus so much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn point(times: &Times, sides: [&LogicalPlan; 2], expr: &Expr) -> Option<Point> 
             };
             of(0).or_else(|| of(1))
         }
-        Expr::Cast(cast) if cast.field.data_type().is_temporal() => point(times, sides, &cast.expr),
+        Expr::Cast(cast) if is_the_same_time(cast.field.data_type()) => point(times, sides, &cast.expr),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Plus, right }) => {
             let (mut found, interval) = match point(times, sides, left) {
                 Some(found) => (found, right),

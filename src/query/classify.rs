@@ -33,6 +33,8 @@ pub struct Shape {
     pub distinct: bool,
     /// Joins streams with each other.
     pub joins_streams: bool,
+    /// `DISTINCT ON` with an order: another row may become the first of its key.
+    pub first_may_change: bool,
     pub sorted: bool,
     pub limited: bool,
     /// Uses `now()` or its kind.
@@ -65,6 +67,15 @@ impl Shape {
                 "drop ORDER BY, or aggregate and declare output_mode = 'complete' on the sink",
             )
             .map_err(|refusal| refusal.at("order")),
+            OutputMode::Append if self.first_may_change => refuse(
+                "with ORDER BY another row may become the first of its key, and append mode cannot take one back",
+                "drop ORDER BY, so that the first in the order of the input is taken; or declare output_mode = 'complete'",
+            ),
+            OutputMode::Append if self.limited && self.aggregates => refuse(
+                "LIMIT over groups takes the first in an order, and append mode gives them out as they close",
+                "drop LIMIT, or declare output_mode = 'complete' on the sink",
+            )
+            .map_err(|refusal| refusal.at("limit")),
             OutputMode::Update if self.limited => refuse(
                 "LIMIT over what changed in a batch has no meaning for the whole stream",
                 "declare output_mode = 'append' on the sink, or aggregate and declare 'complete'",

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use datafusion::{
-    common::Column,
+    common::{Column, tree_node::TreeNode},
     error::DataFusionError,
     logical_expr::{Aggregate, Expr, FetchType, Join, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, SkipType},
 };
@@ -14,7 +14,8 @@ use super::{
     feed::{Groups, Slot},
     marks::{Mark, Marked},
     times::{Time, Times},
-    walk::is_stream,
+    walk::{has_state, is_stream, joins_streams},
+    windows::{Kind, kind_of},
 };
 use crate::model::OutputMode;
 
@@ -148,7 +149,7 @@ impl Cutter<'_> {
             }
             LogicalPlan::Limit(limit) if self.mode == OutputMode::Append => {
                 let (skip, fetch) = literals(limit)?;
-                let input = self.part(&limit.input, Above { state: true, bound: true })?;
+                let input = self.part(&limit.input, Above { state: true, bound: above.bound })?;
                 Ok(self.stage(plan, CutKind::Limit { skip, fetch }, vec![input]))
             }
             plan => {
@@ -175,12 +176,25 @@ impl Cutter<'_> {
     fn marked(&mut self, plan: &LogicalPlan, marked: &Marked, above: Above) -> Result<LogicalPlan, Uncut> {
         match marked.mark {
             Mark::OnTime { bounded, counted } => {
+                if !above.state && has_state(&marked.input, self.streams) {
+                    let reason =
+                        "a window over the result of an aggregate would have to be computed again whenever it is shown";
+                    return Err(Uncut::Refused(
+                        Refusal::new(reason, "aggregate by it, or compute it below").at("window"),
+                    ));
+                }
+                if bounded && above.bound && joins_streams(&marked.input, self.streams) {
+                    let reason = "a join of streams gives out rows whose time the watermark has passed, and what is above would take them for late";
+                    let way_out =
+                        "write the join to a sink of its own, and aggregate that; or aggregate in complete mode";
+                    return Err(Uncut::Refused(Refusal::new(reason, way_out).at("join")));
+                }
                 let input = self.part(&marked.input, above)?;
                 let input = with_columns(input, &marked.expressions)?;
                 Ok(self.stage(plan, CutKind::OnTime { bounded: bounded && above.bound, counted }, vec![input]))
             }
             Mark::FirstOfKey { time, keys, within_us } => {
-                let input = self.part(&marked.input, Above { state: true, bound: true })?;
+                let input = self.part(&marked.input, Above { state: true, bound: time.is_some() })?;
                 let columns = input.schema().fields().len();
                 let input = with_columns(input, &marked.expressions)?;
                 Ok(self.stage(plan, CutKind::FirstOfKey { columns, keys, time, within_us }, vec![input]))
@@ -191,9 +205,24 @@ impl Cutter<'_> {
     fn aggregate(&mut self, plan: &LogicalPlan, aggregate: &Aggregate, above: Above) -> Result<LogicalPlan, Uncut> {
         let grouping_sets = aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_)));
         let closing = |(key, expr)| Some(Closes { key, time: self.times.of_expr(expr, &aggregate.input)? });
-        let closes = aggregate.group_expr.iter().enumerate().find_map(closing).filter(|_| !grouping_sets);
+        let closing: Vec<Closes> = aggregate.group_expr.iter().enumerate().filter_map(closing).collect();
+        let sessions = |expr: &Expr| expr.exists(|expr| Ok(matches!(kind_of(expr), Some((Kind::Session, _)))));
+        let mut session = closing.iter().any(|closes| closes.time == Time::Session);
+        for expr in &aggregate.group_expr {
+            session |= sessions(expr)?;
+        }
+        if closing.len() > 1 || (session && (grouping_sets || closing.is_empty())) {
+            return Err(Uncut::Refused(
+                Refusal::new(
+                    "these groups have more than one time, or a session in grouping sets: which of them closes a group is not told",
+                    "group by one window, session or event time; others can be computed above",
+                )
+                .at("group"),
+            ));
+        }
+        let closes = closing.first().copied().filter(|_| !grouping_sets);
         let emit = self.emit(aggregate, closes, above.state).map_err(Uncut::Refused)?;
-        let bound = emit != Emit::Whole;
+        let bound = emit != Emit::Whole && closes.is_some();
         let input = self.part(&aggregate.input, Above { state: true, bound })?;
         let lower = plan.with_new_exprs(plan.expressions(), vec![input])?;
         Ok(self.stage(plan, CutKind::Aggregate { emit, closes }, vec![lower]))
@@ -244,7 +273,12 @@ impl Cutter<'_> {
                 .at("join"),
             ));
         }
-        let bounds = bounds::of_join(self.times, join);
+        let mut bounds = bounds::of_join(self.times, join);
+        // late rows are told by the first event time of a side: another one says nothing of what may still come
+        for (bounds, side) in bounds.iter_mut().zip([&join.left, &join.right]) {
+            let event = self.times.event_column(side).map(|(index, _)| index);
+            bounds.retain(|bound| bound.window || Some(bound.column) == event);
+        }
         let kept_alone: &[usize] = match join.join_type {
             JoinType::Left => &[0],
             JoinType::Right => &[1],
@@ -259,7 +293,7 @@ impl Cutter<'_> {
             let way_out = "declare event_time and watermark_delay on both sources, and bound the times: AND b.time BETWEEN a.time AND a.time + INTERVAL '1 hour'";
             return Err(Uncut::Refused(Refusal::new(reason, way_out).at("join")));
         }
-        let above = Above { state: true, bound: true };
+        let above = Above { state: true, bound: bounds.iter().any(|bounds| !bounds.is_empty()) };
         let sides = [self.part(&join.left, above)?, self.part(&join.right, above)?];
         let (left_keys, right_keys): (Vec<Expr>, Vec<Expr>) = join.on.iter().cloned().unzip();
         let left = with_columns(sides[0].clone(), &left_keys)?;

@@ -124,7 +124,8 @@ fn of_stage(stage: &CutStage, built: &Stage) -> Vec<IdentityPart> {
                 part("filter and projection", plans(), Change::IfAccepted),
             ]
         }
-        (CutKind::FirstOfKey { .. }, _) => vec![
+        (CutKind::FirstOfKey { columns, .. }, Some(LogicalPlan::Projection(projection))) => vec![
+            part("keys of DISTINCT ON", list(&projection.expr[*columns..]), Change::Refused),
             part("state schema", schemas, Change::Refused),
             part("first row of each key", plans(), Change::IfAccepted),
         ],
@@ -132,7 +133,7 @@ fn of_stage(stage: &CutStage, built: &Stage) -> Vec<IdentityPart> {
             part("limit", format!("{fetch:?} after {skip}"), Change::Refused),
             part("filter and projection", plans(), Change::IfAccepted),
         ],
-        (CutKind::OnTime { .. } | CutKind::Union | CutKind::Aggregate { .. }, _) => {
+        (CutKind::OnTime { .. } | CutKind::Union | CutKind::Aggregate { .. } | CutKind::FirstOfKey { .. }, _) => {
             vec![part("filter and projection", plans(), Change::IfAccepted)]
         }
     }

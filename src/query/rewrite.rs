@@ -130,6 +130,13 @@ impl Rewriter<'_> {
             None => return Ok(Ok(node)),
         };
         let bounded = self.is_event(&arguments[0], &input);
+        if kind == Kind::Session && !bounded && self.marks && is_stream(&input, self.streams) {
+            return Ok(Err(Refusal::new(
+                "sessions merge by the event time of a source, and this is another time",
+                "declare event_time and watermark_delay on the source, and give session_window that column itself",
+            )
+            .at("session_window")));
+        }
         let input = self.on_time(input, get_field(call.clone(), "end"), bounded, true)?;
         if !slides {
             return Ok(Ok(with_input(node, input, None)?));

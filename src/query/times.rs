@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use datafusion::{
+    arrow::datatypes::{DataType, TimeUnit},
     common::Column,
     logical_expr::{Distinct, Expr, JoinType, LogicalPlan},
 };
@@ -98,8 +99,7 @@ impl Times {
         match expr {
             Expr::Alias(alias) => self.of_expr(&alias.expr, input),
             Expr::Column(column) => self.of(input, index_of(input, column)?),
-            // a type of time to another
-            Expr::Cast(cast) if cast.field.data_type().is_temporal() => self.of_expr(&cast.expr, input),
+            Expr::Cast(cast) if is_the_same_time(cast.field.data_type()) => self.of_expr(&cast.expr, input),
             _ => match kind_of(expr)? {
                 (Kind::WindowTime, arguments) => match self.of_expr(&arguments[0], input)? {
                     Time::Window | Time::Session => Some(Time::Event { delay_us: 0 }),
@@ -113,6 +113,11 @@ impl Times {
             },
         }
     }
+}
+
+/// The type of event times: a cast to another one loses or moves something.
+pub(super) fn is_the_same_time(to: &DataType) -> bool {
+    *to == DataType::Timestamp(TimeUnit::Microsecond, None)
 }
 
 fn index_of(plan: &LogicalPlan, column: &Column) -> Option<usize> {

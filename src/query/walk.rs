@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use datafusion::{
-    common::tree_node::{TreeNode, TreeNodeRecursion},
+    common::{
+        NullEquality,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     logical_expr::{Distinct, Join, JoinType, LogicalPlan, Union},
 };
 
@@ -98,6 +101,7 @@ impl Walk<'_> {
             }
             LogicalPlan::Distinct(Distinct::On(distinct)) => {
                 // with an order another row may become the first one
+                self.shape.first_may_change |= !self.shape.stateful;
                 self.keeps(true);
                 self.walk(&distinct.input)
             }
@@ -179,6 +183,12 @@ impl Walk<'_> {
 /// Joins of two streams that can be run.
 fn stream_join(join: &Join) -> Result<(), Refusal> {
     use JoinType::{Full, Inner, Left, LeftSemi, Right};
+    if join.null_equality == NullEquality::NullEqualsNull {
+        return Err(Refusal::new(
+            "rows of two streams are compared as if null were equal to null",
+            "compare with =, which null never meets; INTERSECT and IS NOT DISTINCT FROM do otherwise",
+        ));
+    }
     if !matches!(join.join_type, Inner | Left | Right | Full | LeftSemi) {
         return Err(Refusal::new(
             format!("a {} join of two streams is known at their end only", join.join_type),
@@ -190,7 +200,7 @@ fn stream_join(join: &Join) -> Result<(), Refusal> {
 }
 
 /// Whether a part of a plan keeps state over the stream.
-fn has_state(plan: &LogicalPlan, streams: &BTreeSet<String>) -> bool {
+pub(super) fn has_state(plan: &LogicalPlan, streams: &BTreeSet<String>) -> bool {
     let mut found = false;
     let visited = plan.apply(|node| {
         let keeps = match node {
@@ -205,6 +215,12 @@ fn has_state(plan: &LogicalPlan, streams: &BTreeSet<String>) -> bool {
         Ok(TreeNodeRecursion::Continue)
     });
     visited.is_ok() && found
+}
+
+/// Whether a part of a plan joins streams with each other.
+pub(super) fn joins_streams(plan: &LogicalPlan, streams: &BTreeSet<String>) -> bool {
+    let both = |node: &LogicalPlan| matches!(node, LogicalPlan::Join(join) if is_stream(&join.left, streams) && is_stream(&join.right, streams));
+    plan.exists(|node| Ok(both(node))).unwrap_or(true)
 }
 
 /// What is computed of static tables must be the same each time.

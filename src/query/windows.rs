@@ -18,6 +18,9 @@ use crate::job::parse_duration;
 
 const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
+/// Windows that one row may be in.
+const WINDOWS_MAX: i64 = 10_000;
+
 fn fields() -> Fields {
     Fields::from(vec![Field::new("start", TIME, true), Field::new("end", TIME, true)])
 }
@@ -92,6 +95,11 @@ impl Layout {
         }
         if start_us.abs() >= slide_us {
             return Err("the start of a window must be less than its slide".to_owned());
+        }
+        if size_us / slide_us > WINDOWS_MAX {
+            return Err(format!(
+                "a row would be in more than {WINDOWS_MAX} windows: let them slide further, or be smaller"
+            ));
         }
         Ok(Layout { size_us, slide_us, start_us })
     }
