@@ -96,7 +96,7 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
             break;
         }
         let began_us = now_us();
-        looked_us = Some(began_us);
+        let looked_before = looked_us.replace(began_us);
         let since_last_us = started_us.map(|before: i64| began_us - before);
         let Some((plan, origin, timings)) = engine.plan(trigger, began_us, since_last_us, watch)? else {
             match trigger.when_idle() {
@@ -108,6 +108,10 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
         };
         engine.goes_on = trigger != Trigger::Once && batches_max.is_none_or(|max| summary.batches + 1 < max);
         let had_data = plan.inputs.iter().any(|input| !input.files.is_empty());
+        if !had_data {
+            // it is a part of the trigger before: the next one is counted from there
+            looked_us = looked_before;
+        }
         let progress = match engine.run_batch(plan, origin, timings) {
             Err(error) if may_plan_again(origin, &error, planned_in_vain) => {
                 planned_in_vain += 1;
@@ -120,7 +124,7 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
             ended => ended?,
         };
         planned_in_vain = 0;
-        started_us = Some(began_us);
+        started_us = if had_data { Some(began_us) } else { started_us };
         summary.batches += 1;
         summary.rows += progress.num_input_rows;
         summary.bad_rows += progress.num_bad_rows;

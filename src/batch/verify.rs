@@ -55,11 +55,15 @@ pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(Batc
     let view = View::open(dir)?;
     report.notes.extend(view.warnings());
     sinks(dir, &view, &mut report)?;
-    let mut walk = Walk::new(&view)?;
+    // deltas fold without static tables: only what is compared needs them
+    let mut walk = Walk::new(&view, JobQueries::plan(view.job())?);
     if options.batch {
         let (input, gone) = input(&view, options.threads)?;
         walk.baseline = Some(input);
         walk.comparable_before = gone.as_ref().map(|(batch, _)| *batch);
+        if walk.comparable_before != Some(BatchId::FIRST) {
+            walk.queries = statics::plan(view.job(), options.threads, &mut |_| {})?;
+        }
         report.not_compared = gone.map(|(_, error)| error);
     }
     let commits = view.reader.history().live().to_vec();
@@ -147,9 +151,8 @@ struct FileRows {
 }
 
 impl<'a> Walk<'a> {
-    fn new(view: &'a View) -> Result<Walk<'a>> {
-        let queries = statics::plan(view.job(), 1, &mut |_| {})?;
-        Ok(Walk { view, queries, baseline: None, comparable_before: None, begun: false, notes: Vec::new() })
+    fn new(view: &'a View, queries: JobQueries) -> Walk<'a> {
+        Walk { view, queries, baseline: None, comparable_before: None, begun: false, notes: Vec::new() }
     }
 
     /// Folds one more delta, and compares with the snapshot of this batch, if there is one.
@@ -300,17 +303,21 @@ type Input = (Baseline, Vec<Vec<FileRows>>);
 
 /// Reads the input that the log names; also returns the first batch whose input is not the same any more, and why.
 fn input(view: &View, threads: usize) -> Result<(Input, Option<(BatchId, Error)>)> {
-    let mut gone: Option<(BatchId, Error)> = None;
+    let mut gone: Option<(BatchId, Error)>;
     let job = view.job();
     let baseline = Baseline::new(job)?;
     let mut sources = Vec::with_capacity(job.sources.len());
     let needed = baseline.needed_columns(job)?;
-    let tables = statics::read(job, &needed.statics, threads, &mut |_| {})?;
-    if let Some(error) = statics::changed(job, view.reader.history().identities(), &tables) {
-        gone = Some((BatchId::FIRST, error));
-    }
-    for (table, read) in tables.into_iter().enumerate() {
-        baseline.feed_static(table, read.rows);
+    // what is wrong with their records was told when the job ran
+    match statics::read(job, &needed.statics, threads, &mut |_| {}) {
+        Err(error) => gone = Some((BatchId::FIRST, error)),
+        Ok(tables) => {
+            let changed = statics::changed(job, view.reader.history().identities(), &tables);
+            gone = changed.map(|error| (BatchId::FIRST, error));
+            for (table, read) in tables.into_iter().enumerate() {
+                baseline.feed_static(table, read.rows);
+            }
+        }
     }
     for (index, columns) in needed.sources.into_iter().enumerate() {
         let spec = &job.sources[index];

@@ -245,9 +245,10 @@ impl View {
             // A fork's first record has them all.
             Some(fork) if fork.batch == horizon => None,
             None if in_files && horizon == BatchId::FIRST => None,
-            _ => {
+            _ if self.job.settings.retain_batches.is_some() => {
                 Some(format!("retain_batches let the log up to batch {horizon} go, and an append query's rows with it"))
             }
+            _ => Some(format!("the log up to batch {horizon} is lost, and an append query's rows with it")),
         }
     }
 

@@ -8,11 +8,12 @@ use datafusion::{
     common::tree_node::{TreeNode, TreeNodeRecursion},
     logical_expr::{
         Expr, ExprSchemable, LogicalPlan, Volatility,
-        expr::{Exists, InSubquery},
+        expr::{AggregateFunction, Exists, InSubquery},
     },
 };
 
 use super::{
+    closeness::call,
     now::is_batch_time,
     walk::{is_stream, no_volatile},
 };
@@ -120,19 +121,20 @@ const GROWING: [&str; 7] = [
 /// Aggregates whose result is a matter of the order of rows.
 const ORDER_SENSITIVE: [&str; 5] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
 
+fn order_sensitive(aggregates: &[Expr]) -> impl Iterator<Item = &AggregateFunction> {
+    aggregates.iter().filter_map(call).filter(|call| ORDER_SENSITIVE.contains(&call.func.name()))
+}
+
+/// The name of the first aggregate that takes rows in the order of the input.
+pub(super) fn without_order(aggregates: &[Expr]) -> Option<&str> {
+    let call = order_sensitive(aggregates).find(|call| call.params.order_by.is_empty());
+    call.map(|call| call.func.name())
+}
+
 /// An aggregate without an order takes rows in input order; beside one that has an order DataFusion sorts the rows of
 /// all of them, batch by batch, so that its result would depend on where batches end.
 pub(super) fn one_order(aggregates: &[Expr]) -> Result<(), Refusal> {
-    let calls = || {
-        aggregates.iter().filter_map(|expr| match expr {
-            Expr::AggregateFunction(call) if ORDER_SENSITIVE.contains(&call.func.name()) => Some(call),
-            Expr::Alias(alias) => match alias.expr.as_ref() {
-                Expr::AggregateFunction(call) if ORDER_SENSITIVE.contains(&call.func.name()) => Some(call),
-                _ => None,
-            },
-            _ => None,
-        })
-    };
+    let calls = || order_sensitive(aggregates);
     if let Some(call) = calls().find(|call| call.params.distinct && call.params.order_by.is_empty()) {
         let name = call.func.name();
         return Err(Refusal::new(

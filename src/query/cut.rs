@@ -10,7 +10,7 @@ use datafusion::{
 
 use super::{
     bounds::{self, Bound},
-    classify::Refusal,
+    classify::{Refusal, without_order},
     feed::{Groups, Slot},
     marks::{Mark, Marked},
     times::{Time, Times},
@@ -221,6 +221,14 @@ impl Cutter<'_> {
             ));
         }
         let closes = closing.first().copied().filter(|_| !grouping_sets);
+        if let Some(name) = without_order(&aggregate.aggr_expr).filter(|_| session) {
+            let reason = format!(
+                "{name}() without ORDER BY takes rows in the order of the input, and sessions put theirs together by time"
+            );
+            return Err(Uncut::Refused(
+                Refusal::new(reason, format!("give it an order: {name}(... ORDER BY ...)")).at(name),
+            ));
+        }
         let emit = self.emit(aggregate, closes, above.state).map_err(Uncut::Refused)?;
         let bound = emit != Emit::Whole && closes.is_some();
         let input = self.part(&aggregate.input, Above { state: true, bound })?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use datafusion::{
-    common::tree_node::TreeNodeRecursion,
+    common::tree_node::{TreeNode, TreeNodeRecursion},
     datasource::ViewTable,
     execution::TaskContext,
     logical_expr::{DdlStatement, LogicalPlan},
@@ -16,12 +16,13 @@ use datafusion::{
 use tokio::runtime::Runtime;
 
 use super::{
-    classify::Shape,
+    classify::{Refusal, Shape},
     cut::Cutter,
     errors::{After, Functions, Planning},
     feed::{Rows, Slot, StreamTable},
     identity::Facts,
     incremental::{Query, Unbuilt},
+    marks::{Mark, Marked},
     now::BatchTime,
     operators::Builder,
     order,
@@ -287,6 +288,12 @@ impl Planner {
         let planning = self.planning(job, spec);
         planning.check_nothing_ignored()?;
         let plan = self.written_out(job, spec, true)?;
+        if job.sink_of(spec).dedup_within_watermark && !forgets_first_rows(&plan) {
+            let reason = "dedup_within_watermark says how long keys of DISTINCT ON are kept, and this query has no DISTINCT ON whose first row is that of the input";
+            let refusal =
+                Refusal::new(reason, "leave the option out, or write SELECT DISTINCT ON (key) ... without ORDER BY");
+            return Err(planning.refusal(&spec.name, &refusal));
+        }
         let shape = classify(&plan, &self.streams).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
         let mode = job.sink_of(spec).output_mode.unwrap_or_else(|| shape.default_mode());
         shape.allows(mode).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
@@ -347,6 +354,16 @@ impl Needed {
         }
         Ok(sources.into_iter().collect())
     }
+}
+
+/// Whether some of a plan keeps the first rows of keys, within the watermark.
+fn forgets_first_rows(plan: &LogicalPlan) -> bool {
+    let forgets = |node: &LogicalPlan| {
+        let mark = Marked::of(node).map(|marked| marked.mark);
+        matches!(mark, Some(Mark::FirstOfKey { time: Some(time), keys, .. }) if time == keys)
+    };
+    // the visitor itself cannot fail
+    plan.exists(|node| Ok(forgets(node))).unwrap_or(false)
 }
 
 /// Indexes of the declared columns that the optimised plan's scans yield, by table.

@@ -39,7 +39,7 @@ impl OverAt {
         };
         let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(no_time)?;
         // rows without a time are dropped before they come here
-        Ok(times.iter().map(|time| time.unwrap_or(i64::MIN)).collect())
+        times.iter().map(|time| time.ok_or_else(no_time)).collect()
     }
 }
 

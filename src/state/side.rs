@@ -38,7 +38,7 @@ pub struct JoinSide {
     key_count: usize,
     converter: RowConverter,
     rows: BTreeMap<u64, Waiting>,
-    by_key: HashMap<Key, Vec<u64>>,
+    by_key: HashMap<Key, BTreeSet<u64>>,
     by_until: BTreeMap<i64, BTreeSet<u64>>,
     columns: Columns,
     free: Vec<u32>,
@@ -120,7 +120,7 @@ impl JoinSide {
         for (at, key) in keys.into_iter().enumerate() {
             let id = first + at as u64;
             if let Some(key) = &key {
-                self.by_key.entry(key.clone()).or_default().push(id);
+                self.by_key.entry(key.clone()).or_default().insert(id);
             }
             self.by_until.entry(until.value(at)).or_default().insert(id);
             let waiting = Waiting { row: numbers[at], until: until.value(at), matched: matched.value(at), key };
@@ -131,8 +131,8 @@ impl JoinSide {
     }
 
     /// The rows with the key of a row of the other side, in the order in which they came.
-    pub fn partners(&self, key: &Option<Key>) -> &[u64] {
-        key.as_ref().and_then(|key| self.by_key.get(key)).map_or(&[], Vec::as_slice)
+    pub fn partners(&self, key: &Option<Key>) -> impl Iterator<Item = u64> {
+        key.as_ref().and_then(|key| self.by_key.get(key)).into_iter().flatten().copied()
     }
 
     /// The key of a row.
@@ -150,7 +150,11 @@ impl JoinSide {
     /// # Errors
     /// Of kind `Failed` where Arrow cannot gather a type.
     pub fn gather(&self, ids: &[u64], columns: usize) -> Result<Vec<ArrayRef>> {
-        let numbers: Vec<u32> = ids.iter().filter_map(|id| self.rows.get(id)).map(|waiting| waiting.row).collect();
+        let number = |id: &u64| {
+            let waiting = self.rows.get(id);
+            waiting.map(|waiting| waiting.row).ok_or_else(|| Error::failed("a row of a join was let go too early"))
+        };
+        let numbers = ids.iter().map(number).collect::<Result<Vec<u32>>>()?;
         let mut gathered = self.columns.gather(&numbers)?;
         gathered.truncate(columns);
         Ok(gathered)
@@ -180,7 +184,7 @@ impl JoinSide {
             if let Some(key) = waiting.key
                 && let Some(ids) = self.by_key.get_mut(&key)
             {
-                ids.retain(|other| other != id);
+                ids.remove(id);
                 if ids.is_empty() {
                     self.by_key.remove(&key);
                 }

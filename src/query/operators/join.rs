@@ -1,6 +1,6 @@
 //! A join of two streams: each row meets those of the other side that came before it, or come while it is kept.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use datafusion::{
     arrow::{
@@ -108,50 +108,74 @@ impl StreamJoin {
         self.evict(batch, None).map(|_| ())
     }
 
-    /// Adds both sides' rows, and finds what they meet.
+    /// Adds both sides' rows, finds what they meet, and lets go of those that nothing is kept for.
     fn take_in(
         &mut self,
         batch: &Batch<'_>,
         deltas: &[RecordBatch],
         given: Option<&mut Vec<RecordBatch>>,
     ) -> Result<()> {
-        let new_left = self.sides[0].add(&deltas[0])?;
-        let new_right = self.sides[1].add(&deltas[1])?;
-        if given.is_none() && self.join_type == JoinType::Inner {
-            // who met whom is nothing that an inner join keeps
-            return Ok(());
+        let new = [self.sides[0].add(&deltas[0])?, self.sides[1].add(&deltas[1])?];
+        let mut done = [Vec::new(), Vec::new()];
+        // who met whom is nothing that an inner join keeps
+        if given.is_some() || self.join_type != JoinType::Inner {
+            done[0] = self.meet(batch, &new, given)?;
         }
+        for side in 0..2 {
+            if !self.gives_out_alone(side) {
+                done[side].extend(new[side].clone().filter(|id| self.sides[side].key(*id).is_none()));
+            }
+            self.sides[side].remove(&done[side]);
+        }
+        Ok(())
+    }
+
+    /// Finds what new rows meet, and says which rows of the left side are done with it.
+    fn meet(
+        &mut self,
+        batch: &Batch<'_>,
+        [new_left, new_right]: &[Range<u64>; 2],
+        given: Option<&mut Vec<RecordBatch>>,
+    ) -> Result<Vec<u64>> {
         let mut pairs = Pairs::default();
         for left in new_left.clone() {
             for right in self.sides[1].partners(&self.sides[0].key(left)) {
                 pairs.left.push(left);
-                pairs.right.push(*right);
+                pairs.right.push(right);
             }
         }
-        for right in new_right {
-            let partners = self.sides[0].partners(&self.sides[1].key(right));
-            for left in partners.iter().filter(|left| !new_left.contains(left)) {
-                pairs.left.push(*left);
+        for right in new_right.clone() {
+            let key = self.sides[1].key(right);
+            for left in self.sides[0].partners(&key).filter(|left| !new_left.contains(left)) {
+                pairs.left.push(left);
                 pairs.right.push(right);
             }
         }
         let pairs = self.filtered(batch, pairs)?;
-        let mut first_met = Vec::new();
+        let mut met_first = Vec::new();
         if self.join_type != JoinType::Inner {
             for (left, right) in pairs.left.iter().zip(&pairs.right) {
-                first_met.push(self.sides[0].meet(*left));
+                if self.sides[0].meet(*left) {
+                    met_first.push(*left);
+                }
                 self.sides[1].meet(*right);
             }
         }
-        let Some(given) = given else { return Ok(()) };
-        if self.join_type == JoinType::LeftSemi {
-            let once: Vec<u64> =
-                pairs.left.iter().zip(first_met).filter(|(_, first)| *first).map(|(id, _)| *id).collect();
-            given.push(self.rows_of(0, &once)?);
-        } else {
-            given.push(self.rows_of_pairs(&pairs)?);
+        let is_semi = self.join_type == JoinType::LeftSemi;
+        if let Some(given) = given {
+            given.push(if is_semi { self.rows_of(0, &met_first)? } else { self.rows_of_pairs(&pairs)? });
         }
-        Ok(())
+        Ok(if is_semi { met_first } else { Vec::new() })
+    }
+
+    /// Whether the join gives out rows of a side that met no partner.
+    fn gives_out_alone(&self, side: usize) -> bool {
+        match self.join_type {
+            JoinType::Left => side == 0,
+            JoinType::Right => side == 1,
+            JoinType::Full => true,
+            _ => false,
+        }
     }
 
     /// The pairs that meet the other conditions.
@@ -174,12 +198,7 @@ impl StreamJoin {
         let mut removed = 0;
         for side in 0..2 {
             let (over, alone) = self.sides[side].over(over_us);
-            let keeps = match self.join_type {
-                JoinType::Left => side == 0,
-                JoinType::Right => side == 1,
-                JoinType::Full => true,
-                _ => false,
-            };
+            let keeps = self.gives_out_alone(side);
             if let (true, false, Some(given)) = (keeps, alone.is_empty(), given.as_deref_mut()) {
                 given.push(self.rows_without_partner(side, &alone)?);
             }

@@ -220,7 +220,8 @@ impl Specimen {
             let shown = self.ask(&["show", "checkpoint", "--output", "json"], story);
             if shown.code() == Some(0) && shown.stdout != self.shown {
                 old = true;
-                assert!(self.results.contains(&shown.stdout), "{story}: show prints a table that never was");
+                let was = self.results.iter().any(|result| shown.stdout == that_can_be_had(result, &shown.stderr));
+                assert!(was, "{story}: show prints a table that never was");
                 assert!(!shown.stderr.is_empty(), "{story}: show prints an old table without a word");
             }
         }
@@ -244,7 +245,9 @@ impl Specimen {
             return Verdict { found, refused: true };
         }
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        same_lines(&lines(&self.folder.shown()), &lines(self.newest()), &format!("{story}: the tables after a run"));
+        let shown = self.folder.call(&["show", "checkpoint", "--output", "json"]).expect(0);
+        let expected = that_can_be_had(self.newest(), &shown.stderr);
+        same_lines(&lines(&shown.stdout), &lines(&expected), &format!("{story}: the tables after a run"));
         assert!(self.published_now() == self.published, "{story}: the output folder after a run");
         if questions.log
             && let Some(expected) = &self.log
@@ -269,6 +272,18 @@ impl Specimen {
         ended
     }
 }
+
+/// Results without those of append queries that are said to be gone: their rows stood in a part of the log that is lost.
+fn that_can_be_had(results: &str, said: &str) -> String {
+    let of_query = |line: &&str| {
+        let name = line.strip_prefix("{\"query\":\"").and_then(|rest| rest.split('"').next()).expect("a query's name");
+        APPENDED.contains(&name) && said.contains(&format!("not all rows of query '{name}' can be had again"))
+    };
+    results.lines().filter(|line| !of_query(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The queries whose results are made of what every batch gave out.
+const APPENDED: [&str; 3] = ["first_seen", "pairs", "few"];
 
 /// The batch that the forked specimen begins with.
 const FORKED_AT: usize = 3;
