@@ -30,18 +30,22 @@ pub(super) fn of_join(times: &Times, join: &Join) -> [Vec<Bound>; 2] {
     let sides = [join.left.as_ref(), join.right.as_ref()];
     let mut bounds = [Vec::new(), Vec::new()];
     for (left, right) in &join.on {
-        let times = [times.of_expr(left, sides[0]), times.of_expr(right, sides[1])];
+        let both = [times.of_expr(left, sides[0]), times.of_expr(right, sides[1])];
         let columns = [left, right].map(|expr| match expr {
             Expr::Column(column) => Some(column),
             _ => None,
         });
-        if let ([Some(one), Some(other)], [Some(left), Some(right)]) = (times, columns)
+        if let ([Some(one), Some(other)], [Some(left), Some(right)]) = (both, columns)
             && std::mem::discriminant(&one) == std::mem::discriminant(&other)
         {
-            for (side, column) in [left, right].into_iter().enumerate() {
-                if let Some(column) = sides[side].schema().maybe_index_of_column(column) {
-                    bounds[side].push(Bound { column, window: !matches!(one, Time::Event { .. }), plus_us: 0 });
-                }
+            let window = !matches!(one, Time::Event { .. });
+            let columns =
+                [(0, left), (1, right)].map(|(side, column)| sides[side].schema().maybe_index_of_column(column));
+            if let [Some(left), Some(right)] = columns
+                && (window || (is_told_by(times, sides[0], left) && is_told_by(times, sides[1], right)))
+            {
+                bounds[0].push(Bound { column: left, window, plus_us: 0 });
+                bounds[1].push(Bound { column: right, window, plus_us: 0 });
             }
         }
     }
@@ -88,14 +92,18 @@ fn compare(
     }
 }
 
+/// Whether late rows of a side are told by this column: another event time of it says nothing of what may still come.
+fn is_told_by(times: &Times, side: &LogicalPlan, column: usize) -> bool {
+    times.event_column(side).is_some_and(|(event, _)| event == column)
+}
+
 /// An event time of one of the sides, plus or minus constant intervals.
 fn point(times: &Times, sides: [&LogicalPlan; 2], expr: &Expr) -> Option<Point> {
     match expr {
         Expr::Column(column) => {
             let of = |side: usize| {
                 let index = sides[side].schema().maybe_index_of_column(column)?;
-                let is_event = matches!(times.of(sides[side], index), Some(Time::Event { .. }));
-                is_event.then_some(Point { side, column: index, plus_us: 0 })
+                is_told_by(times, sides[side], index).then_some(Point { side, column: index, plus_us: 0 })
             };
             of(0).or_else(|| of(1))
         }

@@ -211,7 +211,8 @@ impl Cutter<'_> {
         for expr in &aggregate.group_expr {
             session |= sessions(expr)?;
         }
-        if closing.len() > 1 || (session && (grouping_sets || closing.is_empty())) {
+        let whole = self.mode == OutputMode::Complete && !above.state;
+        if (closing.len() > 1 && (session || !whole)) || (session && (grouping_sets || closing.is_empty())) {
             return Err(Uncut::Refused(
                 Refusal::new(
                     "these groups have more than one time, or a session in grouping sets: which of them closes a group is not told",
@@ -281,12 +282,7 @@ impl Cutter<'_> {
                 .at("join"),
             ));
         }
-        let mut bounds = bounds::of_join(self.times, join);
-        // late rows are told by the first event time of a side: another one says nothing of what may still come
-        for (bounds, side) in bounds.iter_mut().zip([&join.left, &join.right]) {
-            let event = self.times.event_column(side).map(|(index, _)| index);
-            bounds.retain(|bound| bound.window || Some(bound.column) == event);
-        }
+        let bounds = bounds::of_join(self.times, join);
         let kept_alone: &[usize] = match join.join_type {
             JoinType::Left => &[0],
             JoinType::Right => &[1],

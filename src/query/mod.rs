@@ -10,10 +10,9 @@
 //! - [`spellings`] and [`rewrite`]: windows and deduplication, written out; [`times`]: which columns hold event times
 //! - [`cut`]: the parts of a plan, and [`operators`]: what is done between them; [`bounds`]: how long a join keeps a row
 //! - [`plan`]: a job's queries, planned; [`incremental`]: one query at work
-//! - [`baseline`]: the same queries over all the input at once, for comparison; [`replayed`] (and [`assigned`]): where a watermark drops rows
+//! - [`baseline`]: the same queries over all the input at once, for comparison; [`replayed`] (and [`row_sessions`]): where a watermark drops rows
 //! - [`equal`]: what "equals the batch result" means; [`closeness`] and [`floors`]: how close, column by column
 
-mod assigned;
 mod baseline;
 mod bounds;
 mod classify;
@@ -32,6 +31,7 @@ mod order;
 mod plan;
 mod replayed;
 mod rewrite;
+mod row_sessions;
 mod session;
 mod spellings;
 #[cfg(test)]

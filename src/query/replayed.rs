@@ -23,10 +23,10 @@ use datafusion::{
 };
 
 use super::{
-    assigned::with_sessions,
     bounds::Bound,
     cut::{Closes, Cut, CutKind, CutStage, Emit, JoinCut},
     feed::{Groups, Rows, Slot},
+    row_sessions::with_sessions,
     times::Time,
 };
 use crate::model::Watermarks;

@@ -42,6 +42,7 @@ mod readme;
 mod repairs;
 mod restarts;
 mod rewinds;
+mod statics;
 mod stream;
 mod syscalls;
 mod trace;

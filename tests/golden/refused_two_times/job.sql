@@ -1,0 +1,10 @@
+-- A group of an event time and a window of it: which of them closes it?
+CREATE TABLE events (k STRING, v BIGINT, ts TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1',
+  event_time = 'ts', watermark_delay = '10 seconds'
+);
+CREATE TABLE out WITH (
+  connector = 'files', path = '${OUTPUT}/out', format = 'json', output_mode = 'append'
+);
+INSERT INTO out
+SELECT ts, count(*) AS n FROM events GROUP BY ts, window(ts, '10 seconds');
