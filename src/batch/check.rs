@@ -5,7 +5,7 @@ use crate::{
     job::JobSpec,
     model::{OutputMode, Result},
     query::{JobQueries, Query},
-    sink::Guarantee,
+    sink::{self, Guarantee},
 };
 
 /// What `check` says of one query.
@@ -44,6 +44,9 @@ pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> 
         notes.extend(read.iter().cloned());
         if query.shape().batch_time {
             notes.push("now() is the batch's time, stored in its plan".to_owned());
+        }
+        if let Some(late) = sink::late_sink(job.sink_of(spec)) {
+            notes.push(format!("late rows go to {}, exactly once", late.description()));
         }
         checks.push(QueryCheck {
             name: query.name().to_owned(),

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     checkpoint::{Checkpoint, Genesis, OpenOptions},
-    job::{JobSpec, SinkConnector, SinkSpec},
+    job::{JobSpec, SinkSpec},
     model::{BatchId, BatchPlan, Error, ErrorKind, Faults, FileRead, OutputMode, Result},
     progress::LateProgress,
     query::JobQueries,
@@ -102,11 +102,12 @@ impl Engine {
         for (spec, query) in job.queries.iter().zip(&queries.queries) {
             sinks.push(make_sink(job.sink_of(spec), query.mode())?);
         }
+        let outputs = Outputs::new(&job, sinks, faults.clone());
         let mut engine = Engine {
             job,
             queries,
             inputs,
-            outputs: Outputs::new(sinks, faults.clone()),
+            outputs,
             checkpoint,
             run_id: unique_id(),
             threads,
@@ -134,7 +135,7 @@ impl Engine {
             Some(newest) if loss == Loss::Replay && Some(newest.batch()) != inherited => &newest.outputs[..],
             _ => &[],
         };
-        self.outputs.open(&self.queries, &genesis.checkpoint_id, published)
+        self.outputs.open(&genesis.checkpoint_id, published)
     }
 
     /// A stop because of `error`: the log still learns that what was committed is published, if it is, so that the next
@@ -165,8 +166,9 @@ pub(super) fn genesis(job: &JobSpec, queries: &JobQueries, checkpoint_id: String
         roots.push((source.name.clone(), absolute(Path::new(&source.files.path))?));
     }
     for sink in &job.sinks {
-        if let SinkConnector::Files { path, .. } = &sink.connector {
-            roots.push((sink.name.clone(), absolute(path)?));
+        for folder in sink.folders() {
+            let path = absolute(folder.path)?;
+            roots.push((folder.name, path));
         }
     }
     Ok(Genesis {

@@ -40,10 +40,10 @@ fn new_job(view: &View, set: BTreeMap<String, String>) -> Result<JobSpec> {
     let mut new = job::parse(&old.file, &old.name, history.template(), &Variables::new(given))?;
     super::view::make_absolute(&mut new, &history.genesis().roots.iter().cloned().collect());
     for (ours, theirs) in new.sinks.iter().zip(&old.sinks) {
-        let SinkConnector::Files { path, .. } = &theirs.connector else { continue };
-        if ours.connector == theirs.connector {
+        let theirs_too = theirs.folders();
+        if let Some(folder) = ours.folders().iter().find(|folder| theirs_too.contains(folder)) {
             return Err(Error::refused(format!("both checkpoints would write sink '{}'", theirs.name))
-                .because(format!("its folder is {}", path.display()))
+                .because(format!("its folder is {}", folder.path.display()))
                 .help("give the fork a folder of its own: write the path as ${NAME} in the job, and --set NAME=FOLDER here"));
         }
     }

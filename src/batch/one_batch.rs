@@ -31,7 +31,7 @@ pub(super) enum Origin {
 struct Worked {
     reads: Vec<SourceRead>,
     steps: Vec<Step>,
-    /// What each sink publishes.
+    /// What each outlet publishes.
     rows: Vec<Rows>,
     staged: Vec<StagedOutput>,
     event_times: EventTime,
@@ -101,7 +101,8 @@ impl Engine {
             self.queries.feed(source, query::Rows::None);
         }
         self.faults.reach(CrashPoint::Stepped)?;
-        let rows: Vec<Rows> = steps.iter_mut().map(|step| step.output.take()).collect();
+        let mut rows: Vec<Rows> = steps.iter_mut().map(|step| step.output.take()).collect();
+        rows.extend(self.outputs.wanted_late().map(|query| Some(std::mem::take(&mut steps[query].late))));
         let staged = self.outputs.stage(&self.queries, plan.batch, &rows)?;
         self.faults.reach(CrashPoint::Staged)?;
         timings.add_batch_ms = watch.lap_ms();

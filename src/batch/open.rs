@@ -14,7 +14,7 @@ use super::{
 use crate::{
     checkpoint::{Checkpoint, History, OpenOptions, PayloadKind},
     job::{
-        JobSpec, SinkConnector, SinkSpec,
+        JobSpec, SinkSpec,
         fingerprint::{self, Difference},
     },
     model::{Error, Place, Result},
@@ -139,7 +139,7 @@ fn columns(schema: &SchemaRef) -> String {
 /// took back at a sink is published again by rewinding again only.
 fn refuse_loss(job: &JobSpec, queries: &JobQueries, checkpoint: &Checkpoint, inputs: &Inputs) -> Result<()> {
     let Some(repair) = checkpoint.repaired() else { return Ok(()) };
-    let outside = |sink: &SinkSpec| matches!(sink.connector, SinkConnector::Files { .. });
+    let outside = |sink: &SinkSpec| !sink.folders().is_empty();
     if repair.rewind_lost && job.sinks.iter().any(outside) {
         return Err(repair.refuse_lost_rewind(checkpoint.dir()));
     }

@@ -6,50 +6,90 @@ use super::engine::MakeSink;
 use crate::{
     checkpoint::CommitPermit,
     job::{JobSpec, QuerySpec, SinkConnector},
-    model::{BatchId, CrashPoint, Faults, Result, StagedOutput},
+    model::{BatchId, CrashPoint, Faults, OutputMode, Result, StagedOutput},
     query::{JobQueries, Query},
-    sink::{Output, Sink},
+    sink::{self, Output, Sink},
 };
 
-/// Rows for one query's sink; `None` where the sink's result lives in the checkpoint.
+/// Rows for one outlet; `None` where the sink's result lives in the checkpoint.
 pub(super) type Rows = Option<Vec<RecordBatch>>;
 
-/// The sinks, in the order of the job's queries.
+/// All sinks: first those of the job's queries, in their order, then those for late rows. Wherever rows are given for
+/// outlets, they are in this order, and missing ones are none.
 pub(super) struct Outputs {
-    sinks: Vec<Box<dyn Sink>>,
+    outlets: Vec<Outlet>,
     faults: Faults,
 }
 
+/// One sink, and what goes there.
+struct Outlet {
+    /// Index of the query.
+    query: usize,
+    /// As outputs in the log are named.
+    name: String,
+    /// Not the query's rows, but those that were too late for it.
+    late: bool,
+    sink: Box<dyn Sink>,
+}
+
+impl Outlet {
+    fn output<'a>(&self, queries: &'a JobQueries, batch: BatchId, rows: Option<&'a Rows>) -> Output<'a> {
+        let query = &queries.queries[self.query];
+        let (mode, schema) = match (self.late, query.late_schemas().next()) {
+            (true, Some(schema)) => (OutputMode::Append, schema),
+            _ => (query.mode(), query.output_schema()),
+        };
+        let rows = rows.and_then(|rows| rows.as_deref()).unwrap_or_default();
+        Output { query: query.name(), batch, mode, schema, rows }
+    }
+}
+
 impl Outputs {
-    pub fn new(sinks: Vec<Box<dyn Sink>>, faults: Faults) -> Outputs {
-        Outputs { sinks, faults }
+    /// `sinks`: one for each query.
+    pub fn new(job: &JobSpec, sinks: Vec<Box<dyn Sink>>, faults: Faults) -> Outputs {
+        let outlet = |(query, sink)| Outlet { query, name: job.queries[query].name.clone(), late: false, sink };
+        let mut outlets: Vec<Outlet> = sinks.into_iter().enumerate().map(outlet).collect();
+        for (query, spec) in job.queries.iter().enumerate() {
+            let spec = job.sink_of(spec);
+            let sink = sink::late_sink(spec);
+            outlets.extend(sink.map(|sink| Outlet { query, name: spec.late_name(), late: true, sink }));
+        }
+        Outputs { outlets, faults }
     }
 
-    pub fn sinks(&self) -> &[Box<dyn Sink>] {
-        &self.sinks
+    /// The sink of a query.
+    pub fn sink_of(&self, query: usize) -> &dyn Sink {
+        self.outlets[query].sink.as_ref()
+    }
+
+    /// The queries whose late rows are wanted, in the order of the outlets.
+    pub fn wanted_late(&self) -> impl Iterator<Item = usize> {
+        self.outlets.iter().filter(|outlet| outlet.late).map(|outlet| outlet.query)
     }
 
     /// Claims every sink; `newest`: what the newest batch of this very checkpoint published, which must be there.
     ///
     /// # Errors
     /// Where a sink's place belongs to another checkpoint, is not the one that was published to, or cannot be written.
-    pub fn open(&mut self, queries: &JobQueries, checkpoint_id: &str, newest: &[StagedOutput]) -> Result<()> {
-        for (sink, query) in self.sinks.iter_mut().zip(&queries.queries) {
-            let resumes = newest.iter().any(|output| output.sink == query.name() && !output.name.is_empty());
-            sink.open(checkpoint_id, resumes)?;
+    pub fn open(&mut self, checkpoint_id: &str, newest: &[StagedOutput]) -> Result<()> {
+        for outlet in &mut self.outlets {
+            let resumes = newest.iter().any(|output| output.sink == outlet.name && !output.name.is_empty());
+            outlet.sink.open(checkpoint_id, resumes)?;
         }
         Ok(())
     }
 
     pub fn stage_outside(&self) -> bool {
-        self.sinks.iter().any(|sink| sink.stages_outside())
+        self.outlets.iter().any(|outlet| outlet.sink.stages_outside())
     }
 
     /// Writes what the batch will publish: durable, invisible.
     pub fn stage(&mut self, queries: &JobQueries, batch: BatchId, rows: &[Rows]) -> Result<Vec<StagedOutput>> {
-        let sinks = self.sinks.iter_mut();
-        let outputs = (0..).zip(rows).map(|(query, rows)| output(queries, query, batch, rows));
-        sinks.zip(outputs).map(|(sink, output)| sink.stage(&output)).collect()
+        let stage = |(at, outlet): (usize, &mut Outlet)| {
+            let output = outlet.output(queries, batch, rows.get(at));
+            outlet.sink.stage(&output)
+        };
+        self.outlets.iter_mut().enumerate().map(stage).collect()
     }
 
     /// Makes the batch's output visible. Only a commit can give the permit.
@@ -60,12 +100,12 @@ impl Outputs {
         (batch, staged): (BatchId, &[StagedOutput]),
         rows: &[Rows],
     ) -> Result<()> {
-        for (query, sink) in self.sinks.iter_mut().enumerate() {
+        for (at, outlet) in self.outlets.iter_mut().enumerate() {
             // A query that was added after this batch has no output in it.
-            let name = queries.queries[query].name();
-            let Some(staged) = staged.iter().find(|staged| staged.sink == name) else { continue };
-            sink.publish(permit, staged, &output(queries, query, batch, &rows[query]))?;
-            if query == 0 {
+            let Some(staged) = staged.iter().find(|staged| staged.sink == outlet.name) else { continue };
+            let output = outlet.output(queries, batch, rows.get(at));
+            outlet.sink.publish(permit, staged, &output)?;
+            if at == 0 {
                 self.faults.reach(CrashPoint::PublishedFirst)?;
             }
         }
@@ -74,7 +114,7 @@ impl Outputs {
 
     /// Discards everything staged.
     pub fn abort(&mut self) -> Result<()> {
-        self.sinks.iter_mut().try_for_each(|sink| sink.abort())
+        self.outlets.iter_mut().try_for_each(|outlet| outlet.sink.abort())
     }
 
     /// Makes invisible what batches after `keep` published; `latest`: the rows of the result as of `keep`.
@@ -85,10 +125,10 @@ impl Outputs {
         keep: Option<BatchId>,
         latest: &[Rows],
     ) -> Result<()> {
-        for (query, sink) in self.sinks.iter_mut().enumerate() {
-            let output = keep.map(|batch| output(queries, query, batch, &latest[query]));
-            sink.retract(permit, keep, output.as_ref())?;
-            if query == 0 {
+        for (at, outlet) in self.outlets.iter_mut().enumerate() {
+            let output = keep.map(|batch| outlet.output(queries, batch, latest.get(at)));
+            outlet.sink.retract(permit, keep, output.as_ref())?;
+            if at == 0 {
                 self.faults.reach(CrashPoint::RetractedFirst)?;
             }
         }
@@ -108,6 +148,13 @@ pub(super) fn check_sinks(job: &JobSpec, queries: &JobQueries, make_sink: MakeSi
         if new {
             sink.check_free()?;
         }
+        let Some(late) = sink::late_sink(job.sink_of(spec)) else { continue };
+        for schema in query.late_schemas() {
+            late.accepts(schema).map_err(|error| error.at_if_none(job.place(spec.sql_at)))?;
+        }
+        if new {
+            late.check_free()?;
+        }
     }
     Ok(())
 }
@@ -116,10 +163,4 @@ pub(super) fn check_sinks(job: &JobSpec, queries: &JobQueries, make_sink: MakeSi
 /// second printing after a crash (console) need them.
 pub(super) fn keeps_rows(job: &JobSpec, spec: &QuerySpec, query: &Query) -> bool {
     query.gives_out_for_good() && matches!(job.sink_of(spec).connector, SinkConnector::Memory | SinkConnector::Console)
-}
-
-fn output<'a>(queries: &'a JobQueries, query: usize, batch: BatchId, rows: &'a Rows) -> Output<'a> {
-    let query = &queries.queries[query];
-    let rows = rows.as_deref().unwrap_or_default();
-    Output { query: query.name(), batch, mode: query.mode(), schema: query.output_schema(), rows }
 }

@@ -72,7 +72,7 @@ impl Engine {
 
     fn sink_progress(&self, query: usize, step: &Step, staged: &[StagedOutput]) -> SinkProgress {
         SinkProgress {
-            description: self.outputs.sinks()[query].description(),
+            description: self.outputs.sink_of(query).description(),
             query: self.queries.queries[query].name().to_owned(),
             num_output_rows: self.wants_rows(query).then(|| staged[query].rows),
             num_rows_after_filter: step.rows_filtered,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     checkpoint::Checkpoint,
     job::SinkConnector,
-    model::{BatchAddress, BatchId, CrashPoint, Faults, OutputMode, Result},
+    model::{BatchAddress, BatchId, CrashPoint, Faults, OutputMode, Result, StagedOutput},
 };
 
 /// What a rewind is asked to do.
@@ -86,12 +86,10 @@ fn report(view: &View, options: &RewindOptions) -> Result<RewindReport> {
             SinkConnector::Memory => {
                 format!("{}: memory: results after the batch are addressed by generation only", sink.name)
             }
-            SinkConnector::Files { path, .. } => {
-                let mut names: Vec<&str> = outputs.iter().map(|(_, output)| output.name.as_str()).collect();
-                names.dedup();
-                format!("{}: files in {}: {}", sink.name, path.display(), names.join(", "))
-            }
+            SinkConnector::Files { path, .. } => in_files(&sink.name, path, &outputs),
         });
+        let late = published(&retracted, &sink.late_name());
+        invisible.extend(sink.late_rows.iter().map(|path| in_files(&sink.late_name(), path, &late)));
     }
     let waiting = history.pending().count() + usize::from(history.intent().is_some());
     let (replays, dropped) =
@@ -103,6 +101,14 @@ fn report(view: &View, options: &RewindOptions) -> Result<RewindReport> {
         replays: replays as u64,
         dropped: dropped as u64,
     })
+}
+
+fn in_files(name: &str, folder: &Path, outputs: &[(BatchId, StagedOutput)]) -> String {
+    let names = outputs.iter().map(|(_, output)| output.name.as_str());
+    let mut names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    names.dedup();
+    let list = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    format!("{name}: files in {}: {list}", folder.display())
 }
 
 impl Engine {

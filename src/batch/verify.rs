@@ -113,20 +113,24 @@ fn look_at_sinks(view: &View) -> Result<Vec<SinkFinding>> {
     let commits = &live[live.partition_point(|commit| Some(commit.batch()) <= inherited)..];
     let mut found = Vec::new();
     for (spec, query) in view.job().queries.iter().zip(&queries.queries) {
-        let sink = sink::make_sink(view.job().sink_of(spec), query.mode(), ConsoleTarget::nowhere);
-        let findings = sink.verify(&published(commits, &spec.name))?;
-        // After a kill the newest batch may be published or not: what is wrong either way is wrong.
-        let before = match commits.split_last() {
-            Some((_, before)) if !history.settled() && !history.retracting() => {
-                Some(sink.verify(&published(before, &spec.name))?)
+        let sink_spec = view.job().sink_of(spec);
+        let sink = sink::make_sink(sink_spec, query.mode(), ConsoleTarget::nowhere);
+        let late = sink::late_sink(sink_spec).map(|sink| (sink_spec.late_name(), sink));
+        for (name, sink) in std::iter::once((spec.name.clone(), sink)).chain(late) {
+            let findings = sink.verify(&published(commits, &name))?;
+            // After a kill the newest batch may be published or not: what is wrong either way is wrong.
+            let before = match commits.split_last() {
+                Some((_, before)) if !history.settled() && !history.retracting() => {
+                    Some(sink.verify(&published(before, &name))?)
+                }
+                _ => None,
+            };
+            for finding in findings {
+                let owed = history.retracting() && !history.settled()
+                    || before.as_ref().is_some_and(|before| !before.contains(&finding));
+                let why = if owed { " (the next start of the job completes it)" } else { "" };
+                found.push(SinkFinding { text: format!("sink '{name}': {finding}{why}"), owed });
             }
-            _ => None,
-        };
-        for finding in findings {
-            let owed = history.retracting() && !history.settled()
-                || before.as_ref().is_some_and(|before| !before.contains(&finding));
-            let why = if owed { " (the next start of the job completes it)" } else { "" };
-            found.push(SinkFinding { text: format!("sink '{}': {finding}{why}", spec.name), owed });
         }
     }
     Ok(found)

@@ -350,10 +350,12 @@ pub(super) fn make_absolute(job: &mut JobSpec, kept: &BTreeMap<String, std::path
         }
     }
     for sink in &mut job.sinks {
-        if let SinkConnector::Files { path, .. } = &mut sink.connector
-            && let Some(kept) = keep(&sink.name, &path.to_string_lossy())
-        {
-            *path = kept;
+        for name in [sink.name.clone(), sink.late_name()] {
+            if let Some(path) = sink.folder_mut(&name)
+                && let Some(kept) = keep(&name, &path.to_string_lossy())
+            {
+                *path = kept;
+            }
         }
     }
 }

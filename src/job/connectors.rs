@@ -8,7 +8,8 @@ use super::{
     format,
     names::suggestion,
     options::{Options, Setting},
-    spec::{At, ColumnSpec, EventTimeSpec, FilesOptions, RowFormat, SinkConnector, SinkSpec, SourceSpec},
+    sink::{RowFormat, SinkConnector, SinkSpec},
+    spec::{At, ColumnSpec, EventTimeSpec, FilesOptions, SourceSpec},
     tokens::Source,
     values::{parse_duration, parse_positive, parse_size, parse_switch},
 };
@@ -45,9 +46,9 @@ const SOURCE_UNBUILT: &[&str] = &["clean_source"];
 /// What is of a stream only.
 const STREAM_KEYS: [&str; 6] =
     ["max_files_per_trigger", "max_bytes_per_trigger", "latest_first", "max_file_age", "event_time", "watermark_delay"];
-const FILES_SINK_KEYS: &[&str] = &["connector", "output_mode", "path", "format", "dedup_within_watermark"];
-const PLAIN_SINK_KEYS: &[&str] = &["connector", "output_mode", "dedup_within_watermark"];
-const SINK_UNBUILT: &[&str] = &["late_rows", "window_batches", "slide_batches"];
+const FILES_SINK_KEYS: &[&str] = &["connector", "output_mode", "path", "format", "dedup_within_watermark", "late_rows"];
+const PLAIN_SINK_KEYS: &[&str] = &["connector", "output_mode", "dedup_within_watermark", "late_rows"];
+const SINK_UNBUILT: &[&str] = &["window_batches", "slide_batches"];
 
 /// A table with columns.
 pub(super) fn source(
@@ -174,7 +175,9 @@ pub(super) fn sink(text: Source<'_>, name: &str, at: At, settings: Vec<Setting>)
     let modes = [("append", OutputMode::Append), ("update", OutputMode::Update), ("complete", OutputMode::Complete)];
     let output_mode = options.choose("output_mode", &modes)?;
     let dedup_within_watermark = options.parse("dedup_within_watermark", SWITCH, parse_switch)?.unwrap_or(false);
-    Ok(SinkSpec { name: name.to_owned(), at, connector, output_mode, dedup_within_watermark })
+    let late_rows = options.get("late_rows").map(|_| options.path_of("late_rows", "late")).transpose()?;
+    let late_rows = late_rows.map(|setting| PathBuf::from(&setting.value));
+    Ok(SinkSpec { name: name.to_owned(), at, connector, output_mode, dedup_within_watermark, late_rows })
 }
 
 fn plain_sink(options: &Options<'_>, connector: SinkConnector) -> Result<SinkConnector> {

@@ -12,6 +12,7 @@ mod names;
 mod options;
 mod overlap;
 mod parse;
+mod sink;
 pub mod spec;
 mod substitute;
 mod table;
@@ -21,6 +22,7 @@ mod values;
 
 pub use names::{nearest, nearest_function};
 pub use parse::parse;
+pub use sink::{RowFormat, SinkConnector, SinkFolder, SinkSpec};
 pub use spec::*;
 pub use substitute::Variables;
 pub use types::nearest_type;

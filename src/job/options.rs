@@ -147,7 +147,12 @@ impl Options<'_> {
 
     /// A folder or file, with nothing secret in it: the checkpoint keeps absolute paths, and progress names them.
     pub fn path(&self, example: &str) -> Result<&Setting> {
-        let setting = self.required("path", example)?;
+        self.path_of("path", example)
+    }
+
+    /// As [`Options::path`], of another key.
+    pub fn path_of(&self, key: &str, example: &str) -> Result<&Setting> {
+        let setting = self.required(key, example)?;
         let written = setting.value_at.0..setting.value_at.0 + setting.shown.len();
         let Some(secret) = self.source.secrets_in(written).first() else { return Ok(setting) };
         let shown = &self.source.text[secret.at.clone()];

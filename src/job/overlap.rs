@@ -2,23 +2,27 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::spec::{SinkConnector, SinkSpec, SourceSpec};
+use super::{
+    sink::{SinkFolder, SinkSpec},
+    spec::SourceSpec,
+};
 
 /// Whether files that the sink publishes would be input of the source. Paths are compared as written, relative
 /// ones from the current directory; links are not followed.
 pub(super) fn feeds_back(source: &SourceSpec, sink: &SinkSpec) -> bool {
-    let SinkConnector::Files { path: folder, format } = &sink.connector else {
-        return false;
-    };
-    let extension = format.name();
-    let folder = absolute(folder);
+    sink.folders().iter().any(|folder| is_read(source, folder))
+}
+
+fn is_read(source: &SourceSpec, published: &SinkFolder<'_>) -> bool {
+    let extension = published.format.name();
+    let folder = absolute(published.path);
     let input = absolute(Path::new(&source.files.path));
     if let Ok(pattern) = glob::Pattern::new(&input.to_string_lossy())
         && source.files.path.contains(['*', '?', '['])
     {
         let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
-        let published = folder.join(format!("{}-00000000.{extension}", sink.name));
-        return [published, folder.join(format!("{}.{extension}", sink.name))]
+        let of_batch = folder.join(format!("{}-00000000.{extension}", published.name));
+        return [of_batch, folder.join(format!("{}.{extension}", published.name))]
             .iter()
             .any(|file| pattern.matches_path_with(file, options));
     }

@@ -9,7 +9,8 @@ use super::{
     names::{nearest, suggestion},
     options::{self, Setting},
     overlap,
-    spec::{At, JobSpec, QuerySpec, Settings, SinkConnector, SinkSpec, SourceSpec, ViewSpec},
+    sink::{SinkConnector, SinkSpec},
+    spec::{At, JobSpec, QuerySpec, Settings, SourceSpec, ViewSpec},
     substitute::{Variables, fill},
     table::{self, Table},
     tokens::{Cursor, Name, Source, begins_query, statements, tokenize},
@@ -271,6 +272,7 @@ impl<'a> Parts<'a> {
                         connector,
                         output_mode: None,
                         dedup_within_watermark: false,
+                        late_rows: None,
                     });
                     (name, self.sinks.len() - 1)
                 }

@@ -1,10 +1,11 @@
 //! What a job file says, validated: tables, sinks, queries, settings.
 
-use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
-use crate::model::{OutputMode, Place, WatermarkPolicy};
+use super::sink::SinkSpec;
+use crate::model::{Place, WatermarkPolicy};
 
 /// A whole job.
 #[derive(Debug, Clone)]
@@ -283,60 +284,6 @@ pub struct ViewSpec {
     pub sql: String,
     /// Where `sql` begins in the job's text.
     pub sql_at: At,
-}
-
-/// A sink table.
-#[derive(Debug, Clone)]
-pub struct SinkSpec {
-    pub name: String,
-    pub at: At,
-    pub connector: SinkConnector,
-    /// As written; `None`: append, or complete if the query aggregates.
-    pub output_mode: Option<OutputMode>,
-    /// Keys of `DISTINCT ON` are forgotten once the watermark passed their first row's time and the delay.
-    pub dedup_within_watermark: bool,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum SinkConnector {
-    Console,
-    Memory,
-    Files { path: PathBuf, format: RowFormat },
-}
-
-impl SinkConnector {
-    pub fn name(&self) -> &'static str {
-        match self {
-            SinkConnector::Console => "console",
-            SinkConnector::Memory => "memory",
-            SinkConnector::Files { .. } => "files",
-        }
-    }
-}
-
-/// How rows are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowFormat {
-    /// One object a line.
-    Json,
-    /// RFC 4180 with a header line.
-    Csv,
-    /// Typed columns.
-    Parquet,
-}
-
-impl RowFormat {
-    /// All that there are.
-    pub const ALL: [RowFormat; 3] = [RowFormat::Json, RowFormat::Csv, RowFormat::Parquet];
-
-    /// As a job file names it, and the ending of files.
-    pub fn name(self) -> &'static str {
-        match self {
-            RowFormat::Json => "json",
-            RowFormat::Csv => "csv",
-            RowFormat::Parquet => "parquet",
-        }
-    }
 }
 
 /// One `INSERT INTO sink SELECT ...`, or a bare `SELECT` (sink: a console of its own).

@@ -46,7 +46,7 @@ pub(super) struct CutStage {
 /// What is done there.
 pub(super) enum CutKind {
     /// The input's last column is the time; it is no column of the output.
-    OnTime { bounded: bool, counted: bool },
+    OnTime { bounded: bool, counted: bool, number: usize },
     /// The input's columns are followed by the keys and, if it is none of them, the time.
     FirstOfKey { columns: usize, keys: usize, time: Option<usize>, within_us: i64 },
     /// The inputs' rows, one input after the other.
@@ -175,7 +175,7 @@ impl Cutter<'_> {
 
     fn marked(&mut self, plan: &LogicalPlan, marked: &Marked, above: Above) -> Result<LogicalPlan, Uncut> {
         match marked.mark {
-            Mark::OnTime { bounded, counted } => {
+            Mark::OnTime { bounded, counted, number } => {
                 if !above.state && has_state(&marked.input, self.streams) {
                     let reason =
                         "a window over the result of an aggregate would have to be computed again whenever it is shown";
@@ -191,7 +191,8 @@ impl Cutter<'_> {
                 }
                 let input = self.part(&marked.input, above)?;
                 let input = with_columns(input, &marked.expressions)?;
-                Ok(self.stage(plan, CutKind::OnTime { bounded: bounded && above.bound, counted }, vec![input]))
+                let bounded = bounded && above.bound;
+                Ok(self.stage(plan, CutKind::OnTime { bounded, counted, number }, vec![input]))
             }
             Mark::FirstOfKey { time, keys, within_us } => {
                 let input = self.part(&marked.input, Above { state: true, bound: time.is_some() })?;
@@ -316,7 +317,7 @@ fn literals(limit: &Limit) -> Result<(u64, Option<u64>), DataFusionError> {
 }
 
 /// All columns of a plan, and behind them expressions over it.
-fn with_columns(input: LogicalPlan, expressions: &[Expr]) -> Result<LogicalPlan, DataFusionError> {
+pub(super) fn with_columns(input: LogicalPlan, expressions: &[Expr]) -> Result<LogicalPlan, DataFusionError> {
     let columns = input.schema().iter().map(|field| Expr::Column(Column::from(field))).collect::<Vec<_>>();
     let more = expressions.iter().enumerate().map(|(index, expr)| expr.clone().alias(format!("__{index}")));
     LogicalPlanBuilder::from(input).project(columns.into_iter().chain(more).collect::<Vec<_>>())?.build()

@@ -13,6 +13,7 @@ use super::{
     cut::{Cut, Uncut},
     feed::Rows,
     identity::{self, Facts},
+    late::LateRows,
     operators::{Batch, Builder, Did, OperatorStep, Stage, run},
     order,
     plan::{Analysed, Executor},
@@ -34,6 +35,8 @@ pub struct Step {
     pub rows_filtered: u64,
     /// Late rows, and rows without a time where there must be one, that were dropped.
     pub rows_late: u64,
+    /// The late rows themselves, where the job wants them: each with one of [`Query::late_schemas`].
+    pub late: Vec<RecordBatch>,
     /// Operators with state, from the sink up.
     pub operators: Vec<OperatorStep>,
 }
@@ -56,6 +59,8 @@ pub struct Query {
     last: Arc<dyn ExecutionPlan>,
     /// Whether the last plan reads a static table.
     last_reads_statics: bool,
+    /// What finds the late rows, where they are wanted.
+    late: Option<LateRows>,
 }
 
 /// Why a query was not built.
@@ -87,9 +92,10 @@ impl Query {
         sources: Vec<usize>,
         analysed: Analysed,
         cut: &Cut,
+        late: Option<LateRows>,
         facts: &Facts,
     ) -> std::result::Result<Query, Unbuilt> {
-        let Analysed { shape, mode, optimised } = analysed;
+        let Analysed { shape, mode, optimised, .. } = analysed;
         let output_schema: SchemaRef = Arc::new(optimised.schema().as_arrow().clone());
         let key_columns = order::output_keys(&optimised);
         let mut stages = Vec::with_capacity(cut.stages.len());
@@ -110,6 +116,7 @@ impl Query {
             stages,
             last: builder.physical(&cut.last)?,
             last_reads_statics: facts.reads_statics(&cut.last),
+            late,
         })
     }
 
@@ -142,6 +149,12 @@ impl Query {
 
     pub fn output_schema(&self) -> &SchemaRef {
         &self.output_schema
+    }
+
+    /// What late rows look like, one schema for each place where they are told: the row and the watermark. None: they
+    /// are not wanted.
+    pub fn late_schemas(&self) -> impl Iterator<Item = &SchemaRef> {
+        self.late.iter().flat_map(LateRows::schemas)
     }
 
     /// The output columns that are the group key, in the order of the key.
@@ -228,6 +241,9 @@ impl Query {
         let output_rows = || step.output.iter().flatten().map(|batch| batch.num_rows() as u64).sum();
         step.rows_filtered = filtered.unwrap_or_else(output_rows);
         self.empty_slots();
+        if let Some(late) = self.late.as_mut().filter(|_| step.rows_late > 0) {
+            step.late = late.rows(&Batch { query: &self.name, executor, watermarks, wanted: true })?;
+        }
         Ok(step)
     }
 

@@ -17,6 +17,8 @@ pub(super) enum Mark {
         bounded: bool,
         /// Whether rows that are dropped here count: a row of several windows is late when all are over.
         counted: bool,
+        /// Which of the query's it is, through whatever the optimizer makes of the plan.
+        number: usize,
     },
     /// The first row of each key; the keys are the node's expressions.
     FirstOfKey {

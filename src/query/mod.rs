@@ -24,6 +24,7 @@ mod feed;
 mod floors;
 mod identity;
 mod incremental;
+mod late;
 mod marks;
 mod now;
 mod operators;

@@ -4,7 +4,7 @@ mod aggregate;
 mod first_of_key;
 mod join;
 mod limit;
-mod on_time;
+pub(super) mod on_time;
 
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ impl Builder<'_> {
     pub fn stage(&self, cut: &CutStage) -> std::result::Result<Result<Stage>, DataFusionError> {
         let inputs = &cut.inputs;
         let operator = match &cut.kind {
-            CutKind::OnTime { bounded, counted } => {
+            CutKind::OnTime { bounded, counted, .. } => {
                 Ok(Operator::OnTime(OnTime { input: self.physical(&inputs[0])?, bounded: *bounded, counted: *counted }))
             }
             CutKind::Union => {
@@ -296,7 +296,7 @@ pub(super) fn run_as_is(name: &str, executor: &Executor, plan: &Arc<dyn Executio
 }
 
 /// The first columns of rows.
-fn first_columns(rows: &RecordBatch, columns: usize) -> Result<RecordBatch> {
+pub(super) fn first_columns(rows: &RecordBatch, columns: usize) -> Result<RecordBatch> {
     let schema = Arc::new(Schema::new(rows.schema().fields()[..columns].to_vec()));
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(schema, rows.columns()[..columns].to_vec(), &options)

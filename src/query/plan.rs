@@ -1,6 +1,7 @@
 //! A job's queries, planned once.
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -22,6 +23,7 @@ use super::{
     feed::{Rows, Slot, StreamTable},
     identity::Facts,
     incremental::{Query, Unbuilt},
+    late::{self, LateRows, OnTimePlan},
     marks::{Mark, Marked},
     now::BatchTime,
     operators::Builder,
@@ -52,6 +54,8 @@ pub(super) struct Analysed {
     pub mode: OutputMode,
     /// Ordered and optimised, whole.
     pub optimised: LogicalPlan,
+    /// What yields the rows that may be late, where those are wanted.
+    pub on_time: Option<Vec<OnTimePlan>>,
 }
 
 impl JobQueries {
@@ -75,13 +79,20 @@ impl JobQueries {
         for spec in &job.queries {
             let analysed = planner.analyse(job, spec)?;
             let sources = needed.add(job, &analysed.optimised)?;
+            for part in analysed.on_time.iter().flatten() {
+                needed.add(job, &part.plan)?;
+            }
             let planning = planner.planning(job, spec);
-            let cutter =
-                Cutter { times: &planner.times, streams: &planner.streams, mode: analysed.mode, stages: Vec::new() };
+            let (times, streams, mode) = (&planner.times, &planner.streams, analysed.mode);
+            let cutter = || Cutter { times, streams, mode, stages: Vec::new() };
             let facts = Facts::of(job, job.sink_of(spec), statics);
             let builder = Builder { context: &planner.context, runtime: &planner.runtime };
-            let built = cutter.cut(&analysed.optimised).map_err(Unbuilt::from);
-            let built = built.and_then(|cut| Query::build(&builder, spec, sources, analysed, &cut, &facts));
+            let built = cutter().cut(&analysed.optimised).map_err(Unbuilt::from);
+            let built = built.and_then(|cut| {
+                let on_time = analysed.on_time.as_ref();
+                let late = on_time.map(|plans| LateRows::new(&builder, plans, &cut, cutter)).transpose()?;
+                Query::build(&builder, spec, sources, analysed, &cut, late, &facts)
+            });
             queries.push(built.map_err(|unbuilt| match unbuilt {
                 Unbuilt::Refused(refusal) => planning.refusal(&spec.name, &refusal),
                 Unbuilt::Failed(error) => planning.error(&error),
@@ -297,8 +308,13 @@ impl Planner {
         let shape = classify(&plan, &self.streams).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
         let mode = job.sink_of(spec).output_mode.unwrap_or_else(|| shape.default_mode());
         shape.allows(mode).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
+        let on_time = job.sink_of(spec).late_rows.as_ref().map(|_| late::plans(&plan, &self.streams)).transpose();
+        let mut on_time = on_time.map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
+        for part in on_time.iter_mut().flatten() {
+            part.plan = part.optimised(&self.context).map_err(|error| planning.error(&error))?;
+        }
         let optimised = self.ordered(plan, &shape).map_err(|error| planning.error(&error))?;
-        Ok(Analysed { shape, mode, optimised })
+        Ok(Analysed { shape, mode, optimised, on_time })
     }
 
     /// The query's plan, with windows and deduplication written out; `marks`: for a stream that is to be cut.
@@ -306,7 +322,8 @@ impl Planner {
         let planning = self.planning(job, spec);
         let plan = self.logical(&spec.sql).map_err(|error| planning.error(&error))?;
         let dedup_within = job.sink_of(spec).dedup_within_watermark;
-        let rewriter = Rewriter { times: &self.times, streams: &self.streams, marks, dedup_within };
+        let (times, streams, marked) = (&self.times, &self.streams, Cell::default());
+        let rewriter = Rewriter { times, streams, marks, dedup_within, marked };
         let rewritten = rewriter.rewrite(plan).map_err(|error| planning.error(&error))?;
         rewritten.map_err(|refusal| planning.refusal(&spec.name, &refusal))
     }

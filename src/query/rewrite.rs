@@ -1,7 +1,7 @@
 //! What windows and deduplication mean, written out in the logical plan: rows for each of several windows, and marks
 //! where a streaming query will be cut.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cell::Cell, collections::BTreeSet, sync::Arc};
 
 use datafusion::{
     common::{
@@ -34,6 +34,8 @@ pub(super) struct Rewriter<'a> {
     pub marks: bool,
     /// Whether keys of `DISTINCT ON` are forgotten by the watermark.
     pub dedup_within: bool,
+    /// How many marks there are.
+    pub marked: Cell<usize>,
 }
 
 impl Rewriter<'_> {
@@ -109,7 +111,8 @@ impl Rewriter<'_> {
 
     fn on_time(&self, input: LogicalPlan, time: Expr, bounded: bool, counted: bool) -> Result<LogicalPlan> {
         if self.marks && is_stream(&input, self.streams) {
-            return Ok(Marked::node(Mark::OnTime { bounded, counted }, input, vec![time]));
+            let number = self.marked.replace(self.marked.get() + 1);
+            return Ok(Marked::node(Mark::OnTime { bounded, counted, number }, input, vec![time]));
         }
         LogicalPlanBuilder::from(input).filter(time.is_not_null())?.build()
     }

@@ -53,6 +53,7 @@ fn job(sql: &str, mode: Option<OutputMode>) -> JobSpec {
             connector: SinkConnector::Memory,
             output_mode: mode,
             dedup_within_watermark: false,
+            late_rows: None,
         }],
         queries: vec![QuerySpec { name: "out".into(), sink: 0, sql: sql.into(), sql_at: At(0) }],
         settings: Settings::default(),

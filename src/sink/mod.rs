@@ -3,6 +3,7 @@
 mod console;
 mod durable;
 mod files;
+mod late;
 mod memory;
 mod parquet;
 pub mod rows;
@@ -11,6 +12,7 @@ use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 
 pub use console::{ConsoleFormat, ConsoleSink, ConsoleTarget};
 pub use files::FilesSink;
+pub use late::LateRowsSink;
 pub use memory::MemorySink;
 
 use crate::{
@@ -27,6 +29,12 @@ pub fn make_sink(spec: &SinkSpec, mode: OutputMode, console: impl FnOnce() -> Co
         SinkConnector::Memory => Box::new(MemorySink::new(&spec.name)),
         SinkConnector::Files { path, format } => Box::new(FilesSink::new(&spec.name, path, *format, mode)),
     }
+}
+
+/// Where late rows of a sink's query go, if the job asks for them; nothing is touched before [`Sink::open`].
+pub fn late_sink(spec: &SinkSpec) -> Option<Box<dyn Sink>> {
+    let folder = spec.late_rows.as_ref()?;
+    Some(Box::new(LateRowsSink::new(&spec.late_name(), folder)))
 }
 
 /// What a sink that stages nothing outside of the checkpoint has to say of a batch.

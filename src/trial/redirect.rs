@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    job::{self, JobSpec, SinkConnector, SinkSpec, Variables},
+    job::{self, JobSpec, SinkFolder, SinkSpec, Variables},
     model::{Error, Result},
 };
 
@@ -20,33 +20,34 @@ pub(super) fn redirect(job: &JobSpec, folder: &Path, kept: &[String]) -> Result<
     let mut text = job.text.clone();
     let mut places = BTreeMap::new();
     for sink in &job.sinks {
-        let SinkConnector::Files { path, .. } = &sink.connector else { continue };
-        if kept.contains(&sink.name) {
-            places.insert(sink.name.clone(), path.clone());
-            continue;
+        for published in sink.folders() {
+            let is_kept = kept.contains(&sink.name);
+            let place = if is_kept { published.path.to_owned() } else { folder.join(&published.name) };
+            if !is_kept {
+                text = moved(job, &text, sink, &published, &place)?;
+            }
+            places.insert(published.name, place);
         }
-        let place = folder.join(&sink.name);
-        text = moved(job, &text, sink, path, &place)?;
-        places.insert(sink.name.clone(), place);
     }
     Ok((text, places))
 }
 
-/// Replaces the path of one sink, and asks the parser whether that was it.
-fn moved(job: &JobSpec, text: &str, sink: &SinkSpec, path: &Path, place: &Path) -> Result<String> {
-    let written = quoted(path);
+/// Replaces one path of a sink, and asks the parser whether that was it.
+fn moved(job: &JobSpec, text: &str, sink: &SinkSpec, published: &SinkFolder<'_>, place: &Path) -> Result<String> {
+    let written = quoted(published.path);
     for (at, _) in text.match_indices(&written) {
         let changed = format!("{}{}{}", &text[..at], quoted(place), &text[at + written.len()..]);
         let variables = Variables::new(BTreeMap::new());
         let Ok(parsed) = job::parse(&job.file, &job.name, &changed, &variables) else { continue };
         let moved = parsed.sinks.iter().find(|candidate| candidate.name == sink.name);
-        if moved.is_some_and(|moved| matches!(&moved.connector, SinkConnector::Files { path, .. } if path == place)) {
+        let is_moved = |folder: &SinkFolder<'_>| folder.name == published.name && folder.path == place;
+        if moved.is_some_and(|moved| moved.folders().iter().any(is_moved)) {
             return Ok(changed);
         }
     }
     Err(Error::refused(format!("the sink '{}' cannot be moved into the scratch folder", sink.name))
         .at(job.place(sink.at))
-        .because(format!("its path '{}' does not stand in the job's text as it is", path.display()))
+        .because(format!("its path '{}' does not stand in the job's text as it is", published.path.display()))
         .help(format!("let it write where the job says: --allow-sink {}", sink.name)))
 }
 
@@ -63,7 +64,7 @@ CREATE TABLE flows (x STRING) WITH (connector = 'files', path = 'files', format 
 -- writes to 'files' no, to 'out'
 CREATE TABLE a WITH (connector = 'files', path = '${OUT:-out}', format = 'json', output_mode = 'append');
 CREATE TABLE b WITH (connector = 'files', format = 'csv', path = '${OUT:-out}', output_mode = 'append');
-CREATE TABLE c WITH (connector = 'memory', output_mode = 'append');
+CREATE TABLE c WITH (connector = 'memory', output_mode = 'append', late_rows = '${OUT:-out}');
 INSERT INTO a SELECT x FROM flows WHERE x <> 'out';
 INSERT INTO b SELECT x FROM flows;
 INSERT INTO c SELECT x FROM flows;
@@ -73,14 +74,11 @@ INSERT INTO c SELECT x FROM flows;
         job::parse("job.sql", "job", text, &Variables::with_environment(BTreeMap::new(), |_| None)).unwrap()
     }
 
-    fn paths(job: &JobSpec) -> Vec<(&str, PathBuf)> {
-        let path = |sink| match sink {
-            &SinkSpec { ref name, connector: SinkConnector::Files { ref path, .. }, .. } => {
-                Some((name.as_str(), path.clone()))
-            }
-            _ => None,
+    fn paths(job: &JobSpec) -> Vec<(String, PathBuf)> {
+        let folders = |sink: &SinkSpec| {
+            sink.folders().into_iter().map(|folder| (folder.name, folder.path.to_owned())).collect::<Vec<_>>()
         };
-        job.sinks.iter().filter_map(path).collect()
+        job.sinks.iter().flat_map(folders).collect()
     }
 
     #[test]
@@ -88,8 +86,9 @@ INSERT INTO c SELECT x FROM flows;
         let job = parse(JOB);
         let (text, places) = redirect(&job, Path::new("/tmp/it's"), &[]).unwrap();
         let moved = parse(&text);
-        assert_eq!(paths(&moved), [("a", "/tmp/it's/a".into()), ("b", "/tmp/it's/b".into())]);
-        assert_eq!(places.len(), 2);
+        let expected = ["a", "b", "c.late"].map(|name| (name.to_owned(), Path::new("/tmp/it's").join(name)));
+        assert_eq!(paths(&moved), expected);
+        assert_eq!(places.len(), 3);
         assert_eq!(places["b"], Path::new("/tmp/it's/b"));
         assert_eq!(moved.sources[0].files.path, "files");
         assert_eq!(moved.queries[0].sql, job.queries[0].sql);
@@ -98,14 +97,16 @@ INSERT INTO c SELECT x FROM flows;
     #[test]
     fn a_kept_sink_stays_where_it_is() {
         let (text, places) = redirect(&parse(JOB), Path::new("/tmp/x"), &["a".to_owned()]).unwrap();
-        assert_eq!(paths(&parse(&text)), [("a", "out".into()), ("b", "/tmp/x/b".into())]);
+        let expected = [("a", "out"), ("b", "/tmp/x/b"), ("c.late", "/tmp/x/c.late")];
+        assert_eq!(paths(&parse(&text)), expected.map(|(name, path)| (name.to_owned(), path.into())));
         assert_eq!(places["a"], Path::new("out"));
     }
 
     #[test]
     fn a_path_that_the_text_spells_otherwise_is_refused() {
         let mut job = parse(JOB);
-        job.sinks[0].connector = SinkConnector::Files { path: "elsewhere".into(), format: crate::job::RowFormat::Json };
+        job.sinks[0].connector =
+            job::SinkConnector::Files { path: "elsewhere".into(), format: crate::job::RowFormat::Json };
         let error = redirect(&job, Path::new("/tmp/x"), &[]).unwrap_err();
         assert!(error.to_string().contains("--allow-sink a"), "{error}");
     }

@@ -250,9 +250,11 @@ impl Run<'_> {
                     None if complete.contains(&query) => result(&view, &query, row.address)?,
                     None => lines(&self.scratch.output().join(format!("{query}/{query}-{id:08}.json")))?,
                 };
-                if !rows.is_empty() {
-                    found.rows.insert(query, rows);
-                }
+                // a batch without late rows has no file of them
+                let late = self.scratch.output().join(format!("{query}.late/{query}.late-{id:08}.json"));
+                let late = if late.exists() { lines(&late)? } else { Vec::new() };
+                let of_both = [(format!("{query}.late"), late), (query, rows)];
+                found.rows.extend(of_both.into_iter().filter(|(_, rows)| !rows.is_empty()));
             }
             found.sort(self.ordered);
             batches.push(found);

@@ -211,7 +211,7 @@ fn options_of_a_sink_are_checked() {
             51,
         ),
         ("connector = 'console', path = 'x'", "unknown option 'path'", 2, 24),
-        ("connector = 'console', late_rows = 'x'", "option 'late_rows' is not built yet", 2, 24),
+        ("connector = 'console', late_rows = ' '", "option 'late_rows' is empty", 2, 36),
         ("connector = 'console', output_mode = 'compete'", "option 'output_mode' has a bad value 'compete'", 2, 38),
         ("output_mode = 'append'", "the sink 's' has no option 'connector'", 1, 14),
         ("connector = 'fils'", "option 'connector' has a bad value 'fils'", 2, 13),
