@@ -33,6 +33,14 @@ pub struct Watermarks {
     pub over_us: Option<i64>,
 }
 
+impl Watermarks {
+    /// As an operator sees them that must take so much of the past for still open, microseconds.
+    pub fn behind(self, us: i64) -> Watermarks {
+        let less = |watermark: Option<i64>| watermark.map(|watermark| watermark.saturating_sub(us));
+        Watermarks { late_us: less(self.late_us), over_us: less(self.over_us) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

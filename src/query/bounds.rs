@@ -5,7 +5,7 @@ use datafusion::{
     logical_expr::{Between, BinaryExpr, Expr, Join, LogicalPlan, Operator, utils::split_conjunction},
 };
 
-use super::times::{Time, Times, is_the_same_time};
+use super::times::{Lineage, Time, Times, is_the_same_time};
 
 /// A row is kept until the watermark passes one of its columns plus so much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,36 +18,41 @@ pub(super) struct Bound {
     pub plus_us: i64,
 }
 
+/// How long the rows of both sides are kept.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bounds {
+    /// By side; none: for ever.
+    pub sides: [Vec<Bound>; 2],
+    /// How far behind the watermark rows may come to the join, microseconds: it takes the watermark to be less by so much.
+    pub behind_us: i64,
+}
+
+impl Bounds {
+    /// How far behind the watermark the times of a column (its index among its side's) may come out of the join: `below` is
+    /// what is known of it there. `None`: a row may be kept for ever.
+    pub fn behind_us(&self, side: usize, column: usize, below: Lineage) -> Option<i64> {
+        let window = !matches!(below.time, Time::Event { .. });
+        let bounds = self.sides[side].iter().filter(|bound| bound.column == column && bound.window == window);
+        // a row that comes now is not late, and one that is kept was not over yet
+        let kept_us = bounds.map(|bound| bound.plus_us).min()?.max(0);
+        Some(self.behind_us.saturating_add(kept_us))
+    }
+}
+
 /// An event time of one side, plus so much.
 struct Point {
     side: usize,
     column: usize,
     plus_us: i64,
+    behind_us: i64,
 }
 
-/// The bounds of both sides; none for a side: it is kept for ever.
-pub(super) fn of_join(times: &Times, join: &Join) -> [Vec<Bound>; 2] {
+/// What bounds both sides.
+pub(super) fn of_join(times: &Times, join: &Join) -> Bounds {
     let sides = [join.left.as_ref(), join.right.as_ref()];
-    let mut bounds = [Vec::new(), Vec::new()];
+    let mut bounds = Bounds::default();
     for (left, right) in &join.on {
-        let both = [times.of_expr(left, sides[0]), times.of_expr(right, sides[1])];
-        let columns = [left, right].map(|expr| match expr {
-            Expr::Column(column) => Some(column),
-            _ => None,
-        });
-        if let ([Some(one), Some(other)], [Some(left), Some(right)]) = (both, columns)
-            && std::mem::discriminant(&one) == std::mem::discriminant(&other)
-        {
-            let window = !matches!(one, Time::Event { .. });
-            let columns =
-                [(0, left), (1, right)].map(|(side, column)| sides[side].schema().maybe_index_of_column(column));
-            if let [Some(left), Some(right)] = columns
-                && (window || (is_told_by(times, sides[0], left) && is_told_by(times, sides[1], right)))
-            {
-                bounds[0].push(Bound { column: left, window, plus_us: 0 });
-                bounds[1].push(Bound { column: right, window, plus_us: 0 });
-            }
-        }
+        equal(times, sides, [left, right], &mut bounds);
     }
     for condition in join.filter.iter().flat_map(split_conjunction) {
         match condition {
@@ -62,14 +67,27 @@ pub(super) fn of_join(times: &Times, join: &Join) -> [Vec<Bound>; 2] {
     bounds
 }
 
-fn compare(
-    times: &Times,
-    sides: [&LogicalPlan; 2],
-    left: &Expr,
-    op: Operator,
-    right: &Expr,
-    bounds: &mut [Vec<Bound>; 2],
-) {
+/// Equal event times, or equal windows.
+fn equal(times: &Times, sides: [&LogicalPlan; 2], pair: [&Expr; 2], bounds: &mut Bounds) {
+    let of = |side: usize| {
+        let Expr::Column(column) = pair[side] else { return None };
+        let index = sides[side].schema().maybe_index_of_column(column)?;
+        let lineage = times.of(sides[side], index)?;
+        Some((index, lineage.time, lineage.behind_us?))
+    };
+    let (Some((left, one, left_behind)), Some((right, other, right_behind))) = (of(0), of(1)) else { return };
+    if std::mem::discriminant(&one) != std::mem::discriminant(&other) {
+        return;
+    }
+    let window = !matches!(one, Time::Event { .. });
+    if window || (is_told_by(times, sides[0], left) && is_told_by(times, sides[1], right)) {
+        bounds.sides[0].push(Bound { column: left, window, plus_us: 0 });
+        bounds.sides[1].push(Bound { column: right, window, plus_us: 0 });
+        bounds.behind_us = bounds.behind_us.max(left_behind).max(right_behind);
+    }
+}
+
+fn compare(times: &Times, sides: [&LogicalPlan; 2], left: &Expr, op: Operator, right: &Expr, bounds: &mut Bounds) {
     let (Some(left), Some(right)) = (point(times, sides, left), point(times, sides, right)) else { return };
     if left.side == right.side {
         return;
@@ -77,7 +95,8 @@ fn compare(
     let mut at_most = |less: &Point, more: &Point, strict: bool| {
         // less.time + a <= more.time + b: a row of `more` needs partners up to its time + b - a
         let plus_us = more.plus_us.saturating_sub(less.plus_us).saturating_add(i64::from(!strict));
-        bounds[more.side].push(Bound { column: more.column, window: false, plus_us });
+        bounds.sides[more.side].push(Bound { column: more.column, window: false, plus_us });
+        bounds.behind_us = bounds.behind_us.max(less.behind_us).max(more.behind_us);
     };
     match op {
         Operator::Lt => at_most(&left, &right, true),
@@ -103,7 +122,9 @@ fn point(times: &Times, sides: [&LogicalPlan; 2], expr: &Expr) -> Option<Point> 
         Expr::Column(column) => {
             let of = |side: usize| {
                 let index = sides[side].schema().maybe_index_of_column(column)?;
-                is_told_by(times, sides[side], index).then_some(Point { side, column: index, plus_us: 0 })
+                let behind_us = times.of(sides[side], index)?.behind_us?;
+                let point = Point { side, column: index, plus_us: 0, behind_us };
+                is_told_by(times, sides[side], index).then_some(point)
             };
             of(0).or_else(|| of(1))
         }

@@ -13,7 +13,7 @@ use super::{
     classify::{Refusal, without_order},
     feed::{Groups, Slot},
     marks::{Mark, Marked},
-    times::{Time, Times},
+    times::{Lineage, Time, Times},
     walk::{has_state, is_stream, joins_streams},
     windows::{Kind, kind_of},
 };
@@ -40,6 +40,8 @@ pub(super) struct CutStage {
     pub kind: CutKind,
     /// Plans over sources, static tables and the slots of earlier stages.
     pub inputs: Vec<LogicalPlan>,
+    /// How much less the watermark is to it, microseconds: rows may come so far behind.
+    pub behind_us: i64,
     pub out: Slot,
 }
 
@@ -87,6 +89,8 @@ pub(super) struct Closes {
     /// Index of the key.
     pub key: usize,
     pub time: Time,
+    /// As [`Lineage::behind_us`].
+    pub behind_us: Option<i64>,
 }
 
 /// Why a plan was not cut.
@@ -145,12 +149,12 @@ impl Cutter<'_> {
                 for input in &union.inputs {
                     inputs.push(self.part(input, above)?);
                 }
-                Ok(self.stage(plan, CutKind::Union, inputs))
+                Ok(self.stage(plan, CutKind::Union, inputs, 0))
             }
             LogicalPlan::Limit(limit) if self.mode == OutputMode::Append => {
                 let (skip, fetch) = literals(limit)?;
                 let input = self.part(&limit.input, Above { state: true, bound: above.bound })?;
-                Ok(self.stage(plan, CutKind::Limit { skip, fetch }, vec![input]))
+                Ok(self.stage(plan, CutKind::Limit { skip, fetch }, vec![input], 0))
             }
             plan => {
                 let before = self.stages.len();
@@ -167,9 +171,9 @@ impl Cutter<'_> {
     }
 
     /// Adds a stage that stands for `plan`, and gives the leaf that takes its place.
-    fn stage(&mut self, plan: &LogicalPlan, kind: CutKind, inputs: Vec<LogicalPlan>) -> LogicalPlan {
+    fn stage(&mut self, plan: &LogicalPlan, kind: CutKind, inputs: Vec<LogicalPlan>, behind_us: i64) -> LogicalPlan {
         let out = Slot::default();
-        self.stages.push(CutStage { kind, inputs, out: out.clone() });
+        self.stages.push(CutStage { kind, inputs, behind_us, out: out.clone() });
         Groups { schema: Arc::clone(plan.schema()), slot: out }.node()
     }
 
@@ -183,29 +187,30 @@ impl Cutter<'_> {
                         Refusal::new(reason, "aggregate by it, or compute it below").at("window"),
                     ));
                 }
-                if bounded && above.bound && joins_streams(&marked.input, self.streams) {
-                    let reason = "a join of streams gives out rows whose time the watermark has passed, and what is above would take them for late";
-                    let way_out =
-                        "write the join to a sink of its own, and aggregate that; or aggregate in complete mode";
-                    return Err(Uncut::Refused(Refusal::new(reason, way_out).at("join")));
-                }
+                let bounded = bounded && above.bound;
+                let lineage = self.times.of_time(&marked.expressions[0], &marked.input);
+                let behind_us = if bounded { behind(lineage)? } else { 0 };
                 let input = self.part(&marked.input, above)?;
                 let input = with_columns(input, &marked.expressions)?;
-                let bounded = bounded && above.bound;
-                Ok(self.stage(plan, CutKind::OnTime { bounded, counted, number }, vec![input]))
+                Ok(self.stage(plan, CutKind::OnTime { bounded, counted, number }, vec![input], behind_us))
             }
             Mark::FirstOfKey { time, keys, within_us } => {
+                let lineage = time.and_then(|time| self.times.of_expr(&marked.expressions[time], &marked.input));
+                let behind_us = if time.is_some() { behind(lineage)? } else { 0 };
                 let input = self.part(&marked.input, Above { state: true, bound: time.is_some() })?;
                 let columns = input.schema().fields().len();
                 let input = with_columns(input, &marked.expressions)?;
-                Ok(self.stage(plan, CutKind::FirstOfKey { columns, keys, time, within_us }, vec![input]))
+                Ok(self.stage(plan, CutKind::FirstOfKey { columns, keys, time, within_us }, vec![input], behind_us))
             }
         }
     }
 
     fn aggregate(&mut self, plan: &LogicalPlan, aggregate: &Aggregate, above: Above) -> Result<LogicalPlan, Uncut> {
         let grouping_sets = aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_)));
-        let closing = |(key, expr)| Some(Closes { key, time: self.times.of_expr(expr, &aggregate.input)? });
+        let closing = |(key, expr)| {
+            let Lineage { time, behind_us } = self.times.of_expr(expr, &aggregate.input)?;
+            Some(Closes { key, time, behind_us })
+        };
         let closing: Vec<Closes> = aggregate.group_expr.iter().enumerate().filter_map(closing).collect();
         let sessions = |expr: &Expr| expr.exists(|expr| Ok(matches!(kind_of(expr), Some((Kind::Session, _)))));
         let mut session = closing.iter().any(|closes| closes.time == Time::Session);
@@ -232,10 +237,17 @@ impl Cutter<'_> {
             ));
         }
         let emit = self.emit(aggregate, closes, above.state).map_err(Uncut::Refused)?;
-        let bound = emit != Emit::Whole && closes.is_some();
-        let input = self.part(&aggregate.input, Above { state: true, bound })?;
+        let bound = closes.filter(|_| emit != Emit::Whole);
+        let behind_us =
+            bound.map_or(Ok(0), |closes| behind(Some(Lineage { time: closes.time, behind_us: closes.behind_us })))?;
+        if session && joins_streams(&aggregate.input, self.streams) {
+            let reason = "sessions over a join of streams would depend on when the join gives out its rows";
+            let way_out = "compute the sessions of one stream, or write the join to a sink of its own";
+            return Err(Uncut::Refused(Refusal::new(reason, way_out).at("session_window")));
+        }
+        let input = self.part(&aggregate.input, Above { state: true, bound: bound.is_some() })?;
         let lower = plan.with_new_exprs(plan.expressions(), vec![input])?;
-        Ok(self.stage(plan, CutKind::Aggregate { emit, closes }, vec![lower]))
+        Ok(self.stage(plan, CutKind::Aggregate { emit, closes }, vec![lower], behind_us))
     }
 
     /// What an aggregate gives out; below another operator with state it is what will not change any more.
@@ -290,7 +302,7 @@ impl Cutter<'_> {
             JoinType::Full => &[0, 1],
             _ => &[],
         };
-        if kept_alone.iter().any(|side| bounds[*side].is_empty()) {
+        if kept_alone.iter().any(|side| bounds.sides[*side].is_empty()) {
             let reason = format!(
                 "a {} join gives out a row without a partner once none can come any more, and nothing says when that is",
                 join.join_type
@@ -298,14 +310,23 @@ impl Cutter<'_> {
             let way_out = "declare event_time and watermark_delay on both sources, and bound the times: AND b.time BETWEEN a.time AND a.time + INTERVAL '1 hour'";
             return Err(Uncut::Refused(Refusal::new(reason, way_out).at("join")));
         }
-        let above = Above { state: true, bound: bounds.iter().any(|bounds| !bounds.is_empty()) };
+        let above = Above { state: true, bound: bounds.sides.iter().any(|bounds| !bounds.is_empty()) };
         let sides = [self.part(&join.left, above)?, self.part(&join.right, above)?];
         let (left_keys, right_keys): (Vec<Expr>, Vec<Expr>) = join.on.iter().cloned().unzip();
         let left = with_columns(sides[0].clone(), &left_keys)?;
         let right = with_columns(sides[1].clone(), &right_keys)?;
-        let kind = CutKind::Join(Box::new(JoinCut { join: join.clone(), sides, bounds }));
-        Ok(self.stage(plan, kind, vec![left, right]))
+        let kind = CutKind::Join(Box::new(JoinCut { join: join.clone(), sides, bounds: bounds.sides }));
+        Ok(self.stage(plan, kind, vec![left, right], bounds.behind_us))
     }
+}
+
+/// How far behind the watermark rows may come; there must be an end to it, or the watermark closes nothing.
+fn behind(lineage: Option<Lineage>) -> Result<i64, Uncut> {
+    lineage.and_then(|lineage| lineage.behind_us).ok_or_else(|| {
+        let reason = "a join of streams below keeps rows of this time for ever, so the watermark never says that no more can come";
+        let way_out = "bound the time that is used above on both sides of the join: AND b.time BETWEEN a.time AND a.time + INTERVAL '1 hour'; or aggregate in complete mode";
+        Uncut::Refused(Refusal::new(reason, way_out).at("join"))
+    })
 }
 
 /// How many rows a limit leaves out, and how many follow.

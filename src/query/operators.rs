@@ -33,6 +33,8 @@ use crate::model::{Error, Result, Watermarks};
 /// One cut at work: it reads what its plans yield, and fills the slot that later plans read.
 pub(super) struct Stage {
     operator: Operator,
+    /// How much less the watermark is to it, microseconds.
+    behind_us: i64,
     pub out: Slot,
 }
 
@@ -53,6 +55,13 @@ pub(super) struct Batch<'a> {
     pub watermarks: Watermarks,
     /// Whether the query's rows are wanted.
     pub wanted: bool,
+}
+
+impl Batch<'_> {
+    /// As an operator sees it that takes the watermark to be less.
+    fn behind(&self, us: i64) -> Batch<'_> {
+        Batch { watermarks: self.watermarks.behind(us), ..*self }
+    }
 }
 
 /// What a batch did to one operator with state.
@@ -124,7 +133,7 @@ impl Builder<'_> {
                 StreamJoin::new(self, join, inputs)?.map(|operator| Operator::Join(Box::new(operator)))
             }
         };
-        Ok(operator.map(|operator| Stage { operator, out: cut.out.clone() }))
+        Ok(operator.map(|operator| Stage { operator, behind_us: cut.behind_us, out: cut.out.clone() }))
     }
 }
 
@@ -135,6 +144,7 @@ impl Stage {
     /// Of kind `Failed` where an expression or an aggregate fails on the data.
     pub fn step(&mut self, batch: &Batch<'_>) -> Result<Did> {
         let out = &self.out;
+        let batch = &batch.behind(self.behind_us);
         match &mut self.operator {
             Operator::OnTime(on_time) => on_time.step(batch, out),
             Operator::FirstOfKey(first) => first.step(batch, out),
@@ -157,6 +167,7 @@ impl Stage {
     /// # Errors
     /// As [`Stage::step`].
     pub fn replay(&mut self, batch: &Batch<'_>, deltas: &[RecordBatch]) -> Result<()> {
+        let batch = &batch.behind(self.behind_us);
         match &mut self.operator {
             Operator::OnTime(_) | Operator::Union(_) => Ok(()),
             Operator::FirstOfKey(first) => first.replay(batch, deltas),

@@ -109,14 +109,14 @@ impl Replay<'_> {
                 && closes.time == Time::Session
             {
                 let groups = self.sessions(aggregate, closes.key, *emit, yielded)?;
-                return self.closed(groups, *emit, *closes).map(Yielded::AtOnce);
+                return self.closed(groups, *emit, *closes, stage.behind_us).map(Yielded::AtOnce);
             }
             return self.run(stage, None).map(Yielded::AtOnce);
         }
         let mut by_batch = Vec::with_capacity(self.batches.len());
         for (number, batch) in self.batches.iter().enumerate() {
             self.feed_batch(number, yielded);
-            by_batch.push(self.run(stage, batch.watermarks.late_us)?);
+            by_batch.push(self.run(stage, batch.watermarks.behind(stage.behind_us).late_us)?);
         }
         Ok(Yielded::ByBatch(by_batch))
     }
@@ -179,26 +179,21 @@ impl Replay<'_> {
                 Ok(rows)
             }
             CutKind::FirstOfKey { columns, keys, .. } => first_of_key(&(self.collect)(&inputs[0])?, *columns, *keys),
-            CutKind::Aggregate { emit, closes } => self.groups(&inputs[0], *emit, *closes),
-            CutKind::Join(join) => self.joined(join),
+            CutKind::Aggregate { emit, closes } => {
+                let rows = (self.collect)(&inputs[0])?;
+                closes.map_or(Ok(rows.clone()), |closes| self.closed(rows, *emit, closes, stage.behind_us))
+            }
+            CutKind::Join(join) => self.joined(join, stage.behind_us),
             CutKind::Limit { skip, fetch } => Ok(limited((self.collect)(&inputs[0])?, *skip, *fetch)),
         }
     }
 
-    /// All groups, without those that the watermark has not closed yet (or, in update mode, has closed).
-    fn groups(&self, plan: &LogicalPlan, emit: Emit, closes: Option<Closes>) -> Result<Vec<RecordBatch>> {
-        let rows = (self.collect)(plan)?;
-        match closes {
-            Some(closes) => self.closed(rows, emit, closes),
-            None => Ok(rows),
-        }
-    }
-
-    fn closed(&self, rows: Vec<RecordBatch>, emit: Emit, closes: Closes) -> Result<Vec<RecordBatch>> {
+    /// Without the groups that the watermark has not closed yet (or, in update mode, has closed).
+    fn closed(&self, rows: Vec<RecordBatch>, emit: Emit, closes: Closes, behind_us: i64) -> Result<Vec<RecordBatch>> {
         if !matches!(emit, Emit::Closed | Emit::Touched) {
             return Ok(rows);
         }
-        let is_over = |time: Option<i64>| time.zip(self.over_us).is_some_and(|(time, over)| time <= over);
+        let is_over = |time: Option<i64>| time.zip(self.over_us(behind_us)).is_some_and(|(time, over)| time <= over);
         rows.iter()
             .map(|rows| {
                 let times = times(rows.column(closes.key), !matches!(closes.time, Time::Event { .. }))?;
@@ -206,6 +201,11 @@ impl Replay<'_> {
                 Ok(filter_record_batch(rows, &kept.collect::<BooleanArray>())?)
             })
             .collect()
+    }
+
+    /// What the newest watermark says is over, to a stage that takes it to be less.
+    fn over_us(&self, behind_us: i64) -> Option<i64> {
+        Some(self.over_us?.saturating_sub(behind_us))
     }
 
     /// Gives each row the session that it is in, then groups by plain SQL. A session that was closed is closed: a row that
@@ -238,7 +238,7 @@ impl Replay<'_> {
     }
 
     /// DataFusion's own join of all rows, without those rows whose partner may still come.
-    fn joined(&self, cut: &JoinCut) -> Result<Vec<RecordBatch>> {
+    fn joined(&self, cut: &JoinCut, behind_us: i64) -> Result<Vec<RecordBatch>> {
         let there = |side: &LogicalPlan, name: &str| {
             let columns = side.schema().iter().map(|field| Expr::Column(Column::from(field)));
             let there = lit(true).alias(name);
@@ -257,10 +257,16 @@ impl Replay<'_> {
         let width = [left.schema().fields().len(), right.schema().fields().len()];
         let join = Join { left: Arc::new(left), right: Arc::new(right), ..cut.join.clone() };
         let rows = (self.collect)(&LogicalPlan::Join(join).recompute_schema()?)?;
-        rows.iter().map(|rows| self.without_waiting(rows, width, &cut.bounds)).collect()
+        rows.iter().map(|rows| self.without_waiting(rows, width, cut, behind_us)).collect()
     }
 
-    fn without_waiting(&self, rows: &RecordBatch, width: [usize; 2], bounds: &[Vec<Bound>; 2]) -> Result<RecordBatch> {
+    fn without_waiting(
+        &self,
+        rows: &RecordBatch,
+        width: [usize; 2],
+        JoinCut { bounds, .. }: &JoinCut,
+        behind_us: i64,
+    ) -> Result<RecordBatch> {
         let (left_there, right_there) = (width[0] - 1, width[0] + width[1] - 1);
         let until = [until(rows, 0, &bounds[0])?, until(rows, width[0], &bounds[1])?];
         let kept = (0..rows.num_rows()).map(|row| {
@@ -269,7 +275,7 @@ impl Replay<'_> {
                 (true, false) => 0,
                 _ => 1,
             };
-            Some(self.over_us.is_some_and(|over| until[alone][row] <= over))
+            Some(self.over_us(behind_us).is_some_and(|over| until[alone][row] <= over))
         });
         let rows = filter_record_batch(rows, &kept.collect::<BooleanArray>())?;
         let columns: Vec<usize> =

@@ -20,7 +20,7 @@ use datafusion::{
 use super::{
     classify::Refusal,
     marks::{Mark, Marked},
-    times::{Time, Times},
+    times::{Lineage, Time, Times},
     walk::is_stream,
     windows::{Kind, Layout, function, kind_of},
 };
@@ -95,7 +95,7 @@ impl Rewriter<'_> {
     }
 
     fn is_event(&self, expr: &Expr, input: &LogicalPlan) -> bool {
-        matches!(self.times.of_expr(expr, input), Some(Time::Event { .. }))
+        matches!(self.times.of_expr(expr, input), Some(Lineage { time: Time::Event { .. }, .. }))
     }
 
     /// Late rows are dropped by the input's event time, if it has one.

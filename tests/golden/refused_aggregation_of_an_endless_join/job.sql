@@ -1,0 +1,16 @@
+-- A join without a bound keeps rows for ever, and gives one out whenever a partner comes.
+CREATE TABLE orders (id STRING, ots TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/orders', format = 'json', max_files_per_trigger = '1',
+  event_time = 'ots', watermark_delay = '10 seconds'
+);
+CREATE TABLE payments (id STRING, pts TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/payments', format = 'json', max_files_per_trigger = '1',
+  event_time = 'pts', watermark_delay = '10 seconds'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'append'
+);
+INSERT INTO counts
+SELECT window.start AS opens, count(*) AS n
+FROM orders o JOIN payments p ON o.id = p.id
+GROUP BY window(o.ots, '10 seconds');
