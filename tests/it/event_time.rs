@@ -3,7 +3,11 @@
 //!
 //! `PROPTEST_CASES` sets how many streams are tried.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use highwater::{
     batch::{self, VerifyOptions},
@@ -26,12 +30,13 @@ const RANGE: i64 = 5;
 const JOB: &str = "
 CREATE TABLE e (k STRING, n BIGINT, ts TIMESTAMP) WITH (connector = 'files', path = '${INPUT}', format = 'json',
   max_files_per_trigger = 1, event_time = 'ts', watermark_delay = '10 seconds');
-CREATE TABLE windows WITH (connector = 'memory', output_mode = 'append');
+CREATE TABLE windows WITH (connector = 'memory', output_mode = 'append', late_rows = '${OUTPUT}/late');
 CREATE TABLE sliding WITH (connector = 'memory', output_mode = 'append');
 CREATE TABLE open WITH (connector = 'memory', output_mode = 'update');
 CREATE TABLE visits WITH (connector = 'memory', output_mode = 'append');
 CREATE TABLE firsts WITH (connector = 'memory', output_mode = 'append');
 CREATE TABLE pairs WITH (connector = 'memory', output_mode = 'append');
+CREATE TABLE met WITH (connector = 'memory', output_mode = 'append');
 CREATE TABLE longer WITH (connector = 'memory', output_mode = 'append');
 CREATE TABLE all_windows WITH (connector = 'memory', output_mode = 'complete');
 INSERT INTO windows SELECT window.start AS s, k, count(*) AS c FROM e GROUP BY window(ts, '10 seconds'), k;
@@ -41,6 +46,8 @@ INSERT INTO visits SELECT session_window.start AS s, session_window.end AS e, k,
 INSERT INTO firsts SELECT DISTINCT ON (k, ts) k, ts, n FROM e;
 INSERT INTO pairs SELECT a.k, a.ts AS one, b.ts AS other FROM e a LEFT JOIN e b
   ON a.k = b.k AND b.n % 3 = 0 AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '5 seconds';
+INSERT INTO met SELECT window.start AS s, count(*) AS c FROM (SELECT a.ts AS one FROM e a LEFT JOIN e b
+  ON a.k = b.k AND b.n % 3 = 0 AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '5 seconds') GROUP BY window(one, '10 seconds');
 INSERT INTO longer SELECT window.start AS s, sum(c) AS c
   FROM (SELECT window_time(window) AS t, count(*) AS c FROM e GROUP BY window(ts, '10 seconds')) GROUP BY window(t, '30 seconds');
 INSERT INTO all_windows SELECT window.start AS s, count(*) AS c FROM e GROUP BY window(ts, '10 seconds');
@@ -96,6 +103,8 @@ struct Model {
     rows: Vec<(u8, i64, i64)>,
     closed_windows: BTreeMap<(i64, u8), i64>,
     closed_visits: BTreeMap<(i64, i64, u8), i64>,
+    /// Rows that no window took.
+    late: Vec<(u8, Option<i64>, i64)>,
 }
 
 impl Model {
@@ -108,13 +117,18 @@ impl Model {
             // a batch without data has brought the watermark to what the files before saw
             let watermark = model.watermark();
             for (key, time, n) in file {
-                let Some(time) = *time else { continue };
+                let Some(time) = *time else {
+                    model.late.push((*key, None, *n));
+                    continue;
+                };
                 if watermark.is_none_or(|late| time > late) {
                     model.rows.push((*key, time, *n));
                 }
                 let end = time.div_euclid(WINDOW) * WINDOW + WINDOW;
                 if watermark.is_none_or(|late| end > late) {
                     in_windows.push((end - WINDOW, *key));
+                } else {
+                    model.late.push((*key, Some(time), *n));
                 }
                 if watermark.is_none_or(|late| time + GAP > late) {
                     let meets =
@@ -162,6 +176,36 @@ impl Model {
         pairs.sort_unstable();
         pairs
     }
+
+    /// Windows of the earlier time of each pair, closed once no pair can come any more.
+    fn met(&self) -> BTreeMap<i64, i64> {
+        let mut met = BTreeMap::new();
+        for (_, one, _) in self.pairs() {
+            let start = one.div_euclid(WINDOW) * WINDOW;
+            if self.watermark().is_some_and(|over| start + WINDOW + RANGE <= over) {
+                *met.entry(start).or_default() += 1;
+            }
+        }
+        met
+    }
+}
+
+/// The side output, in the order of batches and rows.
+fn late_rows(scratch: &Scratch) -> Vec<(u8, Option<i64>, i64)> {
+    let folder = scratch.output().join("late");
+    let mut files: Vec<_> = fs::read_dir(&folder).expect("a folder").map(|file| file.expect("listed").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "json") && !is_hidden(path));
+    files.sort();
+    let lines = files.iter().map(|path| fs::read_to_string(path).expect("it is read")).collect::<String>();
+    let row = |line: &str| {
+        let row = &serde_json::from_str::<Value>(line).expect("JSON")["row"];
+        (key(&row["k"]), seconds(&row["ts"]), row["n"].as_i64().expect("a number"))
+    };
+    lines.lines().map(row).collect()
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
 fn seconds(value: &Value) -> Option<i64> {
@@ -196,6 +240,10 @@ fn compare(scratch: &Scratch, case: &Case) {
         .collect();
     pairs.sort_unstable();
     assert_eq!(pairs, model.pairs(), "pairs");
+    let met: BTreeMap<_, _> =
+        shown(scratch, "met").iter().map(|row| (seconds(&row["s"]).expect("a start"), count(row))).collect();
+    assert_eq!(met, model.met(), "windows of pairs");
+    assert_eq!(late_rows(scratch), model.late, "late rows");
     let firsts: Vec<_> = shown(scratch, "firsts")
         .iter()
         .map(|row| (key(&row["k"]), seconds(&row["ts"]).expect("a time"), row["n"].as_i64().expect("a number")))
