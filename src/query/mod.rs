@@ -39,6 +39,7 @@ mod spellings;
 mod tests;
 mod text_numbers;
 mod times;
+mod urls;
 mod walk;
 mod windows;
 
