@@ -12,7 +12,7 @@ use super::{
     tokens::Source,
     values::{parse_duration, parse_positive, parse_size, parse_switch},
 };
-use crate::model::{OutputMode, Result};
+use crate::model::{BatchWindow, OutputMode, Result};
 
 const SOURCE_KEYS: &[&str] = &[
     "connector",
@@ -45,9 +45,11 @@ const SOURCE_UNBUILT: &[&str] = &["clean_source"];
 /// What is of a stream only.
 const STREAM_KEYS: [&str; 6] =
     ["max_files_per_trigger", "max_bytes_per_trigger", "latest_first", "max_file_age", "event_time", "watermark_delay"];
-const FILES_SINK_KEYS: &[&str] = &["connector", "output_mode", "path", "format", "dedup_within_watermark"];
-const PLAIN_SINK_KEYS: &[&str] = &["connector", "output_mode", "dedup_within_watermark"];
-const SINK_UNBUILT: &[&str] = &["late_rows", "window_batches", "slide_batches"];
+const FILES_SINK_KEYS: &[&str] =
+    &["connector", "output_mode", "path", "format", "dedup_within_watermark", "window_batches", "slide_batches"];
+const PLAIN_SINK_KEYS: &[&str] =
+    &["connector", "output_mode", "dedup_within_watermark", "window_batches", "slide_batches"];
+const SINK_UNBUILT: &[&str] = &["late_rows"];
 
 /// A table with columns.
 pub(super) fn source(
@@ -174,7 +176,23 @@ pub(super) fn sink(text: Source<'_>, name: &str, at: At, settings: Vec<Setting>)
     let modes = [("append", OutputMode::Append), ("update", OutputMode::Update), ("complete", OutputMode::Complete)];
     let output_mode = options.choose("output_mode", &modes)?;
     let dedup_within_watermark = options.parse("dedup_within_watermark", SWITCH, parse_switch)?.unwrap_or(false);
-    Ok(SinkSpec { name: name.to_owned(), at, connector, output_mode, dedup_within_watermark })
+    let batch_window = batch_window(&options)?;
+    Ok(SinkSpec { name: name.to_owned(), at, connector, output_mode, dedup_within_watermark, batch_window })
+}
+
+/// Over how many of the last batches the sink's query aggregates, and how often.
+fn batch_window(options: &Options<'_>) -> Result<Option<BatchWindow>> {
+    let batches = options.parse("window_batches", POSITIVE, parse_positive)?;
+    let slide = options.parse("slide_batches", POSITIVE, parse_positive)?;
+    match (batches, options.get("slide_batches")) {
+        (Some(batches), _) => Ok(Some(BatchWindow { batches, slide: slide.unwrap_or(NonZeroU64::MIN) })),
+        (None, None) => Ok(None),
+        (None, Some(setting)) => Err(options
+            .source
+            .error(setting.key_at, "slide_batches is given without window_batches")
+            .because("it says how often a window over batches is given out")
+            .help("add window_batches = 'how many batches a window has'")),
+    }
 }
 
 fn plain_sink(options: &Options<'_>, connector: SinkConnector) -> Result<SinkConnector> {

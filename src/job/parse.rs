@@ -271,6 +271,7 @@ impl<'a> Parts<'a> {
                         connector,
                         output_mode: None,
                         dedup_within_watermark: false,
+                        batch_window: None,
                     });
                     (name, self.sinks.len() - 1)
                 }

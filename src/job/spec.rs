@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, time::Duration}
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
-use crate::model::{OutputMode, Place, WatermarkPolicy};
+use crate::model::{BatchWindow, OutputMode, Place, WatermarkPolicy};
 
 /// A whole job.
 #[derive(Debug, Clone)]
@@ -295,6 +295,8 @@ pub struct SinkSpec {
     pub output_mode: Option<OutputMode>,
     /// Keys of `DISTINCT ON` are forgotten once the watermark passed their first row's time and the delay.
     pub dedup_within_watermark: bool,
+    /// The query aggregates over the last batches, not over all.
+    pub batch_window: Option<BatchWindow>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -25,7 +25,7 @@ use super::{
     marks::{Mark, Marked},
     now::BatchTime,
     operators::Builder,
-    order,
+    order, over_batches,
     rewrite::Rewriter,
     session,
     spellings::spell_out,
@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     job::{At, JobSpec, QuerySpec, SourceSpec, fingerprint::QueryIdentity},
-    model::{Error, OutputMode, Result, Watermarks},
+    model::{BatchId, Error, OutputMode, Result, Watermarks},
 };
 
 /// All queries of a job, and the slots through which their input enters.
@@ -76,8 +76,7 @@ impl JobQueries {
             let analysed = planner.analyse(job, spec)?;
             let sources = needed.add(job, &analysed.optimised)?;
             let planning = planner.planning(job, spec);
-            let cutter =
-                Cutter { times: &planner.times, streams: &planner.streams, mode: analysed.mode, stages: Vec::new() };
+            let cutter = planner.cutter(job, spec, analysed.mode);
             let facts = Facts::of(job, job.sink_of(spec), statics);
             let builder = Builder { context: &planner.context, runtime: &planner.runtime };
             let built = cutter.cut(&analysed.optimised).map_err(Unbuilt::from);
@@ -141,7 +140,12 @@ impl JobQueries {
     /// # Errors
     /// As [`Query::step`], of the first query that fails; where an expression fails on the data, with the expression, its
     /// place in the job file, and what gives null in place of failing.
-    pub fn step(&mut self, wants_output: &[bool], watermarks: Watermarks, threads: usize) -> Result<Vec<super::Step>> {
+    pub fn step(
+        &mut self,
+        wants_output: &[bool],
+        batch: (BatchId, Watermarks),
+        threads: usize,
+    ) -> Result<Vec<super::Step>> {
         let executor = self.executor();
         let JobQueries { job, planner, queries, .. } = self;
         let rows_fed: Vec<u64> = planner.slots.iter().map(Slot::row_count).collect();
@@ -153,7 +157,7 @@ impl JobQueries {
                 let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some((index, (query, wants_output))) = next else { return };
                 let rows_fed = query.sources().iter().map(|source| rows_fed[*source]).sum();
-                let step = query.step(&executor, rows_fed, watermarks, *wants_output);
+                let step = query.step(&executor, rows_fed, batch, *wants_output);
                 done.lock().unwrap_or_else(PoisonError::into_inner).push((index, step));
             }
         };
@@ -296,9 +300,19 @@ impl Planner {
         }
         let shape = classify(&plan, &self.streams).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
         let mode = job.sink_of(spec).output_mode.unwrap_or_else(|| shape.default_mode());
-        shape.allows(mode).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
+        let allowed = match job.sink_of(spec).batch_window {
+            Some(window) => over_batches::check(&plan, mode, window, &self.streams),
+            None => shape.allows(mode),
+        };
+        allowed.map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
         let optimised = self.ordered(plan, &shape).map_err(|error| planning.error(&error))?;
         Ok(Analysed { shape, mode, optimised })
+    }
+
+    /// What cuts the plan of a query.
+    pub fn cutter(&self, job: &JobSpec, spec: &QuerySpec, mode: OutputMode) -> Cutter<'_> {
+        let window = job.sink_of(spec).batch_window;
+        Cutter { times: &self.times, streams: &self.streams, mode, window, stages: Vec::new() }
     }
 
     /// The query's plan, with windows and deduplication written out; `marks`: for a stream that is to be cut.

@@ -14,7 +14,7 @@ use crate::{
     job::{
         At, ColumnSpec, FilesOptions, FormatSpec, JobSpec, QuerySpec, Settings, SinkConnector, SinkSpec, SourceSpec,
     },
-    model::{OutputMode, Result, Watermarks},
+    model::{BatchId, OutputMode, Result, Watermarks},
     state,
 };
 
@@ -53,6 +53,7 @@ fn job(sql: &str, mode: Option<OutputMode>) -> JobSpec {
             connector: SinkConnector::Memory,
             output_mode: mode,
             dedup_within_watermark: false,
+            batch_window: None,
         }],
         queries: vec![QuerySpec { name: "out".into(), sink: 0, sql: sql.into(), sql_at: At(0) }],
         settings: Settings::default(),
@@ -98,7 +99,7 @@ fn streamed_equals_batch(sql: &str) -> Result<()> {
     let mut snapshot = Vec::new();
     for (number, batch) in input.iter().enumerate() {
         live.feed(0, Rows::Batches(Arc::new(vec![batch.clone()])));
-        let step = live.step(&[true], Watermarks::default(), 1)?.remove(0);
+        let step = live.step(&[true], (BatchId::FIRST, Watermarks::default()), 1)?.remove(0);
         let schema = live.queries[0].state_schemas().remove(0);
         deltas.push(state::decode(&schema, &step.deltas[0])?.remove(0));
         if number == 2 {
@@ -118,7 +119,7 @@ fn streamed_equals_batch(sql: &str) -> Result<()> {
             state::decode(&schema, &saved)?.iter().try_for_each(|rows| restored.queries[0].load(0, rows))?;
         }
         for delta in &deltas[if from_snapshot { 3 } else { 0 }..] {
-            restored.queries[0].replay(&executor, std::slice::from_ref(delta), Watermarks::default(), false)?;
+            restored.queries[0].replay(&executor, std::slice::from_ref(delta), (BatchId::FIRST, Watermarks::default()), false)?;
         }
         assert_eq!(bytes(&restored.queries[0]), bytes(&live.queries[0]), "restored state differs: {sql}");
     }
@@ -226,7 +227,7 @@ fn a_new_group_beside_a_known_one_keeps_its_nulls() {
     let mut queries = JobQueries::plan(&job).unwrap();
     for batches in &input {
         queries.feed(0, Rows::Batches(Arc::new(batches.clone())));
-        queries.step(&[true], Watermarks::default(), 1).unwrap();
+        queries.step(&[true], (BatchId::FIRST, Watermarks::default()), 1).unwrap();
     }
     let baseline = Baseline::new(&job).unwrap();
     baseline.feed(0, Rows::Batches(Arc::new(input.concat())));
@@ -367,7 +368,7 @@ fn update_gives_out_the_groups_that_received_rows() {
     for seed in 1..4 {
         let batch = rows(&job, seed, 5);
         queries.feed(0, Rows::Batches(Arc::new(vec![batch.clone()])));
-        let step = queries.step(&[true], Watermarks::default(), 1).unwrap().remove(0);
+        let step = queries.step(&[true], (BatchId::FIRST, Watermarks::default()), 1).unwrap().remove(0);
         let distinct: std::collections::BTreeSet<_> = {
             use datafusion::arrow::array::AsArray;
             batch.column(0).as_string::<i32>().iter().collect()
@@ -397,7 +398,7 @@ fn queries_run_side_by_side_as_one_after_the_other() {
         let mut found = Vec::new();
         for seed in 1..5 {
             queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, seed, 3000)])));
-            for step in queries.step(&[true; 4], Watermarks::default(), threads).unwrap() {
+            for step in queries.step(&[true; 4], (BatchId::FIRST, Watermarks::default()), threads).unwrap() {
                 let touched: u64 = step.operators.iter().map(|operator| operator.rows_updated).sum();
                 found.push((step.deltas, step.output, step.rows_filtered, touched));
             }
@@ -415,7 +416,7 @@ fn queries_run_side_by_side_as_one_after_the_other() {
     for threads in [1, 2, 8] {
         let mut queries = JobQueries::plan(&job).unwrap();
         queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, 1, 3000)])));
-        let error = queries.step(&[true; 4], Watermarks::default(), threads).unwrap_err().to_string();
+        let error = queries.step(&[true; 4], (BatchId::FIRST, Watermarks::default()), threads).unwrap_err().to_string();
         assert!(error.contains("Port"), "the first query's error is told: {error}");
     }
 }
@@ -428,7 +429,7 @@ fn now_is_the_time_of_the_batch() {
     for time in [1_000_000, 2_000_000] {
         queries.set_batch_time(time);
         queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, 1, 3)])));
-        let output = queries.step(&[true], Watermarks::default(), 1).unwrap().remove(0).output.unwrap();
+        let output = queries.step(&[true], (BatchId::FIRST, Watermarks::default()), 1).unwrap().remove(0).output.unwrap();
         use datafusion::arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
         assert_eq!(output[0].column(0).as_primitive::<TimestampMicrosecondType>().value(0), time);
     }
