@@ -65,7 +65,9 @@ fn incremental(query: &Query) -> String {
             slide => format!("every {slide} batches"),
         };
         let of = of_the_last(window);
-        return format!("partial aggregation of each batch; after {when} those {of} are merged, and nothing is taken out again");
+        return format!(
+            "partial aggregation of each batch; after {when} those {of} are merged, and nothing is taken out again"
+        );
     }
     match (query.shape().stateful, query.mode()) {
         (false, _) => "each batch by itself: filters and expressions over its rows".to_owned(),

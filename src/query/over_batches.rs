@@ -43,11 +43,15 @@ pub(super) fn check(
     match kept.aggregates {
         0 => {
             let way_out = format!("add an aggregate or GROUP BY, or {LEAVE_OUT}");
-            return refuse("window_batches aggregates over the last batches, and this query has no aggregate", &way_out);
+            return refuse(
+                "window_batches aggregates over the last batches, and this query has no aggregate",
+                &way_out,
+            );
         }
         1 => {}
         _ => {
-            let reason = "window_batches is for one GROUP BY, and an aggregate over an aggregate would need retractions";
+            let reason =
+                "window_batches is for one GROUP BY, and an aggregate over an aggregate would need retractions";
             let way_out = format!("write the inner one to a sink of its own, and aggregate that; or {LEAVE_OUT}");
             return refuse(reason, &way_out);
         }

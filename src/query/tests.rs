@@ -120,7 +120,12 @@ fn streamed_equals_batch(sql: &str) -> Result<()> {
             state::decode(&schema, &saved)?.iter().try_for_each(|rows| restored.queries[0].load(0, rows))?;
         }
         for delta in &deltas[if from_snapshot { 3 } else { 0 }..] {
-            restored.queries[0].replay(&executor, std::slice::from_ref(delta), (BatchId::FIRST, Watermarks::default()), false)?;
+            restored.queries[0].replay(
+                &executor,
+                std::slice::from_ref(delta),
+                (BatchId::FIRST, Watermarks::default()),
+                false,
+            )?;
         }
         assert_eq!(bytes(&restored.queries[0]), bytes(&live.queries[0]), "restored state differs: {sql}");
     }
@@ -491,7 +496,8 @@ fn now_is_the_time_of_the_batch() {
     for time in [1_000_000, 2_000_000] {
         queries.set_batch_time(time);
         queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, 1, 3)])));
-        let output = queries.step(&[true], (BatchId::FIRST, Watermarks::default()), 1).unwrap().remove(0).output.unwrap();
+        let output =
+            queries.step(&[true], (BatchId::FIRST, Watermarks::default()), 1).unwrap().remove(0).output.unwrap();
         use datafusion::arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
         assert_eq!(output[0].column(0).as_primitive::<TimestampMicrosecondType>().value(0), time);
     }
