@@ -91,8 +91,8 @@ fn state(query: &Query) -> String {
         return "none".to_owned();
     }
     if let Some(window) = query.window() {
-        let rows = if query.key_count() == Some(0) { "one row" } else { "one row per group" };
-        return grows(format!("{rows} and batch, {}", of_the_last(window)), query);
+        let rows = if query.key_count() == Some(0) { "one row per batch" } else { "one row per group and batch" };
+        return grows(format!("{rows}, {}", of_the_last(window)), query);
     }
     let rows = match (query.key_count(), query.shape().joins_streams) {
         (Some(0), false) => return grows("one row".to_owned(), query),
