@@ -49,7 +49,7 @@ fn step(criterion: &mut Criterion) {
         for first in (0..groups).step_by(100_000) {
             let count = 100_000.min(groups - first);
             queries.feed(0, rows(first, count, 3 * count));
-            queries.step(&[false], Watermarks::default(), 1).expect("a step");
+            queries.step(&[false], (BatchId::FIRST, Watermarks::default()), 1).expect("a step");
         }
         group.throughput(Throughput::Elements(rows_in_batch)).sample_size(10);
         let name = BenchmarkId::new(format!("{rows_in_batch} rows, {keys_in_batch} of them groups"), groups);
@@ -63,7 +63,7 @@ fn step(criterion: &mut Criterion) {
                 next,
                 |rows| {
                     queries.feed(0, rows);
-                    queries.step(&[false], Watermarks::default(), 1).expect("a step")
+                    queries.step(&[false], (BatchId::FIRST, Watermarks::default()), 1).expect("a step")
                 },
                 BatchSize::LargeInput,
             );

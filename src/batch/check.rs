@@ -3,7 +3,7 @@
 use super::{engine::MakeSink, input::Inputs, outputs, statics};
 use crate::{
     job::JobSpec,
-    model::{OutputMode, Result},
+    model::{BatchWindow, OutputMode, Result},
     query::{JobQueries, Query},
     sink::{self, Guarantee},
 };
@@ -62,6 +62,16 @@ pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> 
 }
 
 fn incremental(query: &Query) -> String {
+    if let Some(window) = query.window() {
+        let when = match window.slide.get() {
+            1 => "each batch".to_owned(),
+            slide => format!("every {slide} batches"),
+        };
+        let of = of_the_last(window);
+        return format!(
+            "partial aggregation of each batch; after {when} those {of} are merged, and nothing is taken out again"
+        );
+    }
     match (query.shape().stateful, query.mode()) {
         (false, _) => "each batch by itself: filters and expressions over its rows".to_owned(),
         (true, OutputMode::Complete) => {
@@ -71,9 +81,21 @@ fn incremental(query: &Query) -> String {
     }
 }
 
+/// Which batches a window has, in words.
+fn of_the_last(window: BatchWindow) -> String {
+    match window.batches.get() {
+        1 => "of the last batch".to_owned(),
+        batches => format!("of the last {batches} batches"),
+    }
+}
+
 fn state(query: &Query) -> String {
     if !query.shape().stateful {
         return "none".to_owned();
+    }
+    if let Some(window) = query.window() {
+        let rows = if query.key_count() == Some(0) { "one row per batch" } else { "one row per group and batch" };
+        return grows(format!("{rows}, {}", of_the_last(window)), query);
     }
     let rows = match (query.key_count(), query.shape().joins_streams) {
         (Some(0), false) => return grows("one row".to_owned(), query),

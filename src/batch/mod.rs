@@ -17,6 +17,7 @@ mod check;
 pub mod clock;
 mod engine;
 mod event_time;
+mod expected;
 mod fork;
 mod input;
 mod one_batch;

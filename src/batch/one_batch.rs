@@ -95,8 +95,10 @@ impl Engine {
         }
         self.queries.set_batch_time(plan.batch_time_us);
         let wants: Vec<bool> = (0..self.queries.queries.len()).map(|index| self.wants_rows(index)).collect();
-        let mut steps =
-            self.queries.step(&wants, self.watermarks(plan), self.threads).map_err(|error| in_batch(error, plan))?;
+        let mut steps = self
+            .queries
+            .step(&wants, (plan.batch, self.watermarks(plan)), self.threads)
+            .map_err(|error| in_batch(error, plan))?;
         for source in 0..self.job.sources.len() {
             self.queries.feed(source, query::Rows::None);
         }

@@ -43,7 +43,8 @@ pub(super) fn apply(
         let name = queries.queries[index].name().to_owned();
         let deltas = decode_states(queries, index, &payloads, PayloadKind::Delta, read)?;
         let deltas = deltas.iter().map(|delta| whole(delta)).collect::<Result<Vec<_>>>()?;
-        let mut rows = queries.queries[index].replay(&executor, &deltas, watermarks, wanted(index))?;
+        let mut rows =
+            queries.queries[index].replay(&executor, &deltas, (commit.batch(), watermarks), wanted(index))?;
         let kept = commit.payloads.iter().filter(|payload| payload.query == name && payload.kind == PayloadKind::Rows);
         for payload in kept.filter(|_| wanted(index)) {
             rows = Some(state::decode(queries.queries[index].output_schema(), &read(payload)?)?);

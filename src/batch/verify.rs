@@ -1,19 +1,18 @@
 //! Verify: records, chain, state and sinks; with `--batch` also against the input, recomputed by plain DataFusion.
 
-use std::{path::Path, sync::Arc};
-
-use datafusion::arrow::record_batch::RecordBatch;
+use std::path::Path;
 
 use super::{
+    expected::Input,
     restore, statics,
     view::{Table, View, as_read_back, published, table},
 };
 use crate::{
     checkpoint::{self, Commit, PayloadKind, PayloadRef},
-    model::{BatchAddress, BatchId, Error, ErrorKind, Place, Result, Watermarks},
-    query::{Baseline, BatchInput, BatchResult, JobQueries, Rows},
+    job::SinkConnector,
+    model::{BatchAddress, BatchId, Error, ErrorKind, Result},
+    query::{BatchResult, JobQueries},
     sink::{self, ConsoleTarget},
-    source::FilesSource,
     state,
 };
 
@@ -58,8 +57,8 @@ pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(Batc
     // deltas fold without static tables: only what is compared needs them
     let mut walk = Walk::new(&view, JobQueries::plan(view.job())?);
     if options.batch {
-        let (input, gone) = input(&view, options.threads)?;
-        walk.baseline = Some(input);
+        let (input, gone) = Input::read(&view, options.threads)?;
+        walk.input = Some(input);
         walk.comparable_before = gone.as_ref().map(|(batch, _)| *batch);
         if walk.comparable_before != Some(BatchId::FIRST) {
             walk.queries = statics::plan(view.job(), options.threads, &mut |_| {})?;
@@ -141,22 +140,16 @@ struct Walk<'a> {
     view: &'a View,
     queries: JobQueries,
     /// What recomputes results, and the input of each source.
-    baseline: Option<Input>,
+    input: Option<Input>,
     /// The first batch whose input is gone.
     comparable_before: Option<BatchId>,
     begun: bool,
     notes: Vec<String>,
 }
 
-/// A file's rows, and the batch that read it.
-struct FileRows {
-    batch: BatchId,
-    rows: Vec<RecordBatch>,
-}
-
 impl<'a> Walk<'a> {
     fn new(view: &'a View, queries: JobQueries) -> Walk<'a> {
-        Walk { view, queries, baseline: None, comparable_before: None, begun: false, notes: Vec::new() }
+        Walk { view, queries, input: None, comparable_before: None, begun: false, notes: Vec::new() }
     }
 
     /// Folds one more delta, and compares with the snapshot of this batch, if there is one.
@@ -189,7 +182,7 @@ impl<'a> Walk<'a> {
 
     /// Compares every query's result as of a batch with the batch result over the files up to it.
     fn compare(&mut self, at: BatchAddress, report: &mut VerifyReport) -> Result<()> {
-        let Some((baseline, sources)) = &self.baseline else { return Ok(()) };
+        let Some(input) = &mut self.input else { return Ok(()) };
         if self.comparable_before.is_some_and(|gone| at.batch >= gone) {
             return Ok(());
         }
@@ -210,7 +203,7 @@ impl<'a> Walk<'a> {
                 );
                 continue;
             }
-            let Some(mut expected) = self.expected(baseline, sources, index, (begins, at.batch))? else {
+            let Some(mut expected) = input.expected(self.view, index, (begins, at.batch))? else {
                 let text =
                     "forgets keys by the watermark, and a forgotten key may come out again: it has no batch result";
                 note(&mut self.notes, format!("query '{}' {text}", query.name()));
@@ -222,7 +215,9 @@ impl<'a> Walk<'a> {
             let connector = &job.sink_of(&job.queries[index]).connector;
             if query.gives_out_for_good() {
                 expected.rows = as_read_back(&expected.schema, expected.rows, connector)?;
-                expected.sizes.clear();
+                if matches!(connector, SinkConnector::Files { .. }) {
+                    expected.sizes.clear();
+                }
             }
             let ours: Table = if query.gives_out_for_good() {
                 match self.view.result(query.name(), at) {
@@ -250,41 +245,6 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Walk<'_> {
-    /// The batch result of a query over what the batches `first` to `last` read; `None`: it has none.
-    fn expected(
-        &self,
-        baseline: &Baseline,
-        sources: &[Vec<FileRows>],
-        query: usize,
-        (first, last): (BatchId, BatchId),
-    ) -> Result<Option<BatchResult>> {
-        let job = self.view.job();
-        let rows = |source: &Vec<FileRows>, from: BatchId, to: BatchId| {
-            let files = source.iter().filter(|file| file.batch >= from && file.batch <= to);
-            files.flat_map(|file| file.rows.iter().cloned()).collect::<Vec<_>>()
-        };
-        if !baseline.depends_on_batches(job, query)? {
-            for (index, source) in sources.iter().enumerate() {
-                baseline.feed(index, Rows::Batches(Arc::new(rows(source, first, last))));
-            }
-            return baseline.run_to_compare(job, query).map(Some);
-        }
-        let mut batches = Vec::new();
-        let (mut late_us, mut over_us) = (None, None);
-        for commit in self.view.reader.history().live().iter().filter(|commit| commit.batch() <= last) {
-            over_us = commit.plan.watermark_us;
-            if commit.batch() >= first {
-                let of_batch = |source| rows(source, commit.batch(), commit.batch());
-                let watermarks = Watermarks { late_us, over_us };
-                batches.push(BatchInput { rows: sources.iter().map(of_batch).collect(), watermarks });
-            }
-            late_us = over_us;
-        }
-        baseline.replay(job, query, &batches, over_us)
-    }
-}
-
 /// Notes what of a result is approximate; true: which rows there are, so that nothing can be compared.
 fn tell_approximate(query: &str, expected: &BatchResult, notes: &mut Vec<String>) -> bool {
     if expected.rows_are_approximate {
@@ -300,57 +260,6 @@ fn tell_approximate(query: &str, expected: &BatchResult, notes: &mut Vec<String>
         );
     }
     false
-}
-
-/// What recomputes results, and each source's rows, file by file.
-type Input = (Baseline, Vec<Vec<FileRows>>);
-
-/// Reads the input that the log names; also returns the first batch whose input is not the same any more, and why.
-fn input(view: &View, threads: usize) -> Result<(Input, Option<(BatchId, Error)>)> {
-    let mut gone: Option<(BatchId, Error)>;
-    let job = view.job();
-    let baseline = Baseline::new(job)?;
-    let mut sources = Vec::with_capacity(job.sources.len());
-    let needed = baseline.needed_columns(job)?;
-    // what is wrong with their records was told when the job ran
-    match statics::read(job, &needed.statics, threads, &mut |_| {}) {
-        Err(error) => gone = Some((BatchId::FIRST, error)),
-        Ok(tables) => {
-            let changed = statics::changed(job, view.reader.history().identities(), &tables);
-            gone = changed.map(|error| (BatchId::FIRST, error));
-            for (table, read) in tables.into_iter().enumerate() {
-                baseline.feed_static(table, read.rows);
-            }
-        }
-    }
-    for (index, columns) in needed.sources.into_iter().enumerate() {
-        let spec = &job.sources[index];
-        let source = FilesSource::open(spec, columns)?;
-        let mut files = Vec::new();
-        for seen in view.reader.history().seen_files().iter().filter(|seen| seen.source == spec.name) {
-            if gone.as_ref().is_some_and(|(first, _)| seen.batch >= *first) {
-                continue;
-            }
-            let read = match source.read(&seen.file, threads) {
-                Ok(read) if read.read.content_hash == seen.content_hash => read,
-                Ok(_) => {
-                    let other = Error::new(ErrorKind::Moved, "an input file is no longer what was read")
-                        .at(Place::Path(source.root().join(seen.file.path.as_path())))
-                        .because(format!("its bytes are not those that batch {} read", seen.batch));
-                    gone = Some((seen.batch, other));
-                    continue;
-                }
-                Err(error) if error.kind() == ErrorKind::Moved => {
-                    gone = Some((seen.batch, error));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            files.push(FileRows { batch: seen.batch, rows: read.decoded.batches });
-        }
-        sources.push(files);
-    }
-    Ok(((baseline, sources), gone))
 }
 
 /// The first batch of a query; `None` where its filter was changed on the way, so that no batch result equals it.

@@ -13,7 +13,7 @@ use super::{
     tokens::Source,
     values::{parse_duration, parse_positive, parse_size, parse_switch},
 };
-use crate::model::{OutputMode, Result};
+use crate::model::{BatchWindow, OutputMode, Result};
 
 const SOURCE_KEYS: &[&str] = &[
     "connector",
@@ -46,9 +46,18 @@ const SOURCE_UNBUILT: &[&str] = &["clean_source"];
 /// What is of a stream only.
 const STREAM_KEYS: [&str; 6] =
     ["max_files_per_trigger", "max_bytes_per_trigger", "latest_first", "max_file_age", "event_time", "watermark_delay"];
-const FILES_SINK_KEYS: &[&str] = &["connector", "output_mode", "path", "format", "dedup_within_watermark", "late_rows"];
-const PLAIN_SINK_KEYS: &[&str] = &["connector", "output_mode", "dedup_within_watermark", "late_rows"];
-const SINK_UNBUILT: &[&str] = &["window_batches", "slide_batches"];
+const FILES_SINK_KEYS: &[&str] = &[
+    "connector",
+    "output_mode",
+    "path",
+    "format",
+    "dedup_within_watermark",
+    "late_rows",
+    "window_batches",
+    "slide_batches",
+];
+const PLAIN_SINK_KEYS: &[&str] =
+    &["connector", "output_mode", "dedup_within_watermark", "late_rows", "window_batches", "slide_batches"];
 
 /// A table with columns.
 pub(super) fn source(
@@ -160,7 +169,7 @@ pub(super) fn sink(text: Source<'_>, name: &str, at: At, settings: Vec<Setting>)
     let options = Options { source: text, owner: format!("the sink '{name}'"), owner_at: at, settings };
     if options.get("connector").is_none() {
         // a misspelt 'connector' is better named than a missing one
-        options.check_keys(FILES_SINK_KEYS, SINK_UNBUILT)?;
+        options.check_keys(FILES_SINK_KEYS, &[])?;
     }
     let connector = options.required("connector", "console")?;
     let connector = match connector.value.trim().to_ascii_lowercase().as_str() {
@@ -177,11 +186,28 @@ pub(super) fn sink(text: Source<'_>, name: &str, at: At, settings: Vec<Setting>)
     let dedup_within_watermark = options.parse("dedup_within_watermark", SWITCH, parse_switch)?.unwrap_or(false);
     let late_rows = options.get("late_rows").map(|_| options.path_of("late_rows", "late")).transpose()?;
     let late_rows = late_rows.map(|setting| PathBuf::from(&setting.value));
-    Ok(SinkSpec { name: name.to_owned(), at, connector, output_mode, dedup_within_watermark, late_rows })
+    let batch_window = batch_window(&options)?;
+    let name = name.to_owned();
+    Ok(SinkSpec { name, at, connector, output_mode, dedup_within_watermark, late_rows, batch_window })
+}
+
+/// Over how many of the last batches the sink's query aggregates, and how often.
+fn batch_window(options: &Options<'_>) -> Result<Option<BatchWindow>> {
+    let batches = options.parse("window_batches", POSITIVE, parse_positive)?;
+    let slide = options.parse("slide_batches", POSITIVE, parse_positive)?;
+    match (batches, options.get("slide_batches")) {
+        (Some(batches), _) => Ok(Some(BatchWindow { batches, slide: slide.unwrap_or(NonZeroU64::MIN) })),
+        (None, None) => Ok(None),
+        (None, Some(setting)) => Err(options
+            .source
+            .error(setting.key_at, "slide_batches is given without window_batches")
+            .because("it says how often a window over batches is given out")
+            .help("add window_batches = 'how many batches a window has'")),
+    }
 }
 
 fn plain_sink(options: &Options<'_>, connector: SinkConnector) -> Result<SinkConnector> {
-    options.check_keys(PLAIN_SINK_KEYS, SINK_UNBUILT)?;
+    options.check_keys(PLAIN_SINK_KEYS, &[])?;
     Ok(connector)
 }
 
@@ -194,7 +220,7 @@ fn files_sink(options: &Options<'_>, name: &str) -> Result<SinkConnector> {
             .because(format!("'{name}' declares no columns and so is a sink"))
             .help("if it is a source, declare its columns; if it is a sink, leave the option out"));
     }
-    options.check_keys(FILES_SINK_KEYS, SINK_UNBUILT)?;
+    options.check_keys(FILES_SINK_KEYS, &[])?;
     let path = PathBuf::from(&options.path("out")?.value);
     let format = options.required("format", "json")?;
     let format = options.pick(format, &RowFormat::ALL.map(|format| (format.name(), format)))?;

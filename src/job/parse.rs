@@ -273,6 +273,7 @@ impl<'a> Parts<'a> {
                         output_mode: None,
                         dedup_within_watermark: false,
                         late_rows: None,
+                        batch_window: None,
                     });
                     (name, self.sinks.len() - 1)
                 }

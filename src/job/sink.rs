@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::spec::At;
-use crate::model::OutputMode;
+use crate::model::{BatchWindow, OutputMode};
 
 /// A sink table.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct SinkSpec {
     pub dedup_within_watermark: bool,
     /// The folder that late rows are published to, as JSON lines.
     pub late_rows: Option<PathBuf>,
+    /// The query aggregates over the last batches, not over all.
+    pub batch_window: Option<BatchWindow>,
 }
 
 /// A folder outside of the checkpoint that a sink publishes files to.

@@ -2,12 +2,14 @@
 //!
 //! Nothing here does I/O, knows SQL or reads a clock.
 
+pub mod batch_window;
 pub mod crash;
 pub mod error;
 pub mod ids;
 pub mod plan;
 pub mod watermark;
 
+pub use batch_window::BatchWindow;
 pub use crash::{CrashPoint, Faults};
 pub use error::{Error, ErrorKind, Place, Result};
 pub use ids::{BatchAddress, BatchId, Generation};

@@ -13,7 +13,7 @@ use datafusion::{
 
 use super::{
     closeness::{self, Closeness},
-    cut::{Cut, Cutter, Uncut},
+    cut::{Cut, Uncut},
     equal::{Expected, difference},
     errors::{After, Functions, Planning, running},
     feed::Rows,
@@ -158,12 +158,7 @@ impl Baseline {
         let spec = &job.queries[query];
         let planning = self.planner.planning(job, spec);
         let analysed = self.planner.analyse(job, spec)?;
-        let cutter = Cutter {
-            times: &self.planner.times,
-            streams: &self.planner.streams,
-            mode: analysed.mode,
-            stages: Vec::new(),
-        };
+        let cutter = self.planner.cutter(job, spec, analysed.mode);
         cutter.cut(&analysed.optimised).map_err(|uncut| match uncut {
             Uncut::Refused(refusal) => planning.refusal(&spec.name, &refusal),
             Uncut::Failed(error) => planning.error(&error),
@@ -191,7 +186,7 @@ impl Baseline {
 }
 
 /// A query's result over all the input.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BatchResult {
     pub schema: SchemaRef,
     /// The columns that are the group key, in the order of the key.

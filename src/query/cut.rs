@@ -13,11 +13,12 @@ use super::{
     classify::{Refusal, without_order},
     feed::{Groups, Slot},
     marks::{Mark, Marked},
+    over_batches,
     times::{Lineage, Time, Times},
     walk::{has_state, is_stream, joins_streams},
     windows::{Kind, kind_of},
 };
-use crate::model::OutputMode;
+use crate::model::{BatchWindow, OutputMode};
 
 /// A plan in parts.
 pub(super) struct Cut {
@@ -32,6 +33,14 @@ impl Cut {
     pub fn result(&self) -> Option<&LogicalPlan> {
         let stage = self.stages.iter().rev().find(|stage| matches!(stage.kind, CutKind::Aggregate { .. }))?;
         stage.inputs.first()
+    }
+
+    /// Over which of the last batches the result is; `None`: over all.
+    pub fn window(&self) -> Option<BatchWindow> {
+        self.stages.iter().find_map(|stage| match stage.kind {
+            CutKind::Aggregate { window, .. } => window,
+            _ => None,
+        })
     }
 }
 
@@ -53,8 +62,8 @@ pub(super) enum CutKind {
     FirstOfKey { columns: usize, keys: usize, time: Option<usize>, within_us: i64 },
     /// The inputs' rows, one input after the other.
     Union,
-    /// The input is the aggregate itself.
-    Aggregate { emit: Emit, closes: Option<Closes> },
+    /// The input is the aggregate itself; `window`: over which of the last batches, if not over all.
+    Aggregate { emit: Emit, closes: Option<Closes>, window: Option<BatchWindow> },
     /// The first rows of the whole stream.
     Limit { skip: u64, fetch: Option<u64> },
     /// The inputs' columns are followed by the join's keys.
@@ -111,6 +120,8 @@ pub(super) struct Cutter<'a> {
     /// Names of the tables that are streams.
     pub streams: &'a BTreeSet<String>,
     pub mode: OutputMode,
+    /// Over which of the last batches it aggregates; [`over_batches::check`] has let it pass.
+    pub window: Option<BatchWindow>,
     pub stages: Vec<CutStage>,
 }
 
@@ -151,7 +162,8 @@ impl Cutter<'_> {
                 }
                 Ok(self.stage(plan, CutKind::Union, inputs, 0))
             }
-            LogicalPlan::Limit(limit) if self.mode == OutputMode::Append => {
+            // of a window over batches the whole result is there, and LIMIT is of it
+            LogicalPlan::Limit(limit) if self.mode == OutputMode::Append && self.window.is_none() => {
                 let (skip, fetch) = literals(limit)?;
                 let input = self.part(&limit.input, Above { state: true, bound: above.bound })?;
                 Ok(self.stage(plan, CutKind::Limit { skip, fetch }, vec![input], 0))
@@ -217,6 +229,7 @@ impl Cutter<'_> {
         for expr in &aggregate.group_expr {
             session |= sessions(expr)?;
         }
+        over_batches::check_times(self.window, self.mode, &closing).map_err(Uncut::Refused)?;
         let whole = self.mode == OutputMode::Complete && !above.state;
         if (closing.len() > 1 && (session || !whole)) || (session && (grouping_sets || closing.is_empty())) {
             return Err(Uncut::Refused(
@@ -247,7 +260,8 @@ impl Cutter<'_> {
         }
         let input = self.part(&aggregate.input, Above { state: true, bound: bound.is_some() })?;
         let lower = plan.with_new_exprs(plan.expressions(), vec![input])?;
-        Ok(self.stage(plan, CutKind::Aggregate { emit, closes }, vec![lower], behind_us))
+        let kind = CutKind::Aggregate { emit, closes, window: self.window };
+        Ok(self.stage(plan, kind, vec![lower], behind_us))
     }
 
     /// What an aggregate gives out; below another operator with state it is what will not change any more.
@@ -257,6 +271,7 @@ impl Cutter<'_> {
         let mode = if below_state { OutputMode::Append } else { self.mode };
         match mode {
             OutputMode::Complete => Ok(Emit::Whole),
+            _ if self.window.is_some() => Ok(Emit::Whole),
             OutputMode::Update if is_session => Err(Refusal::new(
                 "sessions that merge would have to be taken back, and update mode cannot",
                 "declare output_mode = 'append' on the sink, or 'complete'",

@@ -46,6 +46,10 @@ impl Facts {
         if sink.dedup_within_watermark {
             options.push(("dedup_within_watermark", "true".to_owned()));
         }
+        if let Some(window) = sink.batch_window {
+            options.push(("window_batches", window.batches.to_string()));
+            options.push(("slide_batches", window.slide.to_string()));
+        }
         let names = job.statics.iter().map(|table| table.name.clone());
         Facts {
             watermark: format!("{policy} of {}", sources.join(", ")),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     job::{QuerySpec, fingerprint::QueryIdentity},
-    model::{OutputMode, Result, Watermarks},
+    model::{BatchId, BatchWindow, OutputMode, Result, Watermarks},
     state,
 };
 
@@ -61,6 +61,8 @@ pub struct Query {
     last_reads_statics: bool,
     /// What finds the late rows, where they are wanted.
     late: Option<LateRows>,
+    /// Over which batches its result is; `None`: over all.
+    window: Option<BatchWindow>,
 }
 
 /// Why a query was not built.
@@ -117,6 +119,7 @@ impl Query {
             last: builder.physical(&cut.last)?,
             last_reads_statics: facts.reads_statics(&cut.last),
             late,
+            window: cut.window(),
         })
     }
 
@@ -188,6 +191,11 @@ impl Query {
         self.last_reads_statics
     }
 
+    /// Over which of the last batches its result is; `None`: over all.
+    pub fn window(&self) -> Option<BatchWindow> {
+        self.window
+    }
+
     /// Number of keys in the state of all operators.
     pub fn state_rows(&self) -> u64 {
         self.stages.iter().map(|stage| stage.size().0).sum()
@@ -214,7 +222,7 @@ impl Query {
         &mut self,
         executor: &Executor,
         rows_fed: u64,
-        watermarks: Watermarks,
+        (id, watermarks): (BatchId, Watermarks),
         want_output: bool,
     ) -> Result<Step> {
         let mut step = Step::default();
@@ -223,7 +231,7 @@ impl Query {
         for (at, stage) in self.stages.iter_mut().enumerate() {
             // what is below another operator is its input, wanted or not
             let wanted = want_output || result != Some(at);
-            let did = stage.step(&Batch { query: &self.name, executor, watermarks, wanted })?;
+            let did = stage.step(&Batch { query: &self.name, id, executor, watermarks, wanted })?;
             late += did.rows_late;
             step.rows_late += did.rows_late;
             if let Some(name) = stage.name() {
@@ -242,7 +250,7 @@ impl Query {
         step.rows_filtered = filtered.unwrap_or_else(output_rows);
         self.empty_slots();
         if let Some(late) = self.late.as_mut().filter(|_| step.rows_late > 0) {
-            step.late = late.rows(&Batch { query: &self.name, executor, watermarks, wanted: true })?;
+            step.late = late.rows(&Batch { query: &self.name, id, executor, watermarks, wanted: true })?;
         }
         Ok(step)
     }
@@ -255,7 +263,7 @@ impl Query {
         &mut self,
         executor: &Executor,
         deltas: &[RecordBatch],
-        watermarks: Watermarks,
+        (id, watermarks): (BatchId, Watermarks),
         want_output: bool,
     ) -> Result<Option<Vec<RecordBatch>>> {
         let want_output = want_output && self.shape.aggregates;
@@ -263,7 +271,8 @@ impl Query {
         for stage in &mut self.stages {
             let (own, others) = rest.split_at(stage.state_schemas().len().min(rest.len()));
             rest = others;
-            stage.replay(&Batch { query: &self.name, executor, watermarks, wanted: want_output }, own)?;
+            let batch = Batch { query: &self.name, id, executor, watermarks, wanted: want_output };
+            stage.replay(&batch, own)?;
         }
         let output = if want_output { Some(run(&self.name, executor, &self.last)?) } else { None };
         self.empty_slots();

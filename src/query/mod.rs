@@ -7,6 +7,7 @@
 //!
 //! - [`session`]: DataFusion, set up so that results are a function of the input
 //! - [`classify`] and [`walk`]: what can be run incrementally, and why the rest cannot
+//! - [`over_batches`]: which queries can aggregate over the last batches
 //! - [`spellings`] and [`rewrite`]: windows and deduplication, written out; [`times`]: which columns hold event times
 //! - [`cut`]: the parts of a plan, and [`operators`]: what is done between them; [`bounds`]: how long a join keeps a row
 //! - [`plan`]: a job's queries, planned; [`incremental`]: one query at work
@@ -29,6 +30,7 @@ mod marks;
 mod now;
 mod operators;
 mod order;
+mod over_batches;
 mod plan;
 mod replayed;
 mod rewrite;

@@ -28,7 +28,7 @@ use super::{
     feed::{Rows, Slot},
     plan::Executor,
 };
-use crate::model::{Error, Result, Watermarks};
+use crate::model::{BatchId, Error, Result, Watermarks};
 
 /// One cut at work: it reads what its plans yield, and fills the slot that later plans read.
 pub(super) struct Stage {
@@ -51,6 +51,7 @@ enum Operator {
 pub(super) struct Batch<'a> {
     /// The query's name.
     pub query: &'a str,
+    pub id: BatchId,
     pub executor: &'a Executor,
     pub watermarks: Watermarks,
     /// Whether the query's rows are wanted.
@@ -71,11 +72,11 @@ pub struct OperatorStep {
     pub name: &'static str,
     /// Keys that the batch touched.
     pub rows_updated: u64,
-    /// Keys that the watermark removed.
+    /// Keys that the watermark removed; of a window over batches, groups of those that left it.
     pub rows_removed: u64,
     /// Late rows, and rows without a time, that were dropped in front of it.
     pub rows_late: u64,
-    /// Keys in its state (of a join: rows of both sides).
+    /// Keys in its state (of a join: rows of both sides; of a window over batches: the groups of each of them).
     pub rows_total: u64,
     pub memory_bytes: u64,
 }
@@ -121,9 +122,9 @@ impl Builder<'_> {
                 FirstOfKey::new(self.physical(&inputs[0])?, *columns, *keys, *time, *within_us)
                     .map(|operator| Operator::FirstOfKey(Box::new(operator)))
             }
-            CutKind::Aggregate { emit, closes } => {
+            CutKind::Aggregate { emit, closes, window } => {
                 let physical = self.physical(&inputs[0])?;
-                Aggregation::new(&physical, &inputs[0], *emit, *closes)?
+                Aggregation::new(&physical, &inputs[0], *emit, *closes, *window)?
                     .map(|operator| Operator::Aggregate(Box::new(operator)))
             }
             CutKind::Limit { skip, fetch } => {

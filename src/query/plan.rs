@@ -27,7 +27,7 @@ use super::{
     marks::{Mark, Marked},
     now::BatchTime,
     operators::Builder,
-    order,
+    order, over_batches,
     rewrite::Rewriter,
     session,
     spellings::spell_out,
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     job::{At, JobSpec, QuerySpec, SourceSpec, fingerprint::QueryIdentity},
-    model::{Error, OutputMode, Result, Watermarks},
+    model::{BatchId, Error, OutputMode, Result, Watermarks},
 };
 
 /// All queries of a job, and the slots through which their input enters.
@@ -83,8 +83,8 @@ impl JobQueries {
                 needed.add(job, &part.plan)?;
             }
             let planning = planner.planning(job, spec);
-            let (times, streams, mode) = (&planner.times, &planner.streams, analysed.mode);
-            let cutter = || Cutter { times, streams, mode, stages: Vec::new() };
+            let mode = analysed.mode;
+            let cutter = || planner.cutter(job, spec, mode);
             let facts = Facts::of(job, job.sink_of(spec), statics);
             let builder = Builder { context: &planner.context, runtime: &planner.runtime };
             let built = cutter().cut(&analysed.optimised).map_err(Unbuilt::from);
@@ -152,7 +152,12 @@ impl JobQueries {
     /// # Errors
     /// As [`Query::step`], of the first query that fails; where an expression fails on the data, with the expression, its
     /// place in the job file, and what gives null in place of failing.
-    pub fn step(&mut self, wants_output: &[bool], watermarks: Watermarks, threads: usize) -> Result<Vec<super::Step>> {
+    pub fn step(
+        &mut self,
+        wants_output: &[bool],
+        batch: (BatchId, Watermarks),
+        threads: usize,
+    ) -> Result<Vec<super::Step>> {
         let executor = self.executor();
         let JobQueries { job, planner, queries, .. } = self;
         let rows_fed: Vec<u64> = planner.slots.iter().map(Slot::row_count).collect();
@@ -164,7 +169,7 @@ impl JobQueries {
                 let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some((index, (query, wants_output))) = next else { return };
                 let rows_fed = query.sources().iter().map(|source| rows_fed[*source]).sum();
-                let step = query.step(&executor, rows_fed, watermarks, *wants_output);
+                let step = query.step(&executor, rows_fed, batch, *wants_output);
                 done.lock().unwrap_or_else(PoisonError::into_inner).push((index, step));
             }
         };
@@ -307,7 +312,11 @@ impl Planner {
         }
         let shape = classify(&plan, &self.streams).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
         let mode = job.sink_of(spec).output_mode.unwrap_or_else(|| shape.default_mode());
-        shape.allows(mode).map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
+        let allowed = match job.sink_of(spec).batch_window {
+            Some(window) => over_batches::check(&plan, mode, window, &self.streams),
+            None => shape.allows(mode),
+        };
+        allowed.map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
         let on_time = job.sink_of(spec).late_rows.as_ref().map(|_| late::plans(&plan, &self.streams)).transpose();
         let mut on_time = on_time.map_err(|refusal| planning.refusal(&spec.name, &refusal))?;
         for part in on_time.iter_mut().flatten() {
@@ -315,6 +324,12 @@ impl Planner {
         }
         let optimised = self.ordered(plan, &shape).map_err(|error| planning.error(&error))?;
         Ok(Analysed { shape, mode, optimised, on_time })
+    }
+
+    /// What cuts the plan of a query.
+    pub fn cutter(&self, job: &JobSpec, spec: &QuerySpec, mode: OutputMode) -> Cutter<'_> {
+        let window = job.sink_of(spec).batch_window;
+        Cutter { times: &self.times, streams: &self.streams, mode, window, stages: Vec::new() }
     }
 
     /// The query's plan, with windows and deduplication written out; `marks`: for a stream that is to be cut.

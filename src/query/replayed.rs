@@ -48,7 +48,8 @@ pub(super) fn depends_on_batches(cut: &Cut) -> bool {
     cut.stages.iter().any(|stage| match &stage.kind {
         CutKind::OnTime { bounded, .. } => *bounded,
         CutKind::FirstOfKey { .. } => true,
-        CutKind::Aggregate { closes, emit } => {
+        CutKind::Aggregate { window: Some(_), .. } => true,
+        CutKind::Aggregate { closes, emit, .. } => {
             closes.is_some_and(|closes| closes.time == Time::Session || *emit != Emit::Whole)
         }
         CutKind::Join(join) => join.join.join_type != JoinType::Inner,
@@ -104,7 +105,7 @@ impl Replay<'_> {
             || self.reads(stage)?.into_iter().any(|earlier| matches!(yielded[earlier], Yielded::AtOnce(_)));
         if at_once {
             self.feed_all(yielded);
-            if let (CutKind::Aggregate { emit, closes: Some(closes) }, LogicalPlan::Aggregate(aggregate)) =
+            if let (CutKind::Aggregate { emit, closes: Some(closes), .. }, LogicalPlan::Aggregate(aggregate)) =
                 (&stage.kind, &stage.inputs[0])
                 && closes.time == Time::Session
             {
@@ -179,7 +180,7 @@ impl Replay<'_> {
                 Ok(rows)
             }
             CutKind::FirstOfKey { columns, keys, .. } => first_of_key(&(self.collect)(&inputs[0])?, *columns, *keys),
-            CutKind::Aggregate { emit, closes } => {
+            CutKind::Aggregate { emit, closes, .. } => {
                 let rows = (self.collect)(&inputs[0])?;
                 closes.map_or(Ok(rows.clone()), |closes| self.closed(rows, *emit, closes, stage.behind_us))
             }

@@ -1,7 +1,7 @@
 //! Streaming equals batch, for every aggregate and query shape: the same rows through [`JobQueries`] batch by batch and
 //! through [`Baseline`] at once.
 
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
 use datafusion::arrow::{
     array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray},
@@ -13,8 +13,9 @@ use super::*;
 use crate::{
     job::{
         At, ColumnSpec, FilesOptions, FormatSpec, JobSpec, QuerySpec, Settings, SinkConnector, SinkSpec, SourceSpec,
+        fingerprint::{self, Change},
     },
-    model::{OutputMode, Result, Watermarks},
+    model::{BatchId, BatchWindow, OutputMode, Result, Watermarks},
     state,
 };
 
@@ -54,6 +55,7 @@ fn job(sql: &str, mode: Option<OutputMode>) -> JobSpec {
             output_mode: mode,
             dedup_within_watermark: false,
             late_rows: None,
+            batch_window: None,
         }],
         queries: vec![QuerySpec { name: "out".into(), sink: 0, sql: sql.into(), sql_at: At(0) }],
         settings: Settings::default(),
@@ -99,7 +101,7 @@ fn streamed_equals_batch(sql: &str) -> Result<()> {
     let mut snapshot = Vec::new();
     for (number, batch) in input.iter().enumerate() {
         live.feed(0, Rows::Batches(Arc::new(vec![batch.clone()])));
-        let step = live.step(&[true], Watermarks::default(), 1)?.remove(0);
+        let step = live.step(&[true], (BatchId::FIRST, Watermarks::default()), 1)?.remove(0);
         let schema = live.queries[0].state_schemas().remove(0);
         deltas.push(state::decode(&schema, &step.deltas[0])?.remove(0));
         if number == 2 {
@@ -119,7 +121,12 @@ fn streamed_equals_batch(sql: &str) -> Result<()> {
             state::decode(&schema, &saved)?.iter().try_for_each(|rows| restored.queries[0].load(0, rows))?;
         }
         for delta in &deltas[if from_snapshot { 3 } else { 0 }..] {
-            restored.queries[0].replay(&executor, std::slice::from_ref(delta), Watermarks::default(), false)?;
+            restored.queries[0].replay(
+                &executor,
+                std::slice::from_ref(delta),
+                (BatchId::FIRST, Watermarks::default()),
+                false,
+            )?;
         }
         assert_eq!(bytes(&restored.queries[0]), bytes(&live.queries[0]), "restored state differs: {sql}");
     }
@@ -227,7 +234,7 @@ fn a_new_group_beside_a_known_one_keeps_its_nulls() {
     let mut queries = JobQueries::plan(&job).unwrap();
     for batches in &input {
         queries.feed(0, Rows::Batches(Arc::new(batches.clone())));
-        queries.step(&[true], Watermarks::default(), 1).unwrap();
+        queries.step(&[true], (BatchId::FIRST, Watermarks::default()), 1).unwrap();
     }
     let baseline = Baseline::new(&job).unwrap();
     baseline.feed(0, Rows::Batches(Arc::new(input.concat())));
@@ -361,6 +368,67 @@ fn the_plan_tells_how_close_each_column_must_be() {
     }
 }
 
+/// A job whose query aggregates over the last `batches`.
+fn windowed(sql: &str, batches: u64) -> JobSpec {
+    let batches = NonZeroU64::new(batches).unwrap();
+    let mut job = job(sql, Some(OutputMode::Complete));
+    job.sinks[0].batch_window = Some(BatchWindow { batches, slide: NonZeroU64::MIN });
+    job
+}
+
+/// The merge of the last deltas equals the query over the rows of those batches; so does one that was restored from a
+/// snapshot of the batch before.
+#[test]
+fn a_window_over_batches_equals_the_batch_result_over_its_rows() {
+    let sqls = [
+        "SELECT k, count(*) AS c, sum(f) AS s, min(x) AS least, max(ts) AS latest, median(x) AS m FROM t GROUP BY k",
+        "SELECT arrow_cast(k, 'Dictionary(Int32, Utf8)') AS d, array_agg(x) AS xs, corr(f, x) AS r FROM t GROUP BY d",
+        "SELECT corr(f, x) AS c, count(DISTINCT y) AS d, first_value(y ORDER BY ts) AS y FROM t WHERE b",
+        "SELECT k, b, sum(x) AS s FROM t GROUP BY ROLLUP (k, b) ORDER BY s DESC LIMIT 5",
+    ];
+    for sql in sqls {
+        let job = windowed(sql, 3);
+        let rows_of = |seed: u64| rows(&job, seed, if (4..7).contains(&seed) { 0 } else { 400 });
+        let input: Vec<RecordBatch> = (1..10).map(rows_of).collect();
+        let baseline = Baseline::new(&job).unwrap();
+        let (mut live, mut restored) = (JobQueries::plan(&job).unwrap(), JobQueries::plan(&job).unwrap());
+        let (schema, executor) = (live.queries[0].state_schemas().remove(0), restored.executor());
+        for (number, batch) in input.iter().enumerate() {
+            let at = (BatchId(number as u64), Watermarks::default());
+            live.feed(0, Rows::Batches(Arc::new(vec![batch.clone()])));
+            let step = live.step(&[true], at, 1).unwrap().remove(0);
+            let delta = state::decode(&schema, &step.deltas[0]).unwrap().remove(0);
+            restored.queries[0].replay(&executor, &[delta], at, false).unwrap();
+            let whole = restored.queries[0].whole_state().unwrap().remove(0);
+            assert!(whole == live.queries[0].whole_state().unwrap()[0], "{sql}, batch {number}");
+            let saved = state::encode(&schema, &whole).unwrap();
+            restored.queries[0].clear().unwrap();
+            for rows in state::decode(&schema, &saved).unwrap() {
+                restored.queries[0].load(0, &rows).unwrap();
+            }
+            let last = input[number.saturating_sub(2)..=number].to_vec();
+            baseline.feed(0, Rows::Batches(Arc::new(last)));
+            let expected = baseline.run_to_compare(&job, 0).unwrap();
+            for ours in [step.output.unwrap(), restored.queries[0].result(&executor).unwrap()] {
+                assert_eq!(expected.difference(&ours).unwrap(), None, "{sql}, batch {number}");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_window_over_batches_is_another_state() {
+    let sql = "SELECT k, count(*) AS c FROM t GROUP BY k";
+    let identities = |job: &JobSpec| JobQueries::plan(job).unwrap().identities();
+    let (two, without) = (identities(&windowed(sql, 2)), identities(&job(sql, Some(OutputMode::Complete))));
+    for other in [&identities(&windowed(sql, 3)), &without] {
+        let differences = fingerprint::differences(&two, other);
+        assert_eq!(differences[0].change, Change::Refused, "{differences:?}");
+        assert!(differences.iter().any(|difference| difference.what == "window_batches"), "{differences:?}");
+    }
+    assert_eq!(fingerprint::differences(&two, &identities(&windowed(sql, 2))), []);
+}
+
 #[test]
 fn update_gives_out_the_groups_that_received_rows() {
     let job = job("SELECT k, count(*) AS c FROM t GROUP BY k", Some(OutputMode::Update));
@@ -368,7 +436,7 @@ fn update_gives_out_the_groups_that_received_rows() {
     for seed in 1..4 {
         let batch = rows(&job, seed, 5);
         queries.feed(0, Rows::Batches(Arc::new(vec![batch.clone()])));
-        let step = queries.step(&[true], Watermarks::default(), 1).unwrap().remove(0);
+        let step = queries.step(&[true], (BatchId::FIRST, Watermarks::default()), 1).unwrap().remove(0);
         let distinct: std::collections::BTreeSet<_> = {
             use datafusion::arrow::array::AsArray;
             batch.column(0).as_string::<i32>().iter().collect()
@@ -398,7 +466,7 @@ fn queries_run_side_by_side_as_one_after_the_other() {
         let mut found = Vec::new();
         for seed in 1..5 {
             queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, seed, 3000)])));
-            for step in queries.step(&[true; 4], Watermarks::default(), threads).unwrap() {
+            for step in queries.step(&[true; 4], (BatchId::FIRST, Watermarks::default()), threads).unwrap() {
                 let touched: u64 = step.operators.iter().map(|operator| operator.rows_updated).sum();
                 found.push((step.deltas, step.output, step.rows_filtered, touched));
             }
@@ -416,7 +484,7 @@ fn queries_run_side_by_side_as_one_after_the_other() {
     for threads in [1, 2, 8] {
         let mut queries = JobQueries::plan(&job).unwrap();
         queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, 1, 3000)])));
-        let error = queries.step(&[true; 4], Watermarks::default(), threads).unwrap_err().to_string();
+        let error = queries.step(&[true; 4], (BatchId::FIRST, Watermarks::default()), threads).unwrap_err().to_string();
         assert!(error.contains("Port"), "the first query's error is told: {error}");
     }
 }
@@ -429,7 +497,8 @@ fn now_is_the_time_of_the_batch() {
     for time in [1_000_000, 2_000_000] {
         queries.set_batch_time(time);
         queries.feed(0, Rows::Batches(Arc::new(vec![rows(&job, 1, 3)])));
-        let output = queries.step(&[true], Watermarks::default(), 1).unwrap().remove(0).output.unwrap();
+        let output =
+            queries.step(&[true], (BatchId::FIRST, Watermarks::default()), 1).unwrap().remove(0).output.unwrap();
         use datafusion::arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
         assert_eq!(output[0].column(0).as_primitive::<TimestampMicrosecondType>().value(0), time);
     }

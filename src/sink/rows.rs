@@ -49,12 +49,28 @@ pub fn from_bytes(format: RowFormat, schema: &SchemaRef, bytes: Vec<u8>) -> Resu
     let wrong = |error: ArrowError| Error::failed("published rows could not be read back").because(error.to_string());
     let rows: std::result::Result<Vec<_>, _> = match format {
         RowFormat::Json => json::ReaderBuilder::new(schema.clone()).build(&bytes[..]).map_err(wrong)?.collect(),
-        RowFormat::Csv => {
-            csv::ReaderBuilder::new(schema.clone()).with_header(true).build(&bytes[..]).map_err(wrong)?.collect()
-        }
+        RowFormat::Csv => read_csv(schema, &bytes),
         RowFormat::Parquet => parquet::from_bytes(schema, bytes),
     };
     rows.map_err(wrong)
+}
+
+/// An empty field is a null, but in a column of text that has none: there it can only be the empty text.
+fn read_csv(schema: &SchemaRef, bytes: &[u8]) -> std::result::Result<Vec<RecordBatch>, ArrowError> {
+    let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let nullable: SchemaRef = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));
+    let whole = |rows: RecordBatch| {
+        let column = |(column, field): (&ArrayRef, &FieldRef)| match column.as_string_opt::<i32>() {
+            Some(texts) if !field.is_nullable() && texts.null_count() > 0 => {
+                let texts = texts.iter().map(|text| text.unwrap_or_default());
+                Arc::new(StringArray::from_iter_values(texts)) as ArrayRef
+            }
+            _ => Arc::clone(column),
+        };
+        let columns = rows.columns().iter().zip(schema.fields()).map(column).collect();
+        RecordBatch::try_new(schema.clone(), columns)
+    };
+    csv::ReaderBuilder::new(nullable).with_header(true).build(bytes)?.map(|rows| rows.and_then(whole)).collect()
 }
 
 /// Whether rows of these columns can be written in a format, found out with the writer itself and a row of nulls.
@@ -294,6 +310,16 @@ mod tests {
         assert_eq!(text(csv_lines(&schema, &[], false)), "");
         assert_eq!(text(json_lines(&[])), "");
         assert_eq!(text(json_array(&[])), "[]");
+    }
+
+    /// Found by random jobs: an empty key that can be no null was read back as one, and its file not at all.
+    #[test]
+    fn an_empty_text_of_a_csv_column_without_nulls_is_read_back() {
+        let texts = |texts: [Option<&str>; 2]| Arc::new(StringArray::from(texts.to_vec())) as ArrayRef;
+        let columns = [("key", texts([Some(""), Some("a")]), false), ("more", texts([Some("b"), None]), true)];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        let bytes = csv_lines(&batch.schema(), std::slice::from_ref(&batch), true).unwrap();
+        assert_eq!(from_bytes(RowFormat::Csv, &batch.schema(), bytes).unwrap(), [batch]);
     }
 
     #[test]

@@ -1,18 +1,20 @@
 //! The one integration-test binary: DataFusion links slowly, so all modules share one link.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)] // tests may look at the clock and say what they skip
 
-/// Queries over a table `flows (device, port, bytes)` for each kind of state beside groups: first rows of keys, both sides of a
-/// join of streams, a limit.
+/// Queries over a table `flows (device, port, bytes)` for each kind of state beside groups of all batches: first rows of keys,
+/// both sides of a join of streams, a limit, the groups of the last batches.
 macro_rules! operators {
     () => {
         "
 CREATE TABLE first_seen WITH (connector = 'memory', output_mode = 'append');
 CREATE TABLE pairs WITH (connector = 'memory', output_mode = 'append');
 CREATE TABLE few WITH (connector = 'memory', output_mode = 'append');
+CREATE TABLE lately WITH (connector = 'memory', output_mode = 'append', window_batches = '3', slide_batches = '2');
 INSERT INTO first_seen SELECT DISTINCT ON (device) left(device, 20) AS device, port FROM flows;
 INSERT INTO pairs SELECT left(a.device, 20) AS device, a.bytes AS web, b.bytes AS shell
   FROM flows a JOIN flows b ON a.device = b.device AND a.port = '80' AND b.port = '22' AND a.bytes < b.bytes;
 INSERT INTO few SELECT left(device, 20) AS device, bytes FROM flows WHERE port = '443' LIMIT 9 OFFSET 2;
+INSERT INTO lately SELECT port, count(*) AS flows, sum(bytes) AS bytes FROM flows WHERE port <> '22' GROUP BY port ORDER BY bytes DESC LIMIT 2;
 "
     };
 }

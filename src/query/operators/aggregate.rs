@@ -19,16 +19,16 @@ use datafusion::{
     },
 };
 
-use super::{Batch, Did, run_as_is};
+use super::{Batch, Did, first_columns, run_as_is};
 use crate::{
-    model::{Error, Result},
+    model::{BatchId, BatchWindow, Error, Result},
     query::{
         cut::{Closes, Emit},
         errors::running,
         feed::{Rows, Slot},
         times::Time,
     },
-    state::{KeyedState, Merger, Ordered, OverAt, Panes, Sessions, Touched},
+    state::{KeyedState, Merger, Ordered, OverAt, Panes, Ring, Sessions, Touched},
 };
 
 pub(in crate::query) struct Aggregation {
@@ -37,6 +37,8 @@ pub(in crate::query) struct Aggregation {
     pub merger: Merger,
     emit: Emit,
     closes: Option<Closes>,
+    /// Over which of the last batches; `None`: over all.
+    window: Option<BatchWindow>,
     groups: Groups,
 }
 
@@ -45,12 +47,15 @@ enum Groups {
     All(KeyedState),
     Panes(Panes),
     Sessions(Sessions),
+    /// Those of the last batches, each by itself.
+    Ring(Ring),
 }
 
 impl Groups {
-    fn new(merger: &Merger, emit: Emit, closes: Option<Closes>) -> Result<Groups> {
+    fn new(merger: &Merger, emit: Emit, closes: Option<Closes>, window: Option<BatchWindow>) -> Result<Groups> {
         let (schema, keys) = (merger.state_schema(), merger.key_count());
         Ok(match closes {
+            _ if window.is_some() => Groups::Ring(Ring::new(schema, keys)?),
             Some(Closes { key, time: Time::Session, .. }) => Groups::Sessions(Sessions::new(schema, keys, key)?),
             Some(Closes { key, time, .. }) if emit != Emit::Whole => {
                 let over_at = if time == Time::Window { OverAt::End(key) } else { OverAt::Time(key) };
@@ -69,13 +74,14 @@ impl Aggregation {
         logical: &LogicalPlan,
         emit: Emit,
         closes: Option<Closes>,
+        window: Option<BatchWindow>,
     ) -> std::result::Result<Result<Aggregation>, DataFusionError> {
         let (lower, merger) = match partial(physical, logical)? {
             Ok(partial) => partial,
             Err(error) => return Ok(Err(error)),
         };
-        let groups = Groups::new(&merger, emit, closes);
-        Ok(groups.map(|groups| Aggregation { lower, merger, emit, closes, groups }))
+        let groups = Groups::new(&merger, emit, closes, window);
+        Ok(groups.map(|groups| Aggregation { lower, merger, emit, closes, window, groups }))
     }
 
     pub fn name(&self) -> &'static str {
@@ -92,23 +98,26 @@ impl Aggregation {
 
     pub fn step(&mut self, batch: &Batch<'_>, out: &Slot) -> Result<Did> {
         let (delta, rows_in) = self.delta(batch)?;
-        let touched = self.merge(&delta)?;
+        let touched = self.merge(batch.id, &delta)?;
         let rows_updated = touched.state.num_rows() as u64;
-        let over = self.evict(batch)?;
-        let rows_removed = over.as_ref().map_or(0, |over| over.num_rows() as u64);
+        let (rows_removed, over) = self.evict(batch)?;
         self.give_out(batch, &touched, over, out)?;
-        Ok(Did { deltas: vec![delta.rows], rows_in, rows_updated, rows_removed, rows_late: 0 })
+        let delta = match &self.groups {
+            Groups::Ring(ring) => ring.written(batch.id, &delta.rows)?,
+            _ => delta.rows,
+        };
+        Ok(Did { deltas: vec![delta], rows_in, rows_updated, rows_removed, rows_late: 0 })
     }
 
     pub fn replay(&mut self, batch: &Batch<'_>, deltas: &[RecordBatch], out: &Slot) -> Result<()> {
         for delta in deltas {
             let delta = match &self.groups {
-                Groups::All(state) => state.ordered(delta.clone())?,
-                Groups::Panes(panes) => panes.ordered(delta.clone())?,
-                Groups::Sessions(sessions) => sessions.ordered(&self.merger, delta.clone())?,
+                // the batch that it is of stands behind its columns
+                Groups::Ring(_) => self.ordered(first_columns(delta, delta.num_columns().saturating_sub(1))?)?,
+                _ => self.ordered(delta.clone())?,
             };
-            let touched = self.merge(&delta)?;
-            let over = self.evict(batch)?;
+            let touched = self.merge(batch.id, &delta)?;
+            let (_, over) = self.evict(batch)?;
             self.give_out(batch, &touched, over, out)?;
         }
         Ok(())
@@ -122,37 +131,51 @@ impl Aggregation {
         let input = lower.children().into_iter().next().filter(|input| !input.children().is_empty());
         let rows = input.and_then(|input| input.metrics()).and_then(|metrics| metrics.output_rows());
         let delta = concat_batches(self.merger.state_schema(), &parts).map_err(|error| failed(batch, &error))?;
-        let delta = match &self.groups {
-            Groups::All(state) => state.ordered(delta)?,
-            Groups::Panes(panes) => panes.ordered(delta)?,
-            Groups::Sessions(sessions) => sessions.ordered(&self.merger, delta)?,
-        };
-        Ok((delta, rows.map(|rows| rows as u64)))
+        Ok((self.ordered(delta)?, rows.map(|rows| rows as u64)))
     }
 
-    fn merge(&mut self, delta: &Ordered) -> Result<Touched> {
+    fn ordered(&self, delta: RecordBatch) -> Result<Ordered> {
+        match &self.groups {
+            Groups::All(state) => state.ordered(delta),
+            Groups::Panes(panes) => panes.ordered(delta),
+            Groups::Sessions(sessions) => sessions.ordered(&self.merger, delta),
+            Groups::Ring(ring) => ring.ordered(delta),
+        }
+    }
+
+    fn merge(&mut self, batch: BatchId, delta: &Ordered) -> Result<Touched> {
         match &mut self.groups {
             Groups::All(state) => state.merge(&self.merger, delta),
             Groups::Panes(panes) => panes.merge(&self.merger, delta),
             Groups::Sessions(sessions) => sessions.merge(&self.merger, &delta.rows),
+            Groups::Ring(ring) => {
+                ring.add(batch, delta.rows.clone());
+                Ok(Touched { state: delta.rows.clone(), new: Vec::new() })
+            }
         }
     }
 
-    /// What the watermark closes.
-    fn evict(&mut self, batch: &Batch<'_>) -> Result<Option<RecordBatch>> {
-        let Some(over_us) = batch.watermarks.over_us.filter(|_| self.is_bounded()) else { return Ok(None) };
-        match &mut self.groups {
-            Groups::All(_) => Ok(None),
-            Groups::Panes(panes) => panes.evict(over_us).map(Some),
-            Groups::Sessions(sessions) => sessions.evict(over_us).map(Some),
+    /// How many groups go, and those that are given out for it: what the watermark closes.
+    fn evict(&mut self, batch: &Batch<'_>) -> Result<(u64, Option<RecordBatch>)> {
+        if let (Groups::Ring(ring), Some(window)) = (&mut self.groups, self.window) {
+            return Ok((ring.let_go(window.first_of(batch.id)), None));
         }
+        let Some(over_us) = batch.watermarks.over_us.filter(|_| self.is_bounded()) else { return Ok((0, None)) };
+        let over = match &mut self.groups {
+            Groups::All(_) | Groups::Ring(_) => return Ok((0, None)),
+            Groups::Panes(panes) => panes.evict(over_us)?,
+            Groups::Sessions(sessions) => sessions.evict(over_us)?,
+        };
+        Ok((over.num_rows() as u64, Some(over)))
     }
 
     fn give_out(&self, batch: &Batch<'_>, touched: &Touched, over: Option<RecordBatch>, out: &Slot) -> Result<()> {
         if !batch.wanted {
             return Ok(());
         }
+        let none = || self.merger.evaluate(&RecordBatch::new_empty(self.merger.state_schema().clone()));
         let groups = match self.emit {
+            Emit::Whole if self.window.is_some_and(|window| !window.ends_with(batch.id)) => none()?,
             Emit::Whole => self.merger.evaluate(&self.whole()?)?,
             Emit::Touched => self.merger.evaluate(&touched.state)?,
             Emit::New => {
@@ -162,7 +185,7 @@ impl Aggregation {
             }
             Emit::Closed => match over {
                 Some(over) => self.merger.evaluate(&over)?,
-                None => self.merger.evaluate(&RecordBatch::new_empty(self.state_schema().clone()))?,
+                None => none()?,
             },
         };
         out.fill(Rows::Batches(Arc::new(vec![groups])));
@@ -186,11 +209,16 @@ impl Aggregation {
                 concat_batches(self.state_schema(), &parts)
                     .map_err(|error| Error::failed("state rows could not be put together").because(error.to_string()))
             }
+            Groups::Ring(ring) => ring.merged(&self.merger),
         }
     }
 
+    /// Of deltas and snapshots.
     pub fn state_schema(&self) -> &SchemaRef {
-        self.merger.state_schema()
+        match &self.groups {
+            Groups::Ring(ring) => ring.schema(),
+            _ => self.merger.state_schema(),
+        }
     }
 
     pub fn size(&self) -> (u64, u64) {
@@ -198,6 +226,7 @@ impl Aggregation {
             Groups::All(state) => (state.len(), state.memory_bytes()),
             Groups::Panes(panes) => (panes.len(), panes.memory_bytes()),
             Groups::Sessions(sessions) => (sessions.len(), sessions.memory_bytes()),
+            Groups::Ring(ring) => (ring.len(), ring.memory_bytes()),
         };
         (rows as u64, bytes as u64)
     }
@@ -207,6 +236,7 @@ impl Aggregation {
             Groups::All(state) => state.load(rows),
             Groups::Panes(panes) => panes.load(rows),
             Groups::Sessions(sessions) => sessions.load(rows),
+            Groups::Ring(ring) => ring.load(rows),
         }
     }
 
@@ -215,11 +245,12 @@ impl Aggregation {
             Groups::All(state) => state.parts(),
             Groups::Panes(panes) => panes.parts(),
             Groups::Sessions(sessions) => sessions.parts(),
+            Groups::Ring(ring) => ring.parts(),
         }
     }
 
     pub fn clear(&mut self) -> Result<()> {
-        self.groups = Groups::new(&self.merger, self.emit, self.closes)?;
+        self.groups = Groups::new(&self.merger, self.emit, self.closes, self.window)?;
         Ok(())
     }
 }

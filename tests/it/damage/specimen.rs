@@ -283,7 +283,7 @@ fn that_can_be_had(results: &str, said: &str) -> String {
 }
 
 /// The queries whose results are made of what every batch gave out.
-const APPENDED: [&str; 3] = ["first_seen", "pairs", "few"];
+const APPENDED: [&str; 4] = ["first_seen", "pairs", "few", "lately"];
 
 /// The batch that the forked specimen begins with.
 const FORKED_AT: usize = 3;

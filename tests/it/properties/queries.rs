@@ -132,6 +132,8 @@ pub struct Query {
     /// Of the second source, where there is one.
     pub other: bool,
     pub approximate: Option<usize>,
+    /// How many batches, and how often; of what groups.
+    pub window: Option<(u8, u8)>,
 }
 
 pub fn several(upto: usize, count: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<usize>> {
@@ -157,8 +159,9 @@ pub fn query() -> impl Strategy<Value = Query> {
     let sink = prop::sample::select(vec![SinkKind::Memory, SinkKind::Console, SinkKind::Json, SinkKind::Csv]);
     let filter = prop::option::weighted(0.4, 0..FILTERS.len());
     let approximate = prop::option::weighted(0.1, 0..APPROXIMATE.len());
-    (body, filter, sink, any::<bool>(), prop::bool::weighted(0.2), any::<bool>(), approximate).prop_map(
-        |(body, filter, sink, update, through_view, other, approximate)| Query {
+    let window = prop::option::weighted(0.25, (1_u8..4, 1_u8..4));
+    (body, filter, sink, any::<bool>(), prop::bool::weighted(0.2), any::<bool>(), approximate, window).prop_map(
+        |(body, filter, sink, update, through_view, other, approximate, window)| Query {
             body,
             filter,
             sink,
@@ -166,6 +169,7 @@ pub fn query() -> impl Strategy<Value = Query> {
             through_view,
             other,
             approximate,
+            window,
         },
     )
 }
@@ -180,7 +184,15 @@ impl Query {
         self.approximate.is_none() || !matches!(self.body, Body::Group { .. })
     }
 
+    /// The window over batches that it has.
+    pub fn window(&self) -> Option<(u8, u8)> {
+        self.window.filter(|_| matches!(self.body, Body::Group { .. }))
+    }
+
     pub fn mode(&self) -> &'static str {
+        if let Some((_, slide)) = self.window() {
+            return if slide == 1 && self.update { "complete" } else { "append" };
+        }
         match (&self.body, self.update) {
             (Body::Plain { .. }, false) | (Body::Distinct { .. }, true) => "append",
             (Body::Plain { .. }, true) | (Body::Group { .. }, true) => "update",
@@ -234,8 +246,8 @@ impl Query {
                 if let Some(having) = having {
                     write!(sql, " HAVING {}", HAVINGS[*having]).expect("text grows");
                 }
-                if let (Some((limit, down)), "complete") = (limit, self.mode()) {
-                    write!(sql, " ORDER BY count(*) {} LIMIT {limit}", if *down { "DESC" } else { "ASC" })
+                if let Some((limit, down)) = limit.filter(|_| self.mode() != "update") {
+                    write!(sql, " ORDER BY count(*) {} LIMIT {limit}", if down { "DESC" } else { "ASC" })
                         .expect("text grows");
                 }
                 sql
@@ -243,8 +255,13 @@ impl Query {
         }
     }
 
-    /// CSV has no lists.
+    /// CSV has no lists; of floats that were read back it is not known how large their addends were.
     pub fn sink(&self) -> SinkKind {
+        let floats = |which: &usize| AGGREGATES[*which].contains("(d");
+        let read_back = self.window.is_some() && self.mode() == "append" && !matches!(self.sink, SinkKind::Console);
+        if matches!(&self.body, Body::Group { aggregates, .. } if read_back && aggregates.iter().any(floats)) {
+            return SinkKind::Memory;
+        }
         let lists = matches!(&self.body, Body::Group { aggregates, .. } if aggregates.iter().any(|which| AGGREGATES[*which].starts_with("array_agg")));
         if lists && self.sink == SinkKind::Csv { SinkKind::Json } else { self.sink }
     }

@@ -1,0 +1,11 @@
+-- Windows of two batches, one after the other: each is given out with its second batch, and never changes. What of the
+-- last one has come is not given out.
+CREATE TABLE events (k STRING, v BIGINT) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'append',
+  window_batches = '2', slide_batches = '2'
+);
+INSERT INTO counts
+SELECT k, count(*) AS n, sum(v) AS v FROM events GROUP BY k;

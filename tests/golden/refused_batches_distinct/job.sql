@@ -1,0 +1,9 @@
+-- SELECT DISTINCT is none of the aggregates that have windows over batches; GROUP BY says the same.
+CREATE TABLE events (k STRING, v BIGINT) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'append',
+  window_batches = '2'
+);
+INSERT INTO counts SELECT DISTINCT k FROM events;

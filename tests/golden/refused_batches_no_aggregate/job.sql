@@ -1,0 +1,9 @@
+-- Windows over batches, and nothing that is aggregated.
+CREATE TABLE events (k STRING, v BIGINT) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'append',
+  window_batches = '2'
+);
+INSERT INTO counts SELECT k, v FROM events WHERE v > 1;

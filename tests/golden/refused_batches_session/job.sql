@@ -1,0 +1,10 @@
+-- Sessions end by event time.
+CREATE TABLE events (k STRING, v BIGINT, ts TIMESTAMP) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1',
+  event_time = 'ts', watermark_delay = '10 seconds'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'complete',
+  window_batches = '2'
+);
+INSERT INTO counts SELECT session_window.start AS opens, count(*) AS n FROM events GROUP BY session_window(ts, '5 seconds');

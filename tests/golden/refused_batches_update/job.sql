@@ -1,0 +1,9 @@
+-- Windows over batches in update mode: as batches leave, groups change that got no rows.
+CREATE TABLE events (k STRING, v BIGINT) WITH (
+  connector = 'files', path = '${INPUT}/events', format = 'json', max_files_per_trigger = '1'
+);
+CREATE TABLE counts WITH (
+  connector = 'files', path = '${OUTPUT}/counts', format = 'json', output_mode = 'update',
+  window_batches = '2'
+);
+INSERT INTO counts SELECT k, count(*) AS n FROM events GROUP BY k;
