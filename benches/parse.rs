@@ -40,7 +40,7 @@ const FIELDS: [&str; 11] = [
 fn values(row: u64, number: impl Fn(u64) -> String) -> [String; 11] {
     // A few steps of a linear congruence: varied, and the same on every run.
     let random = row.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) >> 20;
-    let port = if random % 4 == 0 { "80".to_owned() } else { format!("Port{:05}", random % 65_536) };
+    let port = if random.is_multiple_of(4) { "80".to_owned() } else { format!("Port{:05}", random % 65_536) };
     [
         number(172_800 + row / 3000),
         number(random % 1000),

@@ -44,14 +44,14 @@ enum Groups {
     /// No watermark closes them.
     All(KeyedState),
     Panes(Panes),
-    Sessions(Sessions),
+    Sessions(Box<Sessions>),
 }
 
 impl Groups {
     fn new(merger: &Merger, emit: Emit, closes: Option<Closes>) -> Result<Groups> {
         let (schema, keys) = (merger.state_schema(), merger.key_count());
         Ok(match closes {
-            Some(Closes { key, time: Time::Session }) => Groups::Sessions(Sessions::new(schema, keys, key)?),
+            Some(Closes { key, time: Time::Session }) => Groups::Sessions(Box::new(Sessions::new(schema, keys, key)?)),
             Some(Closes { key, time }) if emit != Emit::Whole => {
                 let over_at = if time == Time::Window { OverAt::End(key) } else { OverAt::Time(key) };
                 Groups::Panes(Panes::new(schema, keys, over_at)?)
