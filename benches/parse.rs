@@ -1,4 +1,5 @@
-//! How fast JSON lines become Arrow, on one thread: bytes of input per second.
+//! How fast lines of JSON and of CSV become Arrow, on one thread: bytes of input per second (of 100,000 records, whatever
+//! they take).
 //!
 //! Records as in the LANL flows (11 fields, about 220 bytes), generated, so that the figure needs no data. Beside it, in
 //! the group `two strings`, other parsers that put the same two columns of the same records into Arrow builders: what
@@ -10,9 +11,13 @@ use std::{fmt::Write, hint::black_box, sync::Arc};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use datafusion::arrow::{
     array::StringBuilder,
-    datatypes::{DataType, Field, Schema},
+    csv::ReaderBuilder,
+    datatypes::{DataType, Field, Schema, SchemaRef},
 };
-use highwater::{format::Reader, job::FormatSpec};
+use highwater::{
+    format::Reader,
+    job::{CsvOptions, FormatKind, FormatSpec, ValueOptions},
+};
 use simd_json::prelude::*;
 use sonic_rs::{JsonValueTrait as _, PointerTree};
 
@@ -31,44 +36,61 @@ const FIELDS: [&str; 11] = [
     "dstbytes",
 ];
 
-/// One record a line; numbers are written by `number`.
+/// The fields of a record, numbers written by `number`, texts in quotes.
+fn values(row: u64, number: impl Fn(u64) -> String) -> [String; 11] {
+    // A few steps of a linear congruence: varied, and the same on every run.
+    let random = row.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) >> 20;
+    let port = if random.is_multiple_of(4) { "80".to_owned() } else { format!("Port{:05}", random % 65_536) };
+    [
+        number(172_800 + row / 3000),
+        number(random % 1000),
+        format!("\"Comp{:06}\"", random % 300_000),
+        format!("\"Comp{:06}\"", random % 9_001),
+        number(6),
+        format!("\"Port{:05}\"", random % 60_000),
+        format!("\"{port}\""),
+        number(random % 90),
+        number(random % 110),
+        number(random % 30_000),
+        number(random % 1_000_000),
+    ]
+}
+
+/// One record a line.
 fn flows(number: impl Fn(u64) -> String) -> String {
     let mut text = String::new();
     for row in 0..ROWS {
-        // A few steps of a linear congruence: varied, and the same on every run.
-        let random = row.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) >> 20;
-        let port = if random % 4 == 0 { "80".to_owned() } else { format!("Port{:05}", random % 65_536) };
-        let values = [
-            number(172_800 + row / 3000),
-            number(random % 1000),
-            format!("\"Comp{:06}\"", random % 300_000),
-            format!("\"Comp{:06}\"", random % 9_001),
-            number(6),
-            format!("\"Port{:05}\"", random % 60_000),
-            format!("\"{port}\""),
-            number(random % 90),
-            number(random % 110),
-            number(random % 30_000),
-            number(random % 1_000_000),
-        ];
+        let values = values(row, &number);
         let fields: Vec<_> = FIELDS.iter().zip(values).map(|(name, value)| format!("\"{name}\": {value}")).collect();
         writeln!(text, "{{{}}}", fields.join(", ")).expect("writing to a string cannot fail");
     }
     text
 }
 
-fn parse(criterion: &mut Criterion) {
-    let typed = |name: &&str| match *name {
+/// The same records as CSV, below a line of names; nothing needs quotes.
+fn flows_csv(number: impl Fn(u64) -> String) -> String {
+    let lines = (0..ROWS).map(|row| values(row, &number).join(",").replace('"', "") + "\n");
+    FIELDS.join(",") + "\n" + &lines.collect::<String>()
+}
+
+fn text_or_number(name: &str) -> DataType {
+    match name {
         "srcdevice" | "dstdevice" | "srcport" | "dstport" => DataType::Utf8,
         _ => DataType::Float64,
-    };
+    }
+}
+
+fn schema(data_type: impl Fn(&'static str) -> DataType) -> SchemaRef {
+    let fields: Vec<_> = FIELDS.into_iter().map(|field| Field::new(field, data_type(field), true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn parse(criterion: &mut Criterion) {
     let inputs = [
-        ("strings", flows(|number| format!("\"{number}\"")), (|_| DataType::Utf8) as fn(&&str) -> DataType),
-        ("numbers", flows(|number| format!("{number}.0")), typed),
+        ("strings", flows(|number| format!("\"{number}\"")), schema(|_| DataType::Utf8)),
+        ("numbers", flows(|number| format!("{number}.0")), schema(text_or_number)),
     ];
-    for (name, text, data_type) in inputs {
-        let fields: Vec<_> = FIELDS.iter().map(|field| Field::new(*field, data_type(field), true)).collect();
-        let schema = Arc::new(Schema::new(fields));
+    for (name, text, schema) in inputs {
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(20);
         for (columns, projection) in [("0 of 11", vec![]), ("2 of 11", vec![3, 6]), ("11 of 11", (0..11).collect())] {
@@ -82,6 +104,36 @@ fn parse(criterion: &mut Criterion) {
                 });
             });
         }
+    }
+}
+
+/// The records of `numbers` as CSV: here, and by arrow-csv, which makes the same columns.
+fn csv(criterion: &mut Criterion) {
+    let text = flows_csv(|number| format!("{number}.0"));
+    let (text, schema) = (text.as_bytes(), schema(text_or_number));
+    let options =
+        CsvOptions { header: true, delimiter: b',', quote: Some(b'"'), escape: None, values: ValueOptions::default() };
+    let format = FormatSpec { kind: FormatKind::Csv(options), ..FormatSpec::default() };
+    let mut group = criterion.benchmark_group("csv");
+    group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(20);
+    for (columns, projection) in [("2 of 11", vec![3, 6]), ("11 of 11", (0..11).collect::<Vec<_>>())] {
+        let reader = Reader::new(Arc::clone(&schema), projection.clone(), &format).expect("CSV has no pattern");
+        group.bench_function(columns, |bencher| {
+            bencher.iter(|| {
+                let decoded = reader.decode("flows", black_box(text), 1).expect("permissive");
+                assert_eq!((decoded.rows, decoded.bad_rows), (ROWS, 0));
+                decoded
+            });
+        });
+        group.bench_function(format!("arrow-csv {columns}"), |bencher| {
+            bencher.iter(|| {
+                let builder = ReaderBuilder::new(Arc::clone(&schema)).with_header(true);
+                let reader = builder.with_projection(projection.clone()).build_buffered(black_box(text));
+                let batches: Vec<_> = reader.expect("a header").collect::<Result<_, _>>().expect("CSV");
+                assert_eq!(batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>(), ROWS);
+                batches
+            });
+        });
     }
 }
 
@@ -178,5 +230,5 @@ fn others(criterion: &mut Criterion) {
     group.bench_function("lines", |bencher| bencher.iter(|| lines(black_box(text)).count()));
 }
 
-criterion_group!(benches, parse, others);
+criterion_group!(benches, parse, csv, others);
 criterion_main!(benches);

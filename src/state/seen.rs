@@ -24,6 +24,8 @@ pub struct SeenKeys {
     schema: SchemaRef,
     converter: RowConverter,
     until: HashMap<Key, i64>,
+    /// Of the keys of `until`: counted as they come and go, since every batch asks.
+    key_bytes: usize,
     /// The keys of each time, in the order in which they came.
     by_time: BTreeMap<i64, Vec<Key>>,
 }
@@ -40,7 +42,8 @@ impl SeenKeys {
         let columns =
             keys.iter().enumerate().map(|(at, key)| Field::new(format!("key{at}"), key.data_type().clone(), true));
         let schema = Schema::new(columns.chain([Field::new("until", DataType::Int64, false)]).collect::<Vec<_>>());
-        Ok(SeenKeys { schema: Arc::new(schema), converter, until: HashMap::new(), by_time: BTreeMap::new() })
+        let (schema, until, by_time) = (Arc::new(schema), HashMap::new(), BTreeMap::new());
+        Ok(SeenKeys { schema, converter, until, key_bytes: 0, by_time })
     }
 
     /// The schema of deltas and snapshots.
@@ -59,7 +62,7 @@ impl SeenKeys {
 
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
-        self.until.keys().map(|key| key.len() + 80).sum()
+        self.key_bytes + self.until.len() * 80
     }
 
     /// Takes over the keys that are new, and says which rows they came with; `until`: when each row's key is let go.
@@ -107,7 +110,9 @@ impl SeenKeys {
         let gone = std::mem::replace(&mut self.by_time, kept);
         let before = self.until.len();
         for key in gone.into_values().flatten() {
-            self.until.remove(&key);
+            if self.until.remove(&key).is_some() {
+                self.key_bytes -= key.len();
+            }
         }
         before - self.until.len()
     }
@@ -127,6 +132,7 @@ impl SeenKeys {
 
     fn insert(&mut self, key: Key, until: i64) {
         if self.until.insert(key.clone(), until).is_none() {
+            self.key_bytes += key.len();
             self.by_time.entry(until).or_default().push(key);
         }
     }
@@ -134,4 +140,25 @@ impl SeenKeys {
 
 fn failed(error: &ArrowError) -> Error {
     Error::failed("keys could not be compared").because(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::StringArray;
+
+    use super::*;
+
+    #[test]
+    fn keys_that_are_let_go_take_no_memory() {
+        let field: FieldRef = Arc::new(Field::new("key", DataType::Utf8, true));
+        let mut seen = SeenKeys::new(&[field]).unwrap();
+        let keys: ArrayRef = Arc::new(StringArray::from(vec!["a", "longer than the others", "a", "c"]));
+        seen.first_rows(&[keys], &[1, 2, 3, 3]).unwrap();
+        let counted = |seen: &SeenKeys| seen.until.keys().map(|key| key.len() + 80).sum::<usize>();
+        assert_eq!(seen.memory_bytes(), counted(&seen));
+        assert_eq!(seen.evict(2), 2);
+        assert_eq!((seen.len(), seen.memory_bytes()), (1, counted(&seen)));
+        assert_eq!(seen.evict(3), 1);
+        assert_eq!(seen.memory_bytes(), 0);
+    }
 }

@@ -1,7 +1,7 @@
 //! Sessions by key: windows that grow and merge as rows come, until the watermark passes their end.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -56,6 +56,8 @@ pub struct Sessions {
     key_count: usize,
     converter: RowConverter,
     by_key: BTreeMap<Key, BTreeMap<i64, Session>>,
+    /// Of the keys of `by_key`: counted as they come and go, since every batch asks.
+    key_bytes: usize,
     by_end: BTreeMap<i64, BTreeSet<(Key, i64)>>,
     columns: Columns,
     /// Rows of the columns that no session has.
@@ -93,6 +95,7 @@ impl Sessions {
             key_count,
             converter,
             by_key: BTreeMap::new(),
+            key_bytes: 0,
             by_end: BTreeMap::new(),
             columns: Columns::new(&schema.fields()[key_count..]),
             free: Vec::new(),
@@ -103,7 +106,8 @@ impl Sessions {
 
     /// Number of sessions.
     pub fn len(&self) -> usize {
-        self.by_end.values().map(BTreeSet::len).sum()
+        // each has a row: every batch asks, and they are too many to be counted
+        self.rows as usize - self.free.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -112,8 +116,7 @@ impl Sessions {
 
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
-        let keys: usize = self.by_key.keys().map(|key| key.len() + 64).sum();
-        self.columns.memory_bytes() + keys + self.len() * 96
+        self.columns.memory_bytes() + self.key_bytes + self.by_key.len() * 64 + self.len() * 96
     }
 
     /// Orders a delta by key and start, and makes sessions that overlap in it one.
@@ -228,6 +231,7 @@ impl Sessions {
             }
             if of_key.is_empty() {
                 self.by_key.remove(&key);
+                self.key_bytes -= key.len();
             }
         }
         let rows = self.gather(&sessions)?;
@@ -294,7 +298,15 @@ impl Sessions {
 
     fn insert(&mut self, key: Key, start: i64, session: Session) {
         self.by_end.entry(session.end).or_default().insert((key.clone(), start));
-        self.by_key.entry(key).or_default().insert(start, session);
+        match self.by_key.entry(key) {
+            Entry::Occupied(mut sessions) => {
+                sessions.get_mut().insert(start, session);
+            }
+            Entry::Vacant(place) => {
+                self.key_bytes += place.key().len();
+                place.insert(BTreeMap::from([(start, session)]));
+            }
+        }
     }
 
     fn remove(&mut self, key: &Key, start: i64) {
@@ -361,4 +373,39 @@ fn runs(met: &[Met]) -> Vec<&[Met]> {
 
 fn failed(error: &ArrowError) -> Error {
     Error::failed("sessions could not be put together").because(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::{
+        array::{Int64Array, StringArray},
+        datatypes::{Field, Fields, Schema, TimeUnit},
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_what_is_there() {
+        let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let span = Fields::from(["start", "end"].map(|name| Field::new(name, time.clone(), true)).to_vec());
+        let schema: SchemaRef = Arc::new(Schema::new(vec![
+            Field::new("key", DataType::Utf8, true),
+            Field::new("session", DataType::Struct(span.clone()), true),
+            Field::new("n", DataType::Int64, true),
+        ]));
+        let times = |times: [i64; 3]| Arc::new(TimestampMicrosecondArray::from(times.to_vec())) as ArrayRef;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec!["a", "a", "longer"])),
+            Arc::new(StructArray::new(span, vec![times([0, 10, 0]), times([5, 15, 20])], None)),
+            Arc::new(Int64Array::from(vec![1, 2, 3])),
+        ];
+        let mut sessions = Sessions::new(&schema, 2, 1).unwrap();
+        sessions.load(&RecordBatch::try_new(schema, columns).unwrap()).unwrap();
+        for (watermark_us, left) in [(0, 3), (5, 2), (15, 1), (20, 0)] {
+            sessions.evict(watermark_us).unwrap();
+            let keys: usize = sessions.by_key.keys().map(|key| key.len()).sum();
+            let found = sessions.by_key.values().map(BTreeMap::len).sum::<usize>();
+            assert_eq!((sessions.len(), found, sessions.key_bytes), (left, left, keys), "at {watermark_us}");
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub struct JoinSide {
     converter: RowConverter,
     rows: BTreeMap<u64, Waiting>,
     by_key: HashMap<Key, BTreeSet<u64>>,
+    /// Of the keys of `by_key`: counted as they come and go, since every batch asks.
+    key_bytes: usize,
     by_until: BTreeMap<i64, BTreeSet<u64>>,
     columns: Columns,
     free: Vec<u32>,
@@ -65,6 +67,7 @@ impl JoinSide {
             converter,
             rows: BTreeMap::new(),
             by_key: HashMap::new(),
+            key_bytes: 0,
             by_until: BTreeMap::new(),
             columns: Columns::new(fields),
             free: Vec::new(),
@@ -89,8 +92,7 @@ impl JoinSide {
 
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
-        let keys: usize = self.by_key.keys().map(|key| key.len() + 64).sum();
-        self.columns.memory_bytes() + keys + self.rows.len() * 128
+        self.columns.memory_bytes() + self.key_bytes + self.by_key.len() * 64 + self.rows.len() * 128
     }
 
     /// What a batch's rows are in a delta; `keys` behind their columns, and when each is let go.
@@ -120,7 +122,9 @@ impl JoinSide {
         for (at, key) in keys.into_iter().enumerate() {
             let id = first + at as u64;
             if let Some(key) = &key {
-                self.by_key.entry(key.clone()).or_default().insert(id);
+                let ids = self.by_key.entry(key.clone()).or_default();
+                self.key_bytes += if ids.is_empty() { key.len() } else { 0 };
+                ids.insert(id);
             }
             self.by_until.entry(until.value(at)).or_default().insert(id);
             let waiting = Waiting { row: numbers[at], until: until.value(at), matched: matched.value(at), key };
@@ -187,6 +191,7 @@ impl JoinSide {
                 ids.remove(id);
                 if ids.is_empty() {
                     self.by_key.remove(&key);
+                    self.key_bytes -= key.len();
                 }
             }
         }
@@ -228,4 +233,27 @@ impl JoinSide {
 
 fn failed(error: &ArrowError) -> Error {
     Error::failed("keys of a join could not be compared").because(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::StringArray;
+
+    use super::*;
+
+    #[test]
+    fn bytes_of_keys_are_those_of_the_rows_that_wait() {
+        let key: FieldRef = Arc::new(Field::new("key", DataType::Utf8, true));
+        let mut side = JoinSide::new(&[key], 1).unwrap();
+        let keys: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("longer"), Some("a"), None]));
+        let delta = side.delta(&[keys], vec![1, 2, 3, 3]).unwrap();
+        side.add(&delta).unwrap();
+        let counted = |side: &JoinSide| side.by_key.keys().map(|key| key.len()).sum::<usize>();
+        for watermark_us in 0..=3 {
+            let (over, _) = side.over(watermark_us);
+            side.remove(&over);
+            assert_eq!(side.key_bytes, counted(&side), "at {watermark_us}");
+        }
+        assert_eq!((side.len(), side.key_bytes), (0, 0));
+    }
 }

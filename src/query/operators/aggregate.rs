@@ -46,7 +46,7 @@ enum Groups {
     /// No watermark closes them.
     All(KeyedState),
     Panes(Panes),
-    Sessions(Sessions),
+    Sessions(Box<Sessions>),
     /// Those of the last batches, each by itself.
     Ring(Ring),
 }
@@ -56,7 +56,9 @@ impl Groups {
         let (schema, keys) = (merger.state_schema(), merger.key_count());
         Ok(match closes {
             _ if window.is_some() => Groups::Ring(Ring::new(schema, keys)?),
-            Some(Closes { key, time: Time::Session, .. }) => Groups::Sessions(Sessions::new(schema, keys, key)?),
+            Some(Closes { key, time: Time::Session, .. }) => {
+                Groups::Sessions(Box::new(Sessions::new(schema, keys, key)?))
+            }
             Some(Closes { key, time, .. }) if emit != Emit::Whole => {
                 let over_at = if time == Time::Window { OverAt::End(key) } else { OverAt::Time(key) };
                 Groups::Panes(Panes::new(schema, keys, over_at)?)

@@ -1,0 +1,9 @@
+-- Selection: the bids on some of the auctions.
+CREATE TABLE bid (auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, date_time TIMESTAMP, extra STRING)
+  WITH (connector = 'files', path = '${INPUT}/bid', format = 'json', max_files_per_trigger = 1,
+        event_time = 'date_time', watermark_delay = '4 seconds');
+
+CREATE TABLE q2 WITH (connector = 'memory', output_mode = 'append');
+
+INSERT INTO q2
+SELECT auction, price FROM bid WHERE auction % 123 = 0;
