@@ -13,7 +13,7 @@ use datafusion::arrow::{
 };
 use highwater::{
     job::{self, Variables},
-    model::Watermarks,
+    model::{BatchId, Watermarks},
     query::{JobQueries, Rows},
 };
 
@@ -127,7 +127,8 @@ impl Running<'_> {
         let over_s = self.batch - waits_s + self.work.over_after_s;
         let over_us = Some(over_s * SECOND_US);
         let watermarks = Watermarks { late_us: None, over_us };
-        self.queries.step(&[true], watermarks, 1).expect("a step");
+        let id = BatchId(self.batch as u64);
+        self.queries.step(&[true], (id, watermarks), 1).expect("a step");
         self.batch += 1;
     }
 }

@@ -25,6 +25,7 @@ mod feed;
 mod floors;
 mod identity;
 mod incremental;
+mod json_text;
 mod late;
 mod marks;
 mod now;

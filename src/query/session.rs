@@ -10,7 +10,7 @@ use datafusion::{
     prelude::{SessionConfig, SessionContext},
 };
 
-use super::{feed::StreamPlanner, now::BatchTime, text_numbers::TextNumbers, urls, windows};
+use super::{feed::StreamPlanner, json_text, now::BatchTime, text_numbers::TextNumbers, urls, windows};
 
 /// Rules that would take away or double the aggregate at which a plan is cut: `count(DISTINCT x)` as two aggregates,
 /// and plans that know already that they are empty; and those that move fields of a struct below an aggregate by a name that
@@ -50,7 +50,9 @@ pub(super) fn context(time: &BatchTime) -> SessionContext {
         .with_query_planner(Arc::new(StreamPlanner))
         .build();
     let context = SessionContext::new_with_state(state);
-    for function in time.functions().into_iter().chain(windows::functions()).chain([urls::function()]) {
+    for function in
+        time.functions().into_iter().chain(windows::functions()).chain([urls::function(), json_text::function()])
+    {
         context.register_udf(function);
     }
     // Spark's name for what DataFusion calls var().

@@ -12,6 +12,7 @@ use datafusion::{
     },
     common::{Result, exec_err},
     logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility},
+    scalar::ScalarValue,
 };
 use url::{ParseError, Position, Url};
 
@@ -61,7 +62,7 @@ impl ScalarUDFImpl for ParseUrl {
         let found: ArrayRef = Arc::new(found);
         let all_scalars = arguments.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
         if all_scalars && found.len() == 1 {
-            return datafusion::scalar::ScalarValue::try_from_array(&found, 0).map(ColumnarValue::Scalar);
+            return ScalarValue::try_from_array(&found, 0).map(ColumnarValue::Scalar);
         }
         Ok(ColumnarValue::Array(found))
     }

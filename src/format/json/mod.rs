@@ -22,6 +22,7 @@ mod filler;
 pub(crate) mod fuzzing;
 mod keys;
 mod nested;
+mod path;
 #[cfg(test)]
 mod properties;
 mod record;
@@ -47,6 +48,8 @@ pub(super) use self::{
     value::{Kind, Parsed, TIMES},
     worker::Worker,
 };
+pub use path::Path;
+
 use crate::model::{Error, Result};
 
 /// The one kind of time stamp: microseconds, UTC.

@@ -1,0 +1,66 @@
+//! `get_json_object(text, path)`, as in Spark: one value of a JSON text, as text.
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::{
+        array::{Array, ArrayRef, AsArray, StringArray},
+        datatypes::DataType,
+    },
+    common::{Result, exec_datafusion_err},
+    logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility},
+    scalar::ScalarValue,
+};
+
+use crate::format::json::Path;
+
+/// The function that SQL may call.
+pub(super) fn function() -> ScalarUDF {
+    let signature = Signature::exact(vec![DataType::Utf8, DataType::Utf8], Volatility::Immutable);
+    ScalarUDF::from(GetJsonObject { signature })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct GetJsonObject {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for GetJsonObject {
+    fn name(&self) -> &str {
+        "get_json_object"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let (texts, paths) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());
+        let parse = |path: &str| Path::parse(path).map_err(|why| exec_datafusion_err!("get_json_object(): {why}"));
+        let mut last: Option<(&str, Path)> = None;
+        let mut found = Vec::with_capacity(texts.len());
+        for row in 0..texts.len() {
+            if texts.is_null(row) || paths.is_null(row) {
+                found.push(None);
+                continue;
+            }
+            // the path is the same in all rows, nearly always
+            let written = paths.value(row);
+            if last.as_ref().is_none_or(|(known, _)| *known != written) {
+                last = Some((written, parse(written)?));
+            }
+            found.push(last.as_ref().and_then(|(_, path)| path.find(texts.value(row))));
+        }
+        let found: ArrayRef = Arc::new(StringArray::from(found));
+        let all_scalars = arguments.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+        if all_scalars && found.len() == 1 {
+            return ScalarValue::try_from_array(&found, 0).map(ColumnarValue::Scalar);
+        }
+        Ok(ColumnarValue::Array(found))
+    }
+}
