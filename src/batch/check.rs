@@ -4,7 +4,7 @@ use super::{engine::MakeSink, input::Inputs, outputs, statics};
 use crate::{
     job::JobSpec,
     model::{BatchWindow, OutputMode, Result},
-    query::{JobQueries, Query},
+    query::{JobQueries, Kept, Query},
     sink::{self, Guarantee},
 };
 
@@ -97,14 +97,12 @@ fn state(query: &Query) -> String {
         let rows = if query.key_count() == Some(0) { "one row per batch" } else { "one row per group and batch" };
         return grows(format!("{rows}, {}", of_the_last(window)), query);
     }
-    let rows = match (query.key_count(), query.shape().joins_streams) {
-        (Some(0), false) => return grows("one row".to_owned(), query),
-        (_, true) => "the rows of both sides of a join",
-        (None, false) => "one row per key of DISTINCT ON",
-        (Some(_), false) => "one row per group",
-    };
-    let bound = if query.is_bounded() { "until the watermark closes it" } else { "for ever (no watermark bounds it)" };
-    grows(format!("{rows}, {bound}"), query)
+    let kept = query.kept().map(|kept| match kept {
+        Kept { rows, bounded: None } => rows.to_owned(),
+        Kept { rows, bounded: Some(true) } => format!("{rows}, until the watermark closes it"),
+        Kept { rows, bounded: Some(false) } => format!("{rows}, for ever (no watermark bounds it)"),
+    });
+    grows(kept.collect::<Vec<_>>().join("; "), query)
 }
 
 fn grows(groups: String, query: &Query) -> String {

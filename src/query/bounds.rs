@@ -39,12 +39,14 @@ impl Bounds {
     }
 }
 
-/// An event time of one side, plus so much.
+/// A time of one side, plus so much.
 struct Point {
     side: usize,
     column: usize,
     plus_us: i64,
-    behind_us: i64,
+    /// How far behind the watermark rows of the side may come, where it is the time that they are told late by. Of another
+    /// time nothing is known of what is still to come; but it can be what a row of its own side waits for.
+    behind_us: Option<i64>,
 }
 
 /// What bounds both sides.
@@ -93,10 +95,11 @@ fn compare(times: &Times, sides: [&LogicalPlan; 2], left: &Expr, op: Operator, r
         return;
     }
     let mut at_most = |less: &Point, more: &Point, strict: bool| {
+        let Some(behind_us) = less.behind_us else { return };
         // less.time + a <= more.time + b: a row of `more` needs partners up to its time + b - a
         let plus_us = more.plus_us.saturating_sub(less.plus_us).saturating_add(i64::from(!strict));
         bounds.sides[more.side].push(Bound { column: more.column, window: false, plus_us });
-        bounds.behind_us = bounds.behind_us.max(less.behind_us).max(more.behind_us);
+        bounds.behind_us = bounds.behind_us.max(behind_us).max(more.behind_us.unwrap_or(0));
     };
     match op {
         Operator::Lt => at_most(&left, &right, true),
@@ -116,15 +119,19 @@ fn is_told_by(times: &Times, side: &LogicalPlan, column: usize) -> bool {
     times.event_column(side).is_some_and(|(event, _)| event == column)
 }
 
-/// An event time of one of the sides, plus or minus constant intervals.
+/// A time of one of the sides, plus or minus constant intervals.
 fn point(times: &Times, sides: [&LogicalPlan; 2], expr: &Expr) -> Option<Point> {
     match expr {
         Expr::Column(column) => {
             let of = |side: usize| {
                 let index = sides[side].schema().maybe_index_of_column(column)?;
-                let behind_us = times.of(sides[side], index)?.behind_us?;
-                let point = Point { side, column: index, plus_us: 0, behind_us };
-                is_told_by(times, sides[side], index).then_some(point)
+                if !is_the_same_time(sides[side].schema().field(index).data_type()) {
+                    return None;
+                }
+                let told = is_told_by(times, sides[side], index).then(|| times.of(sides[side], index));
+                // where rows may come any time later, nothing is known either
+                let behind_us = told.flatten().and_then(|lineage| lineage.behind_us);
+                Some(Point { side, column: index, plus_us: 0, behind_us })
             };
             of(0).or_else(|| of(1))
         }

@@ -14,7 +14,7 @@ use super::{
     feed::Rows,
     identity::{self, Facts},
     late::LateRows,
-    operators::{Batch, Builder, Did, OperatorStep, Stage, run},
+    operators::{Batch, Builder, Did, Kept, OperatorStep, Stage, run},
     order,
     plan::{Analysed, Executor},
 };
@@ -184,6 +184,11 @@ impl Query {
     /// rises.
     pub fn is_bounded(&self) -> bool {
         self.stages.iter().any(Stage::is_bounded)
+    }
+
+    /// What each operator with state keeps, from the sources up.
+    pub fn kept(&self) -> impl Iterator<Item = Kept> {
+        self.stages.iter().filter_map(Stage::kept)
     }
 
     /// Whether a result is computed with static tables, so that these must be there to show it.

@@ -52,6 +52,6 @@ pub use closeness::Closeness;
 pub use equal::{Expected, FLOAT_TOLERANCE, GroupChange, diff_groups, difference};
 pub use feed::{Rows, RowsIterator};
 pub use incremental::{Query, Step};
-pub use operators::OperatorStep;
+pub use operators::{Kept, OperatorStep};
 pub use plan::{JobQueries, Needed};
 pub use replayed::BatchInput;

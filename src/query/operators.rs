@@ -81,6 +81,14 @@ pub struct OperatorStep {
     pub memory_bytes: u64,
 }
 
+/// What an operator keeps, in words, for `check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    pub rows: &'static str,
+    /// Whether the watermark lets go of it; `None`: it does not grow.
+    pub bounded: Option<bool>,
+}
+
 /// What an operator did: what of it is committed, and how much it was.
 #[derive(Default)]
 pub(super) struct Did {
@@ -186,6 +194,21 @@ impl Stage {
             Operator::Aggregate(aggregate) => Some(aggregate.name()),
             Operator::Join(_) => Some("symmetricHashJoin"),
             Operator::Limit(_) => Some("globalLimit"),
+        }
+    }
+
+    /// What is kept from batch to batch; `None`: nothing.
+    pub fn kept(&self) -> Option<Kept> {
+        let bounded = Some(self.is_bounded());
+        match &self.operator {
+            Operator::OnTime(_) | Operator::Union(_) => None,
+            Operator::FirstOfKey(_) => Some(Kept { rows: "one row per key of DISTINCT ON", bounded }),
+            Operator::Aggregate(aggregate) if aggregate.merger.key_count() == 0 => {
+                Some(Kept { rows: "one row", bounded: None })
+            }
+            Operator::Aggregate(_) => Some(Kept { rows: "one row per group", bounded }),
+            Operator::Join(_) => Some(Kept { rows: "the rows of both sides of a join", bounded }),
+            Operator::Limit(_) => Some(Kept { rows: "a count of rows", bounded: None }),
         }
     }
 

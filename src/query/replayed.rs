@@ -291,7 +291,8 @@ fn until(rows: &RecordBatch, offset: usize, bounds: &[Bound]) -> Result<Vec<i64>
     for bound in bounds {
         let times = times(rows.column(offset + bound.column), bound.window)?;
         for (until, time) in until.iter_mut().zip(times) {
-            *until = time.map_or(*until, |time| (*until).min(time.saturating_add(bound.plus_us)));
+            // a condition over a null is never met
+            *until = time.map_or(i64::MIN, |time| (*until).min(time.saturating_add(bound.plus_us)));
         }
     }
     Ok(until)

@@ -222,7 +222,8 @@ impl StreamJoin {
             let times = times.as_primitive_opt::<TimestampMicrosecondType>();
             let times = times.ok_or_else(|| Error::failed("an event time is no TIMESTAMP"))?;
             for (until, time) in until.iter_mut().zip(times) {
-                *until = time.map_or(*until, |time| (*until).min(time.saturating_add(bound.plus_us)));
+                // a condition over a null is never met
+                *until = time.map_or(i64::MIN, |time| (*until).min(time.saturating_add(bound.plus_us)));
             }
         }
         Ok(until)
