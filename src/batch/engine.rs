@@ -16,7 +16,7 @@ use super::{
 use crate::{
     checkpoint::{Checkpoint, Genesis, OpenOptions},
     job::{JobSpec, SinkSpec},
-    model::{BatchId, BatchPlan, Error, ErrorKind, Faults, FileRead, OutputMode, Result},
+    model::{BatchId, BatchPlan, Error, ErrorKind, Faults, FileRead, OutputMode, Result, StagedOutput},
     progress::LateProgress,
     query::JobQueries,
     sink::Sink,
@@ -130,12 +130,14 @@ impl Engine {
         let history = self.checkpoint.history();
         let genesis = history.genesis();
         let inherited = genesis.forked_from.as_ref().map(|fork| fork.batch);
-        // What a rewind takes back need not be there any more, and a fork publishes to a place of its own.
-        let published = match history.newest() {
-            Some(newest) if loss == Loss::Replay && Some(newest.batch()) != inherited => &newest.outputs[..],
-            _ => &[],
+        // What a rewind takes back need not be there any more, and a fork publishes to a place of its own. A batch without late
+        // rows has no file of them, so those before it are asked as well.
+        let own = history.live().iter().rev().take_while(|commit| Some(commit.batch()) > inherited);
+        let published = |name: &str| {
+            let is_its = |output: &StagedOutput| output.sink == name && !output.name.is_empty();
+            loss == Loss::Replay && own.clone().any(|commit| commit.outputs.iter().any(is_its))
         };
-        self.outputs.open(&genesis.checkpoint_id, published)
+        self.outputs.open(&genesis.checkpoint_id, &published)
     }
 
     /// A stop because of `error`: the log still learns that what was committed is published, if it is, so that the next

@@ -42,7 +42,8 @@ fn new_job(view: &View, set: BTreeMap<String, String>) -> Result<JobSpec> {
     for (ours, theirs) in new.sinks.iter().zip(&old.sinks) {
         let theirs_too = theirs.folders();
         if let Some(folder) = ours.folders().iter().find(|folder| theirs_too.contains(folder)) {
-            return Err(Error::refused(format!("both checkpoints would write sink '{}'", theirs.name))
+            let of_sink = if folder.name == theirs.late_name() { "late rows of sink" } else { "sink" };
+            return Err(Error::refused(format!("both checkpoints would write {of_sink} '{}'", theirs.name))
                 .because(format!("its folder is {}", folder.path.display()))
                 .help("give the fork a folder of its own: write the path as ${NAME} in the job, and --set NAME=FOLDER here"));
         }

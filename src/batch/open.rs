@@ -57,6 +57,7 @@ pub(super) fn reopen(
     let mut inputs = Inputs::open(job, queries, threads)?;
     inputs.remember(checkpoint.history());
     if loss == Loss::Replay {
+        refuse_homeless(job, checkpoint.history())?;
         refuse_loss(job, queries, &checkpoint, &inputs)?;
         if !accept_change {
             refuse_other_input(job, &checkpoint, &inputs)?;
@@ -100,6 +101,29 @@ fn refuse_other_input(job: &JobSpec, checkpoint: &Checkpoint, inputs: &Inputs) -
                 "set the path back, or give the job a checkpoint of its own with --checkpoint DIR; if the folder was moved \
                  and what was read is gone from it, run with --accept-change",
             ));
+    }
+    Ok(())
+}
+
+/// The checkpoint keeps what relative paths meant when it was made. A folder that was added since would be another one for each
+/// directory that a command is called from.
+fn refuse_homeless(job: &JobSpec, history: &History) -> Result<()> {
+    let roots = &history.genesis().roots;
+    for sink in &job.sinks {
+        for folder in sink.folders() {
+            if folder.path.is_relative() && !roots.iter().any(|(name, _)| *name == folder.name) {
+                return Err(Error::refused(format!(
+                    "the folder of '{}' is relative, and newer than the checkpoint",
+                    folder.name
+                ))
+                .at(job.place(sink.at))
+                .because(format!(
+                    "'{}' would be another folder wherever rewind or verify are called",
+                    folder.path.display()
+                ))
+                .help("give what is added to a checkpoint an absolute path"));
+            }
+        }
     }
     Ok(())
 }

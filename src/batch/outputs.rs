@@ -67,14 +67,13 @@ impl Outputs {
         self.outlets.iter().filter(|outlet| outlet.late).map(|outlet| outlet.query)
     }
 
-    /// Claims every sink; `newest`: what the newest batch of this very checkpoint published, which must be there.
+    /// Claims every sink; `published`: whether this very checkpoint has published to the sink of this name, which must be there.
     ///
     /// # Errors
     /// Where a sink's place belongs to another checkpoint, is not the one that was published to, or cannot be written.
-    pub fn open(&mut self, checkpoint_id: &str, newest: &[StagedOutput]) -> Result<()> {
+    pub fn open(&mut self, checkpoint_id: &str, published: &dyn Fn(&str) -> bool) -> Result<()> {
         for outlet in &mut self.outlets {
-            let resumes = newest.iter().any(|output| output.sink == outlet.name && !output.name.is_empty());
-            outlet.sink.open(checkpoint_id, resumes)?;
+            outlet.sink.open(checkpoint_id, published(&outlet.name))?;
         }
         Ok(())
     }

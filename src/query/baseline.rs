@@ -18,9 +18,10 @@ use super::{
     errors::{After, Functions, Planning, running},
     feed::Rows,
     floors,
+    needed::Needed,
     now::BatchTime,
     order,
-    plan::{Needed, Planner},
+    plan::Planner,
     replayed::{self, BatchInput, Replay},
     session,
 };

@@ -114,8 +114,12 @@ fn compare(times: &Times, sides: [&LogicalPlan; 2], left: &Expr, op: Operator, r
     }
 }
 
-/// Whether late rows of a side are told by this column: another event time of it says nothing of what may still come.
+/// Whether the watermark says what of this column may still come: late rows of a side are told by its first event time; what
+/// a join of streams gives out is late by none.
 fn is_told_by(times: &Times, side: &LogicalPlan, column: usize) -> bool {
+    if times.joins_streams(side) {
+        return times.of(side, column).is_some_and(|lineage| lineage.behind_us.is_some());
+    }
     times.event_column(side).is_some_and(|(event, _)| event == column)
 }
 

@@ -191,7 +191,9 @@ impl Cutter<'_> {
 
     fn marked(&mut self, plan: &LogicalPlan, marked: &Marked, above: Above) -> Result<LogicalPlan, Uncut> {
         match marked.mark {
-            Mark::OnTime { bounded, counted, number } => {
+            // nothing asks for a time: rows without one are rows like others, as in plain SQL
+            Mark::OnTime { bounded, window: false, .. } if !(bounded && above.bound) => self.part(&marked.input, above),
+            Mark::OnTime { bounded, counted, number, .. } => {
                 if !above.state && has_state(&marked.input, self.streams) {
                     let reason =
                         "a window over the result of an aggregate would have to be computed again whenever it is shown";
@@ -353,7 +355,7 @@ fn literals(limit: &Limit) -> Result<(u64, Option<u64>), DataFusionError> {
 }
 
 /// All columns of a plan, and behind them expressions over it.
-pub(super) fn with_columns(input: LogicalPlan, expressions: &[Expr]) -> Result<LogicalPlan, DataFusionError> {
+fn with_columns(input: LogicalPlan, expressions: &[Expr]) -> Result<LogicalPlan, DataFusionError> {
     let columns = input.schema().iter().map(|field| Expr::Column(Column::from(field))).collect::<Vec<_>>();
     let more = expressions.iter().enumerate().map(|(index, expr)| expr.clone().alias(format!("__{index}")));
     LogicalPlanBuilder::from(input).project(columns.into_iter().chain(more).collect::<Vec<_>>())?.build()

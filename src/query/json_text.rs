@@ -5,10 +5,12 @@ use std::sync::Arc;
 use datafusion::{
     arrow::{
         array::{Array, ArrayRef, AsArray, StringArray},
-        datatypes::DataType,
+        datatypes::{DataType, Field, FieldRef},
     },
-    common::{Result, exec_datafusion_err},
-    logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility},
+    common::{Result, plan_datafusion_err},
+    logical_expr::{
+        ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    },
     scalar::ScalarValue,
 };
 
@@ -38,10 +40,17 @@ impl ScalarUDFImpl for GetJsonObject {
         Ok(DataType::Utf8)
     }
 
+    /// A path that stands in the query is checked with the query.
+    fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        if let Some(Some(ScalarValue::Utf8(Some(path)))) = arguments.scalar_arguments.get(1) {
+            parse(path)?;
+        }
+        Ok(Arc::new(Field::new(self.name(), DataType::Utf8, true)))
+    }
+
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
         let (texts, paths) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());
-        let parse = |path: &str| Path::parse(path).map_err(|why| exec_datafusion_err!("get_json_object(): {why}"));
         let mut last: Option<(&str, Path)> = None;
         let mut found = Vec::with_capacity(texts.len());
         for row in 0..texts.len() {
@@ -63,4 +72,8 @@ impl ScalarUDFImpl for GetJsonObject {
         }
         Ok(ColumnarValue::Array(found))
     }
+}
+
+fn parse(path: &str) -> Result<Path> {
+    Path::parse(path).map_err(|why| plan_datafusion_err!("get_json_object(): {why}"))
 }

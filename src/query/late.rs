@@ -1,39 +1,39 @@
 //! The rows that came too late, whole, for the side output: found by plans of their own, which run only after a batch that
-//! had some, so that what the query itself reads, keeps and is known by stays the same.
+//! had some, so that what the query itself keeps and is known by stays the same.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use datafusion::{
     arrow::{
         array::{ArrayRef, StructArray, TimestampMicrosecondArray},
-        compute::{filter_record_batch, not},
         datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit},
         error::ArrowError,
         record_batch::RecordBatch,
     },
     common::tree_node::{TreeNode, TreeNodeRecursion},
     error::DataFusionError,
-    logical_expr::LogicalPlan,
+    logical_expr::{LogicalPlan, LogicalPlanBuilder},
     physical_plan::ExecutionPlan,
     prelude::SessionContext,
 };
 
 use super::{
     classify::Refusal,
-    cut::{Cut, CutKind, Cutter, with_columns},
+    cut::{Cut, CutKind, Cutter},
     feed::Rows,
     incremental::Unbuilt,
+    late_test::LateBy,
     marks::{Mark, Marked},
-    operators::{Batch, Builder, Stage, first_columns, on_time::on_time, run},
+    operators::{Batch, Builder, Stage, run},
     walk::has_state,
 };
 use crate::model::{Error, Result};
 
-/// All rows that come to one place where late ones are dropped.
+/// The late rows of one place where they are dropped.
 pub(super) struct OnTimePlan {
     /// Which of the query's marks it is.
     number: usize,
-    /// The rows, and in the last column their time.
+    late_by: LateBy,
     pub plan: LogicalPlan,
 }
 
@@ -43,7 +43,7 @@ impl OnTimePlan {
     }
 }
 
-/// The rows that come to each place of a query where late ones are dropped. What an aggregate below gives out is left
+/// The late rows of each place of a query where they are dropped. What an aggregate below gives out is left
 /// out: the watermark that closed a group makes none of it late.
 ///
 /// # Errors
@@ -58,7 +58,10 @@ pub(super) fn plans(plan: &LogicalPlan, streams: &BTreeSet<String>) -> std::resu
             && !has_state(&marked.input, streams)
         {
             twice |= marked.input.exists(|below| Ok(Marked::of(below).is_some()))?;
-            found.push(OnTimePlan { number, plan: with_columns(marked.input.clone(), &marked.expressions)? });
+            let late_by = LateBy::default();
+            let is_late = late_by.function().call(marked.expressions.clone());
+            let plan = LogicalPlanBuilder::from(marked.input.clone()).filter(is_late)?.build()?;
+            found.push(OnTimePlan { number, late_by, plan });
         }
         Ok(TreeNodeRecursion::Continue)
     });
@@ -85,6 +88,7 @@ struct Place {
     /// Below the plan: unions.
     stages: Vec<Stage>,
     plan: Arc<dyn ExecutionPlan>,
+    late_by: LateBy,
     /// Whether the watermark makes rows late there; otherwise only those without a time are dropped.
     bounded: bool,
     /// The columns of a row.
@@ -123,8 +127,8 @@ impl LateRows {
             let row = Field::new("row", DataType::Struct(fields.clone()), false);
             let watermark = Field::new("watermark", DataType::Timestamp(TimeUnit::Microsecond, None), true);
             let schema = Arc::new(Schema::new(vec![row, watermark]));
-            let (stages, plan) = (stages?, builder.physical(&last)?);
-            Ok(Place { stages, plan, bounded: is_bounded(part), fields, schema })
+            let (stages, plan, late_by) = (stages?, builder.physical(&last)?, part.late_by.clone());
+            Ok(Place { stages, plan, late_by, bounded: is_bounded(part), fields, schema })
         });
         Ok(LateRows { places: places.collect::<std::result::Result<_, Unbuilt>>()? })
     }
@@ -137,11 +141,12 @@ impl LateRows {
     pub fn rows(&mut self, batch: &Batch<'_>) -> Result<Vec<RecordBatch>> {
         let mut late = Vec::new();
         for place in &mut self.places {
+            place.late_by.set(batch.watermarks.late_us.filter(|_| place.bounded));
             for stage in &mut place.stages {
                 stage.step(batch)?;
             }
             for rows in run(batch.query, batch.executor, &place.plan)? {
-                let told = place.late(&rows, batch.watermarks.late_us)?;
+                let told = place.told(&rows, batch.watermarks.late_us)?;
                 late.extend((told.num_rows() > 0).then_some(told));
             }
             place.stages.iter().for_each(|stage| stage.out.fill(Rows::None));
@@ -151,10 +156,7 @@ impl LateRows {
 }
 
 impl Place {
-    fn late(&self, rows: &RecordBatch, late_us: Option<i64>) -> Result<RecordBatch> {
-        let is_late = not(&on_time(rows, late_us.filter(|_| self.bounded))?).map_err(|error| failed(&error))?;
-        let rows = first_columns(rows, rows.num_columns() - 1)?;
-        let rows = filter_record_batch(&rows, &is_late).map_err(|error| failed(&error))?;
+    fn told(&self, rows: &RecordBatch, late_us: Option<i64>) -> Result<RecordBatch> {
         let row = StructArray::try_new_with_length(self.fields.clone(), rows.columns().to_vec(), None, rows.num_rows());
         let row: ArrayRef = Arc::new(row.map_err(|error| failed(&error))?);
         let watermark: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![late_us; rows.num_rows()]));
@@ -162,10 +164,10 @@ impl Place {
     }
 }
 
-/// The columns of a plan but its last; those that have the same name are told apart by their tables.
+/// The columns of a plan; those that have the same name are told apart by their tables.
 fn fields(plan: &LogicalPlan) -> Fields {
     let schema = plan.schema();
-    let columns = &schema.fields()[..schema.fields().len() - 1];
+    let columns = schema.fields();
     let field = |(index, field): (usize, &Arc<Field>)| {
         let is_alone = columns.iter().filter(|other| other.name() == field.name()).count() == 1;
         let (table, _) = schema.qualified_field(index);

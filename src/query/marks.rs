@@ -17,6 +17,9 @@ pub(super) enum Mark {
         bounded: bool,
         /// Whether rows that are dropped here count: a row of several windows is late when all are over.
         counted: bool,
+        /// Whether it is a window that asks for a time, so that a row without one has none; otherwise only what the watermark
+        /// bounds asks.
+        window: bool,
         /// Which of the query's it is, through whatever the optimizer makes of the plan.
         number: usize,
     },

@@ -4,7 +4,7 @@ mod aggregate;
 mod first_of_key;
 mod join;
 mod limit;
-pub(super) mod on_time;
+mod on_time;
 
 use std::sync::Arc;
 
@@ -207,7 +207,7 @@ impl Stage {
                 Some(Kept { rows: "one row", bounded: None })
             }
             Operator::Aggregate(_) => Some(Kept { rows: "one row per group", bounded }),
-            Operator::Join(_) => Some(Kept { rows: "the rows of both sides of a join", bounded }),
+            Operator::Join(join) => Some(join.kept()),
             Operator::Limit(_) => Some(Kept { rows: "a count of rows", bounded: None }),
         }
     }
@@ -331,7 +331,7 @@ pub(super) fn run_as_is(name: &str, executor: &Executor, plan: &Arc<dyn Executio
 }
 
 /// The first columns of rows.
-pub(super) fn first_columns(rows: &RecordBatch, columns: usize) -> Result<RecordBatch> {
+fn first_columns(rows: &RecordBatch, columns: usize) -> Result<RecordBatch> {
     let schema = Arc::new(Schema::new(rows.schema().fields()[..columns].to_vec()));
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(schema, rows.columns()[..columns].to_vec(), &options)

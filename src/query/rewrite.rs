@@ -21,7 +21,7 @@ use super::{
     classify::Refusal,
     marks::{Mark, Marked},
     times::{Lineage, Time, Times},
-    walk::is_stream,
+    walk::{is_stream, joins_streams},
     windows::{Kind, Layout, function, kind_of},
 };
 
@@ -36,6 +36,21 @@ pub(super) struct Rewriter<'a> {
     pub dedup_within: bool,
     /// How many marks there are.
     pub marked: Cell<usize>,
+}
+
+/// Which rows a mark drops.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    bounded: bool,
+    counted: bool,
+    window: bool,
+}
+
+impl Told {
+    /// By an event time itself.
+    fn event() -> Told {
+        Told { bounded: true, counted: true, window: false }
+    }
 }
 
 impl Rewriter<'_> {
@@ -70,7 +85,7 @@ impl Rewriter<'_> {
                 let time = aggregate.group_expr.iter().find(|expr| self.is_event(expr, &aggregate.input)).cloned();
                 match time {
                     Some(time) => {
-                        let input = self.on_time((*aggregate.input).clone(), time, true, true)?;
+                        let input = self.on_time((*aggregate.input).clone(), time, Told::event())?;
                         let Aggregate { group_expr, aggr_expr, .. } = aggregate;
                         LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), group_expr, aggr_expr)?)
                     }
@@ -86,8 +101,8 @@ impl Rewriter<'_> {
             LogicalPlan::Join(join)
                 if stream && is_stream(&join.left, self.streams) && is_stream(&join.right, self.streams) =>
             {
-                let left = Arc::new(self.event_on_time(Arc::unwrap_or_clone(join.left))?);
-                let right = Arc::new(self.event_on_time(Arc::unwrap_or_clone(join.right))?);
+                let left = Arc::new(self.side_on_time(Arc::unwrap_or_clone(join.left))?);
+                let right = Arc::new(self.side_on_time(Arc::unwrap_or_clone(join.right))?);
                 LogicalPlan::Join(Join { left, right, ..join })
             }
             node => node,
@@ -103,16 +118,22 @@ impl Rewriter<'_> {
         match self.times.event_column(&input) {
             Some((index, _)) => {
                 let time = Expr::Column(Column::from(input.schema().qualified_field(index)));
-                self.on_time(input, time, true, true)
+                self.on_time(input, time, Told::event())
             }
             None => Ok(input),
         }
     }
 
-    fn on_time(&self, input: LogicalPlan, time: Expr, bounded: bool, counted: bool) -> Result<LogicalPlan> {
+    /// Nothing that a join of streams gives out is late to another join, and a row without a partner may lack a time.
+    fn side_on_time(&self, side: LogicalPlan) -> Result<LogicalPlan> {
+        if joins_streams(&side, self.streams) { Ok(side) } else { self.event_on_time(side) }
+    }
+
+    fn on_time(&self, input: LogicalPlan, time: Expr, told: Told) -> Result<LogicalPlan> {
+        let Told { bounded, counted, window } = told;
         if self.marks && is_stream(&input, self.streams) {
             let number = self.marked.replace(self.marked.get() + 1);
-            return Ok(Marked::node(Mark::OnTime { bounded, counted, number }, input, vec![time]));
+            return Ok(Marked::node(Mark::OnTime { bounded, counted, window, number }, input, vec![time]));
         }
         LogicalPlanBuilder::from(input).filter(time.is_not_null())?.build()
     }
@@ -140,7 +161,8 @@ impl Rewriter<'_> {
             )
             .at("session_window")));
         }
-        let input = self.on_time(input, get_field(call.clone(), "end"), bounded, true)?;
+        let told = Told { bounded, counted: true, window: true };
+        let input = self.on_time(input, get_field(call.clone(), "end"), told)?;
         if !slides {
             return Ok(Ok(with_input(node, input, None)?));
         }
@@ -155,7 +177,7 @@ impl Rewriter<'_> {
             .build()?;
         let window = Expr::Column(Column::from_name(&name));
         let rows = match self.marks && is_stream(&rows, self.streams) {
-            true => self.on_time(rows, get_field(window.clone(), "end"), bounded, false)?,
+            true => self.on_time(rows, get_field(window.clone(), "end"), Told { counted: false, ..told })?,
             false => rows,
         };
         Ok(Ok(with_input(node, rows, Some((call, &window)))?))
@@ -169,7 +191,7 @@ impl Rewriter<'_> {
         let input = match (event_key, self.dedup_within) {
             // keys that are kept for ever know no late row
             (None, false) => Arc::unwrap_or_clone(input),
-            (Some(key), false) => self.on_time(Arc::unwrap_or_clone(input), on_expr[key].clone(), true, true)?,
+            (Some(key), false) => self.on_time(Arc::unwrap_or_clone(input), on_expr[key].clone(), Told::event())?,
             (_, true) => self.event_on_time(Arc::unwrap_or_clone(input))?,
         };
         let mut expressions = on_expr;

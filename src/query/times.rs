@@ -11,7 +11,7 @@ use datafusion::{
 use super::{
     bounds,
     marks::Marked,
-    walk::is_stream,
+    walk::{is_stream, joins_streams},
     windows::{Kind, kind_of},
 };
 use crate::job::{EventTimeSpec, JobSpec};
@@ -96,6 +96,11 @@ impl Times {
             LogicalPlan::Extension(_) => self.of(&Marked::of(plan)?.input, index),
             _ => None,
         }
+    }
+
+    /// Whether a part of a plan joins streams with each other.
+    pub fn joins_streams(&self, plan: &LogicalPlan) -> bool {
+        joins_streams(plan, &self.streams)
     }
 
     fn of_joined(&self, join: &Join, index: usize) -> Option<Lineage> {

@@ -1,23 +1,24 @@
 //! `parse_url(url, part[, key])`, as in Spark: one part of a URL, or one value of its query.
 //!
-//! Read as browsers read it (<https://url.spec.whatwg.org>, by the crate `url`), so a host is in small letters and an empty path is
-//! `/`. A path alone, as log files have it, is a URL without protocol and host. What is no URL has no parts.
+//! Read as browsers read it (<https://url.spec.whatwg.org>, by the crate `url`), so a host is in small letters, an empty path is
+//! `/`, and a port that goes without saying is left out. A path alone, as log files have it, has no protocol and no host, and stays
+//! as it is written. What is no URL has no parts.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::{
     arrow::{
         array::{Array, ArrayRef, AsArray, StringArray},
-        datatypes::DataType,
+        datatypes::{DataType, Field, FieldRef},
     },
-    common::{Result, exec_err},
-    logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility},
+    common::{Result, plan_err},
+    logical_expr::{
+        ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+        Volatility,
+    },
     scalar::ScalarValue,
 };
-use url::{ParseError, Position, Url};
-
-/// Where a path stands that has no host; never shown.
-const NOWHERE: &str = "http://nowhere.invalid";
+use url::{Position, Url};
 
 /// What may be asked for.
 const PARTS: [&str; 8] = ["PROTOCOL", "HOST", "PATH", "QUERY", "REF", "FILE", "AUTHORITY", "USERINFO"];
@@ -46,6 +47,14 @@ impl ScalarUDFImpl for ParseUrl {
         Ok(DataType::Utf8)
     }
 
+    /// A part that stands in the query is checked with the query.
+    fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        if let Some(Some(ScalarValue::Utf8(Some(part)))) = arguments.scalar_arguments.get(1) {
+            check(part, arguments.scalar_arguments.len() > 2)?;
+        }
+        Ok(Arc::new(Field::new(self.name(), DataType::Utf8, true)))
+    }
+
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
         let (urls, parts) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());
@@ -68,34 +77,55 @@ impl ScalarUDFImpl for ParseUrl {
     }
 }
 
-/// # Errors
-/// Where there is no such part.
+/// One part, which must be one of [`PARTS`].
 fn part(url: &str, part: &str, key: Option<&str>) -> Result<Option<String>> {
-    if !PARTS.contains(&part) {
-        return exec_err!("parse_url() knows no part '{part}': there are {}", PARTS.join(", "));
+    check(part, key.is_some())?;
+    if url.starts_with('/') {
+        return Ok(part_of_path(url, part, key));
     }
-    if key.is_some() && part != "QUERY" {
-        return exec_err!("parse_url() takes a key for QUERY, and not for {part}");
-    }
-    let (url, is_path) = match Url::parse(url) {
-        Err(ParseError::RelativeUrlWithoutBase) => (Url::parse(NOWHERE).and_then(|base| base.join(url)), true),
-        parsed => (parsed, false),
-    };
-    let Ok(url) = url else { return Ok(None) };
-    let own = |part: Option<&str>| part.filter(|part| !is_path && !part.is_empty()).map(str::to_owned);
+    let Ok(url) = Url::parse(url) else { return Ok(None) };
+    let own = |part: &str| (!part.is_empty()).then(|| part.to_owned());
     Ok(match part {
-        "PROTOCOL" => own(Some(url.scheme())),
-        "HOST" => own(url.host_str()),
-        "AUTHORITY" => own(Some(&url[Position::BeforeUsername..Position::AfterPort])),
-        "USERINFO" => own(Some(&url[Position::BeforeUsername..Position::AfterPassword])),
+        "PROTOCOL" => own(url.scheme()),
+        "HOST" => url.host_str().and_then(own),
+        "AUTHORITY" => own(&url[Position::BeforeUsername..Position::AfterPort]),
+        "USERINFO" => own(&url[Position::BeforeUsername..Position::AfterPassword]),
         "PATH" => Some(url.path().to_owned()),
         "FILE" => Some(url[Position::BeforePath..Position::AfterQuery].to_owned()),
         "REF" => url.fragment().map(str::to_owned),
-        _ => match key {
-            None => url.query().map(str::to_owned),
-            Some(key) => url.query_pairs().find(|(name, _)| name == key).map(|(_, value)| Cow::into_owned(value)),
-        },
+        _ => value_of(url.query(), key),
     })
+}
+
+fn part_of_path(written: &str, part: &str, key: Option<&str>) -> Option<String> {
+    let (file, fragment) = written.split_once('#').map_or((written, None), |(file, rest)| (file, Some(rest)));
+    let (path, query) = file.split_once('?').map_or((file, None), |(path, rest)| (path, Some(rest)));
+    match part {
+        "PATH" => Some(path.to_owned()),
+        "FILE" => Some(file.to_owned()),
+        "REF" => fragment.map(str::to_owned),
+        "QUERY" => value_of(query, key),
+        _ => None,
+    }
+}
+
+/// A query, or the value of one key in it, as they are written.
+fn value_of(query: Option<&str>, key: Option<&str>) -> Option<String> {
+    let Some(key) = key else { return query.map(str::to_owned) };
+    let mut pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(name, _)| *name == key).map(|(_, value)| value.to_owned())
+}
+
+/// # Errors
+/// Where there is no such part, or it has no keys.
+fn check(part: &str, has_key: bool) -> Result<()> {
+    if !PARTS.contains(&part) {
+        return plan_err!("parse_url() knows no part '{part}': there are {}", PARTS.join(", "));
+    }
+    if has_key && part != "QUERY" {
+        return plan_err!("parse_url() takes a key for QUERY, and not for {part}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -118,7 +148,7 @@ mod tests {
         ] {
             assert_eq!(part(WHOLE, name, None).unwrap().as_deref(), Some(expected), "{name}");
         }
-        for (key, expected) in [("q", Some("1")), ("r", Some("x y")), ("s", None)] {
+        for (key, expected) in [("q", Some("1")), ("r", Some("x%20y")), ("s", None)] {
             assert_eq!(part(WHOLE, "QUERY", Some(key)).unwrap().as_deref(), expected, "{key}");
         }
     }
@@ -132,7 +162,12 @@ mod tests {
             assert_eq!(part(path, name, None).unwrap().as_deref(), expected, "{name}");
         }
         assert_eq!(part("http://h", "USERINFO", None).unwrap(), None);
-        assert_eq!(part("http://[bad", "PATH", None).unwrap(), None, "it is no URL");
+        for (path, expected) in [("//wp-admin/x?q=1", "//wp-admin/x"), ("/a/../b#c?d", "/a/../b"), ("/x\\y", "/x\\y")] {
+            assert_eq!(part(path, "PATH", None).unwrap().as_deref(), Some(expected), "{path}");
+        }
+        for none in ["http://[bad", "*", "", "a/b"] {
+            assert_eq!(part(none, "PATH", None).unwrap(), None, "'{none}' is no URL");
+        }
     }
 
     #[test]

@@ -95,6 +95,15 @@ impl FilesSink {
         Ok(names.into_iter().filter_map(|name| self.parse_name(&name).map(|published| (name, published))).collect())
     }
 
+    /// The names of files of single batches in the folder.
+    pub(super) fn of_batches(&self) -> Result<Vec<(String, BatchId)>> {
+        let of_batch = |(name, published)| match published {
+            Published::Batch(batch) => Some((name, batch)),
+            Published::Newest => None,
+        };
+        Ok(self.published_files()?.into_iter().filter_map(of_batch).collect())
+    }
+
     fn stage_bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
         create_folder(&self.staging())?;
         write_file(&self.staging().join(name), bytes)
@@ -263,8 +272,11 @@ impl Sink for FilesSink {
             if *blake3::hash(&bytes).as_bytes() != staged.hash {
                 return Err(Error::refused(format!("'{}' would publish other rows than were committed", self.name))
                     .at(Place::Batch(output.batch))
-                    .because("what was staged is lost, and computing it again gave another result")
-                    .help("restore the input as it was, or rewind to the batch before"));
+                    .because(match output.row_count() == staged.rows {
+                        true => "what was staged is lost, and computing it again gave another result",
+                        false => "what was staged is lost, and these rows are not computed again",
+                    })
+                    .help("put the staged file back, restore the input as it was, or rewind to the batch before"));
             }
             self.stage_bytes(&staged.name, &bytes)?;
         }

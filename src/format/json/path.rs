@@ -35,6 +35,9 @@ impl Path {
                 if end == 0 {
                     return Err(wrong("a name is missing after '.'"));
                 }
+                if name[..end].contains('*') {
+                    return Err(wrong("'*' for any name is not known; ['...'] takes it as it is"));
+                }
                 steps.push(Step::Field(name[..end].to_owned()));
                 rest = &name[end..];
             } else if let Some(name) = rest.strip_prefix("['") {
@@ -53,12 +56,10 @@ impl Path {
         Ok(Path(steps))
     }
 
-    /// The text of the value: what a string says, all else as it is written. `None`: there is no such value, it is null,
-    /// or the text is not JSON.
+    /// The text of the value: what a string says, all else as it is written (a line end between values as a space). `None`:
+    /// there is no such value, it is null, or the text is not JSON.
     pub fn find(&self, json: &str) -> Option<String> {
-        // a line end is white space here, as it is not in a file of lines
-        let json = if json.contains('\n') { Cow::Owned(json.replace('\n', " ")) } else { Cow::Borrowed(json) };
-        self.found(json.as_bytes()).ok()?
+        self.found(in_one_line(json)?.as_bytes()).ok()?
     }
 
     fn found(&self, text: &[u8]) -> Result<Option<String>, Fault> {
@@ -89,6 +90,25 @@ impl Path {
         };
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
+}
+
+/// A line end is white space here, as it is not in a file of lines; `None`: one stands in a string, so it is no JSON.
+fn in_one_line(json: &str) -> Option<Cow<'_, str>> {
+    if !json.contains('\n') {
+        return Some(Cow::Borrowed(json));
+    }
+    let (mut in_string, mut escaped) = (false, false);
+    let mut line = String::with_capacity(json.len());
+    for char in json.chars() {
+        match char {
+            '\n' if in_string => return None,
+            '"' if !escaped => in_string = !in_string,
+            _ => {}
+        }
+        escaped = char == '\\' && !escaped;
+        line.push(if char == '\n' { ' ' } else { char });
+    }
+    Some(Cow::Owned(line))
 }
 
 /// Where the value of a field of the object at `at` begins; the last of equal ones.
@@ -176,7 +196,9 @@ mod tests {
 
     #[test]
     fn what_is_no_json_has_no_values() {
-        for text in ["", "{", "{\"a\":1", "{\"a\":1}}", "{\"a\":1} x", "{'a':1}", "nul", &"[".repeat(200)] {
+        for text in
+            ["{\"a\":\"x\ny\"}", "", "{", "{\"a\":1", "{\"a\":1}}", "{\"a\":1} x", "{'a':1}", "nul", &"[".repeat(200)]
+        {
             assert_eq!(Path::parse("$.a").unwrap().find(text), None, "{text}");
         }
     }
@@ -191,6 +213,7 @@ mod tests {
             ("$[0", "is not closed"),
             ("$[x]", "no number"),
             ("$[*]", "no number"),
+            ("$.*", "is not known"),
         ] {
             let error = Path::parse(path).unwrap_err();
             assert!(error.contains(why), "{path}: {error}");

@@ -17,7 +17,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, displayable},
 };
 
-use super::{Batch, Builder, Did, rows_in, run};
+use super::{Batch, Builder, Did, Kept, rows_in, run};
 use crate::{
     model::{Error, Result},
     query::{
@@ -80,6 +80,20 @@ impl StreamJoin {
             pair_schema,
             sides,
         }))
+    }
+
+    pub fn kept(&self) -> Kept {
+        let bounded = [&self.bounds[0], &self.bounds[1]].map(|bounds| !bounds.is_empty());
+        let rows = match bounded {
+            [true, false] => {
+                "the rows of both sides of a join: of the left one until the watermark closes them, of the right one"
+            }
+            [false, true] => {
+                "the rows of both sides of a join: of the right one until the watermark closes them, of the left one"
+            }
+            _ => "the rows of both sides of a join",
+        };
+        Kept { rows, bounded: Some(bounded == [true, true]) }
     }
 
     pub fn is_bounded(&self) -> bool {

@@ -48,7 +48,7 @@ impl OnTime {
 }
 
 /// Which rows have a time (in their last column) that is after the watermark.
-pub(in crate::query) fn on_time(rows: &RecordBatch, late_us: Option<i64>) -> Result<BooleanArray> {
+fn on_time(rows: &RecordBatch, late_us: Option<i64>) -> Result<BooleanArray> {
     let times = rows.columns().last().and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
     let times = times.ok_or_else(|| Error::failed("an event time is no TIMESTAMP"))?;
     let after = |time: i64| late_us.is_none_or(|late| time > late);

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    ops::Range,
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::Command,
@@ -139,14 +140,27 @@ impl World {
 
     /// What the queries yield over the first input files, on plain DataFusion: rows as text, sorted.
     pub fn model(&self, files: usize) -> Vec<Vec<String>> {
+        let whole = self.yielded(0..files);
+        let job = self.job_over(&self.root);
+        let of_query = |(query, rows): (usize, Vec<String>)| {
+            let Some(window) = job.sink_of(&job.queries[query]).batch_window else { return sorted(rows) };
+            // a batch is a file
+            let (size, slide) = (window.batches.get() as usize, window.slide.get() as usize);
+            let ends = (1..=files).filter(|end| end % slide == 0);
+            sorted(ends.flat_map(|end| self.yielded(end.saturating_sub(size)..end).swap_remove(query)).collect())
+        };
+        whole.into_iter().enumerate().map(of_query).collect()
+    }
+
+    fn yielded(&self, files: Range<usize>) -> Vec<Vec<String>> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for number in 0..files {
+        for number in files {
             fs::write(folder.path().join(format!("{number:04}.json")), self.scenario.file(number))
                 .expect("it is written");
         }
         let job = self.job_over(folder.path());
         let tables = batch::baseline(&job, 1, 0, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
-        tables.iter().map(|table| sorted(rows(table))).collect()
+        tables.iter().map(rows).collect()
     }
 
     /// Puts the disk into a state.
