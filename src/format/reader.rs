@@ -6,9 +6,10 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 
 use super::{
     BAD_RECORDS_KEPT_MAX, BadRecord, Decoded,
+    columnar::{AnyBytes, WholeRead},
     fields::{self, Fields},
     json::{self, Json},
-    parquet::{AnyBytes, Parquet, WholeRead},
+    parquet::Parquet,
     pieces::{InMemory, Piece, PieceRead, Pieces, Stop},
     rows::each_line,
 };
