@@ -1,6 +1,7 @@
 //! Bytes become Arrow record batches; what cannot be read becomes a counted, named bad record.
 
-mod columnar;
+mod avro;
+pub(crate) mod columnar;
 pub mod compress;
 pub(crate) mod fields;
 pub mod json;

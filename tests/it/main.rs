@@ -18,6 +18,7 @@ INSERT INTO few SELECT left(device, 20) AS device, bytes FROM flows WHERE port =
 }
 
 mod architecture;
+mod avro;
 mod binary;
 mod cli;
 mod crash_points;

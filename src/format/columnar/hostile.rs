@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+#[cfg(test)]
 use proptest::prelude::*;
 
 use super::{Reader, WholeRead};
@@ -48,6 +49,24 @@ pub(in crate::format) fn any_bytes(kind: &FormatKind, bytes: &[u8]) {
     }
 }
 
+/// For fuzzing: any bytes as a file of Parquet.
+pub(crate) fn parquet(bytes: &[u8]) {
+    unhooked(&FormatKind::Parquet, bytes);
+}
+
+/// For fuzzing: any bytes as a file of Avro.
+pub(crate) fn avro(bytes: &[u8]) {
+    unhooked(&FormatKind::Avro, bytes);
+}
+
+/// What a library panics over is caught where it is read; the fuzzer's hook would end it before.
+fn unhooked(kind: &FormatKind, bytes: &[u8]) {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    any_bytes(kind, bytes);
+    std::panic::set_hook(hook);
+}
+
 fn consistent(read: &WholeRead) {
     let WholeRead { decoded, damage } = read;
     let rows: usize = decoded.batches.iter().map(|batch| batch.num_rows()).sum();
@@ -57,10 +76,12 @@ fn consistent(read: &WholeRead) {
 }
 
 /// What is done to a file's bytes.
+#[cfg(test)]
 pub(in crate::format) fn mutation() -> impl Strategy<Value = (prop::sample::Index, u8, u8, u8)> {
     (any::<prop::sample::Index>(), 0..5_u8, any::<u8>(), prop_oneof![Just(1_u8), 1..60_u8])
 }
 
+#[cfg(test)]
 pub(in crate::format) fn mutate(bytes: &mut Vec<u8>, (at, what, byte, length): (prop::sample::Index, u8, u8, u8)) {
     if bytes.is_empty() {
         return;

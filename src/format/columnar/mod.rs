@@ -1,4 +1,4 @@
-//! What formats of typed columns share; so far Parquet is one.
+//! What formats of typed columns share: Parquet and Avro.
 //!
 //! - Columns are found by their names, as JSON keys are; one that the file lacks is null.
 //! - A value that is not of the declared type is cast where it fits; where it does not, it is null and its row a bad record,
@@ -11,8 +11,8 @@
 //! - Whatever a file holds, it does not end the process: a panic of a library is damage like any other.
 
 mod bytes;
-#[cfg(test)]
-pub(super) mod hostile;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod hostile;
 mod rows;
 mod values;
 

@@ -340,6 +340,14 @@ fn many_columns(rows: i64, group_rows: usize, compression: Compression) -> Vec<u
 }
 
 #[test]
+#[ignore = "writes the first inputs of the fuzzing corpus"]
+fn seeds_are_kept() {
+    for (name, codec) in [("plain", Compression::UNCOMPRESSED), ("snappy", Compression::SNAPPY)] {
+        crate::fuzzing::keep_seed("parquet", name, &many_columns(12, 5, codec));
+    }
+}
+
+#[test]
 fn a_file_is_read_alike_by_any_number_of_threads() {
     let bytes = many_columns(3000, 700, Compression::SNAPPY);
     hostile::any_bytes(&FormatKind::Parquet, &bytes);
