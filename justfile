@@ -44,7 +44,7 @@ crash KILLS="200":
     cargo run --locked --release -- generate flows "$scratch/flows" --files 50 --rows 2000
     cargo run --locked --release -- crash-test jobs/web_servers.sql --set INPUT="$scratch/flows" --kills {{KILLS}}
 
-# fuzz a reader (json, job, plan, record, log, state, values, compressed, fields): `just fuzz json 1800`; see tests/fuzz/driver.rs
+# fuzz a reader (json, job, plan, record, log, state, values, compressed, fields, parquet, avro): `just fuzz json 1800`; see tests/fuzz/driver.rs
 fuzz TARGET SECONDS="1800":
     #!/usr/bin/env bash
     set -euo pipefail

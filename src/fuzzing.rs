@@ -14,7 +14,7 @@ use datafusion::arrow::{
 
 use crate::{
     checkpoint, cli,
-    format::{Compression, Constant, compress::decompressed, fields, json},
+    format::{Compression, Constant, columnar::hostile, compress::decompressed, fields, json},
     job::{self, At, JobSpec, Variables, fingerprint},
     model::{BatchAddress, ErrorKind, Faults, Place, error::printable},
     query::JobQueries,
@@ -35,6 +35,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("values", values),
     ("compressed", compressed),
     ("fields", fields::fuzzing::cuts_change_nothing),
+    ("parquet", hostile::parquet),
+    ("avro", hostile::avro),
 ];
 
 /// What `${env:SECRET}` stands for; no job text holds it by itself.

@@ -1,5 +1,7 @@
 //! Bytes become Arrow record batches; what cannot be read becomes a counted, named bad record.
 
+mod avro;
+pub(crate) mod columnar;
 pub mod compress;
 pub(crate) mod fields;
 pub mod json;
@@ -10,9 +12,9 @@ mod rows;
 
 use datafusion::arrow::record_batch::RecordBatch;
 
+pub use columnar::{AnyBytes, WholeRead};
 pub use compress::{Compression, Decompressing, RATIO_GUESSED};
 pub use json::Constant;
-pub use parquet::{AnyBytes, WholeRead};
 pub use pieces::{Bytes, Cutter, Piece, Pieces};
 pub use reader::Reader;
 

@@ -6,9 +6,11 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 
 use super::{
     BAD_RECORDS_KEPT_MAX, BadRecord, Decoded,
+    avro::Avro,
+    columnar::{AnyBytes, WholeRead},
     fields::{self, Fields},
     json::{self, Json},
-    parquet::{AnyBytes, Parquet, WholeRead},
+    parquet::Parquet,
     pieces::{InMemory, Piece, PieceRead, Pieces, Stop},
     rows::each_line,
 };
@@ -34,6 +36,7 @@ enum Format {
     Json(Json),
     Fields(Fields),
     Parquet(Parquet),
+    Avro(Avro),
 }
 
 /// One thread's part of reading a file.
@@ -79,6 +82,7 @@ impl Reader {
         let format = match &format.kind {
             FormatKind::Json { depth_max } => Format::Json(Json::new(&schema, *depth_max)),
             FormatKind::Parquet => Format::Parquet(Parquet::new(&schema)),
+            FormatKind::Avro => Format::Avro(Avro::new(&schema)),
             kind => Format::Fields(Fields::new(&schema, kind)?),
         };
         Ok(Reader { output_schema: Arc::new(Schema::new(output)), schema, projection, records, sizes: SIZES, format })
@@ -108,7 +112,7 @@ impl Reader {
     /// Whether files are no lines, and so cannot be read in pieces: then [`Reader::decode_whole`] reads them, and
     /// [`Reader::decode_pieces`] must not be called.
     pub fn takes_wholes(&self) -> bool {
-        matches!(self.format, Format::Parquet(_))
+        matches!(self.format, Format::Parquet(_) | Format::Avro(_))
     }
 
     /// As [`Reader::decode_pieces`], with a file of which any part can be had; what is wrong with all of it is told
@@ -125,6 +129,7 @@ impl Reader {
     ) -> Result<WholeRead> {
         match &self.format {
             Format::Parquet(parquet) => parquet.read(self, file, bytes, threads, except),
+            Format::Avro(avro) => avro.read(self, file, bytes, threads, except),
             Format::Json(_) | Format::Fields(_) => unreachable!("files of lines are read in pieces"),
         }
     }
@@ -148,7 +153,7 @@ impl Reader {
         let mut blank = Vec::new();
         let kept;
         let (layout, first) = match &self.format {
-            Format::Json(_) | Format::Parquet(_) => (None, None),
+            Format::Json(_) | Format::Parquet(_) | Format::Avro(_) => (None, None),
             Format::Fields(fields) => {
                 let Some((number, first)) = pieces.next(&mut first_buffer) else { return Ok(Decoded::default()) };
                 let mut first = (number, first);
@@ -170,7 +175,7 @@ impl Reader {
             }
             (Format::Json(json), _) => Worker::Json(Box::new(json::Worker::new(self, json, except))),
             (Format::Fields(_), None) => unreachable!("fields have a layout"),
-            (Format::Parquet(_), _) => unreachable!("its files are read as wholes"),
+            (Format::Parquet(_) | Format::Avro(_), _) => unreachable!("its files are read as wholes"),
         };
         let lines_before: u64 = blank.iter().filter_map(|(_, read)| read.as_ref().ok()).map(|read| read.lines).sum();
         let problem = layout.as_ref().and_then(|layout| layout.problem.clone());

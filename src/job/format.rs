@@ -48,7 +48,7 @@ const LOG_TIME: &str = "%d/%b/%Y:%H:%M:%S %z";
 /// The format of a source.
 pub(super) fn read(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<FormatSpec> {
     let format = options.required("format", "json")?;
-    let names = ["json", "csv", "text", "regex", "parquet"].map(|name| (name, name));
+    let names = ["json", "csv", "text", "regex", "parquet", "avro"].map(|name| (name, name));
     let name = options.pick(format, &names)?;
     check_options_fit(options, name)?;
     check_types_fit(options, name, columns)?;
@@ -56,6 +56,7 @@ pub(super) fn read(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<Form
         "json" => FormatKind::Json { depth_max: depth_max(options)? },
         "csv" => FormatKind::Csv(csv(options)?),
         "parquet" => FormatKind::Parquet,
+        "avro" => FormatKind::Avro,
         "text" => FormatKind::Text { column: text_column(options, format, columns)? },
         _ => FormatKind::Regex(regex(options, columns)?),
     };
@@ -106,7 +107,7 @@ fn check_options_fit(options: &Options<'_>, format: &str) -> Result<()> {
 /// Values inside of values are read where fields are more than text.
 fn check_types_fit(options: &Options<'_>, format: &str, columns: &[ColumnSpec]) -> Result<()> {
     match columns.iter().find(|column| column.data_type.is_nested()) {
-        Some(column) if !["json", "parquet"].contains(&format) => Err(options
+        Some(column) if !["json", "parquet", "avro"].contains(&format) => Err(options
             .source
             .error(column.at, format!("format '{format}' has no ARRAY, MAP or STRUCT"))
             .because("a field of it is one value, written as text")
@@ -119,7 +120,7 @@ fn records(options: &Options<'_>, format: &str, columns: &[ColumnSpec]) -> Resul
     let default = RecordOptions::default();
     let corrupt_column = match format {
         // a row has no text: a column of that name is one of the file
-        "parquet" => None,
+        "parquet" | "avro" => None,
         _ => special_column(
             options,
             columns,

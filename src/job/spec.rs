@@ -101,7 +101,7 @@ impl SourceSpec {
 }
 
 /// A declared column. Types: `Utf8`, `Boolean`, `Int8..Int64`, `Float32`, `Float64`, `Decimal128`, `Date32`,
-/// `Timestamp(Microsecond, None)` (UTC); from JSON and Parquet `List`, `Struct` and `Map` of these, too.
+/// `Timestamp(Microsecond, None)` (UTC); from JSON, Parquet and Avro `List`, `Struct` and `Map` of these, too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnSpec {
     pub name: String,
@@ -149,6 +149,8 @@ pub enum FormatKind {
     Regex(RegexOptions),
     /// Files of typed columns.
     Parquet,
+    /// Files of typed rows, in blocks, behind their schema.
+    Avro,
 }
 
 /// What every format has, as far as it applies.

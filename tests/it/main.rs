@@ -20,6 +20,7 @@ INSERT INTO lately SELECT port, count(*) AS flows, sum(bytes) AS bytes FROM flow
 }
 
 mod architecture;
+mod avro;
 mod binary;
 mod cli;
 mod crash_points;

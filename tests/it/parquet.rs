@@ -32,7 +32,8 @@ fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
 }
 
-fn flows() -> SchemaRef {
+/// The columns of the rows.
+pub fn flows() -> SchemaRef {
     schema(&[
         ("at", DataType::Timestamp(TimeUnit::Microsecond, None)),
         ("device", DataType::Utf8),
@@ -44,7 +45,7 @@ fn flows() -> SchemaRef {
 }
 
 /// The lines of one file.
-fn lines(number: usize) -> String {
+pub fn lines(number: usize) -> String {
     let line = |n: usize| {
         let null = json!(null);
         let row = json!({
@@ -86,7 +87,7 @@ fn flows_in(format: &str, sink: &str) -> Scratch {
     job(&sql(format, sink), format, &(0..4).map(file).collect::<Vec<_>>())
 }
 
-fn verified(scratch: &Scratch) {
+pub fn verified(scratch: &Scratch) {
     let options = VerifyOptions { batch: true, every: true, threads: 2 };
     let report = batch::verify(&scratch.checkpoint(), &options, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((report.findings, report.notes), (vec![], vec![]));
@@ -175,7 +176,7 @@ fn strings_and(numbers: ArrayRef) -> Vec<u8> {
 }
 
 /// The bad records of a batch.
-fn bad_records(scratch: &Scratch, batch: u64) -> Vec<Value> {
+pub fn bad_records(scratch: &Scratch, batch: u64) -> Vec<Value> {
     let path = scratch.checkpoint().join(format!("bad-records/{batch:012}-g1.jsonl"));
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect()

@@ -61,7 +61,9 @@ impl Fields {
                 Fields { values: options.values.clone(), lines: Lines::Matching(regex, columns) }
             }
             FormatKind::Text { column } => Fields { values: ValueOptions::default(), lines: Lines::Whole(*column) },
-            FormatKind::Json { .. } | FormatKind::Parquet => unreachable!("these have readers of their own"),
+            FormatKind::Json { .. } | FormatKind::Parquet | FormatKind::Avro => {
+                unreachable!("these have readers of their own")
+            }
         })
     }
 

@@ -11,35 +11,12 @@ use parquet::{
     file::reader::{ChunkReader, Length},
 };
 
+use crate::format::columnar::{AnyBytes, read_at};
+
 /// Headers of pages are read so many bytes at a time.
 const HEADER_BYTES: usize = 8 << 10;
 
-/// The bytes of a file of which any part can be had.
-pub trait AnyBytes: Send + Sync {
-    /// How many there are.
-    fn size_bytes(&self) -> u64;
-
-    /// Fills `buffer` with what stands at `offset` and behind; the caller asks for nothing beyond the end.
-    ///
-    /// # Errors
-    /// Where they cannot be read.
-    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
-}
-
-impl AnyBytes for Vec<u8> {
-    fn size_bytes(&self) -> u64 {
-        self.len() as u64
-    }
-
-    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let bytes = self.get(start..).and_then(|rest| rest.get(..buffer.len()));
-        buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-}
-
-/// The same for the library. Whatever a damaged file says of itself, no more is asked for than there is.
+/// A file's bytes for the library.
 #[derive(Clone)]
 pub(super) struct Chunks(pub Arc<dyn AnyBytes>);
 
@@ -49,13 +26,10 @@ impl Chunks {
     /// # Errors
     /// Where there are not as many, or they cannot be read.
     pub fn read(&self, start: u64, length: usize) -> Result<Vec<u8>> {
-        let size = self.0.size_bytes();
-        if start.checked_add(length as u64).is_none_or(|end| end > size) {
-            return Err(ParquetError::EOF(format!("{length} bytes at {start} are beyond its end")));
-        }
-        let mut bytes = vec![0; length];
-        self.0.fill(&mut bytes, start)?;
-        Ok(bytes)
+        read_at(self.0.as_ref(), start, length).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => ParquetError::EOF(error.to_string()),
+            _ => error.into(),
+        })
     }
 }
 

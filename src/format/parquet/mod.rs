@@ -1,68 +1,38 @@
 //! Parquet: files of typed columns, read from their ends.
 //!
-//! - Columns are found by their names, as JSON keys are; one that the file lacks is null.
-//! - A value that is not of the declared type is cast where it fits; where it does not, it is null and its row a bad record,
-//!   named by the number of the row. What fits is what would fit if the value stood in JSON: see `values`.
-//! - Only columns that a query needs are read; of the others those whose values may not fit, so that a bad record is bad in
-//!   every query.
-//! - A file is used as a whole or not at all: where any part of it that is read is damaged, none of its rows is one. What
-//!   nobody reads is not looked at; what has no checksum may be damaged unseen.
-//! - Row groups are read one after the other, by several threads each its own; rows, bad records and the limits of batches
-//!   are a function of the bytes, not of the thread count.
-//! - Whatever a file holds, it does not end the process: the footer is looked at before the library does (`footer`), which
-//!   asks for no bytes that are not there (`bytes`), and a panic of it is damage like any other.
+//! - Beside the rules that all such formats have (`columnar`): what nobody reads is not looked at; what has no checksum may
+//!   be damaged unseen. Row groups are the parts that threads share.
+//! - The footer is looked at before the library does (`footer`), which asks for no bytes that are not there (`bytes`).
 
 mod bytes;
 mod footer;
 #[cfg(test)]
 mod tests;
-mod values;
-mod worker;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::Arc;
+
+use datafusion::arrow::{
+    datatypes::{DataType, Field, Schema, TimeUnit},
+    error::ArrowError,
 };
-
-use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use parquet::{
-    arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
+    arrow::{
+        ProjectionMask,
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
+    },
     basic,
     errors::ParquetError,
 };
 
-pub use self::bytes::AnyBytes;
-use self::{bytes::Chunks, worker::Worker};
+use self::bytes::Chunks;
 use super::{
-    Decoded,
-    compress::limit_bytes,
-    json::KeyTable,
-    pieces::{PieceRead, Stop},
-    reader::{Reader, join},
+    columnar::{self, AnyBytes, Column, Names, Parts, Rows, WholeRead, Wrong},
+    pieces::PieceRead,
+    reader::Reader,
 };
-use crate::model::{Result, error::panic_text};
 
-/// A file that was read as a whole.
-#[derive(Debug, Default)]
-pub struct WholeRead {
-    /// Its rows; none where it is damaged.
-    pub decoded: Decoded,
-    /// Why none of it can be used.
-    pub damage: Option<String>,
-}
-
-/// Why a row group, or all, was not read to its end.
-#[derive(Debug)]
-enum Wrong {
-    /// The file is damaged: why.
-    Damage(String),
-    /// It holds more than a file may.
-    TooMuch,
-    Stop(Stop),
-}
+/// A batch of values of fixed length takes at most about this much (64 MiB).
+const FIXED_BATCH_BYTES: usize = 64 << 20;
 
 impl From<ParquetError> for Wrong {
     fn from(error: ParquetError) -> Wrong {
@@ -72,51 +42,34 @@ impl From<ParquetError> for Wrong {
     }
 }
 
-impl From<datafusion::arrow::error::ArrowError> for Wrong {
-    /// What the library says while it reads.
-    fn from(error: datafusion::arrow::error::ArrowError) -> Wrong {
-        let text = error.to_string();
-        let text = text.trim_start_matches("Parquet argument error: ").trim_start_matches("Parquet error: ");
-        Wrong::Damage(format!("it cannot be read as Parquet: {text}"))
-    }
+/// What the library says while it reads.
+fn unreadable(error: &ArrowError) -> Wrong {
+    let text = error.to_string();
+    let text = text.trim_start_matches("Parquet argument error: ").trim_start_matches("Parquet error: ");
+    Wrong::Damage(format!("it cannot be read as Parquet: {text}"))
 }
 
 /// What a reader of these files knows beyond its columns.
 #[derive(Debug)]
 pub(super) struct Parquet {
-    names: KeyTable,
-}
-
-/// A declared column that is read or checked.
-#[derive(Debug)]
-struct Column {
-    /// Index among the declared columns.
-    declared: usize,
-    /// Index among the columns of the file.
-    root: usize,
-    /// Index among the columns produced, where it is one.
-    output: Option<usize>,
+    names: Names,
 }
 
 /// One file, its footer read.
 struct File {
     bytes: Chunks,
     metadata: ArrowReaderMetadata,
-    /// In the order of the file.
     columns: Vec<Column>,
+    /// Those columns for the library.
+    mask: ProjectionMask,
     /// The longest value of fixed length, in bytes.
     fixed_bytes: usize,
-    /// More than this its rows may not take in memory.
-    memory_bytes_max: u64,
 }
-
-/// A row group's number, and what it became.
-type Numbered = (usize, Result<PieceRead, Wrong>);
 
 impl Parquet {
     /// `schema`: all declared columns.
     pub fn new(schema: &Schema) -> Parquet {
-        Parquet { names: KeyTable::new(schema.fields().iter().map(|field| field.name().as_str())) }
+        Parquet { names: Names::new(schema) }
     }
 
     /// Reads a file with up to `threads` threads. `except`: declared columns that are not read.
@@ -130,28 +83,8 @@ impl Parquet {
         bytes: Arc<dyn AnyBytes>,
         threads: usize,
         except: &[usize],
-    ) -> Result<WholeRead> {
-        if bytes.size_bytes() == 0 {
-            return Ok(WholeRead::default());
-        }
-        let file = match caught(|| self.open(reader, Chunks(bytes), except)) {
-            Ok(file) => file,
-            Err(wrong) => return Ok(damaged(wrong, 0)),
-        };
-        let mut groups = read_groups(reader, &file, threads);
-        if threads > 1 && groups.iter().any(|(_, group)| matches!(group, Err(Wrong::TooMuch))) {
-            // how much was too much depends on who was where
-            groups = read_groups(reader, &file, 1);
-        }
-        let mut pieces = Vec::with_capacity(groups.len());
-        for (_, group) in groups {
-            pieces.push(match group {
-                Ok(piece) => Ok(piece),
-                Err(Wrong::Stop(stop)) => Err(stop),
-                Err(wrong) => return Ok(damaged(wrong, file.memory_bytes_max)),
-            });
-        }
-        Ok(WholeRead { decoded: join(name, None, pieces.into_iter())?, damage: None })
+    ) -> crate::model::Result<WholeRead> {
+        columnar::read(reader, name, bytes, threads, |bytes| self.open(reader, Chunks(bytes), except))
     }
 
     /// Reads the footer, and finds the columns.
@@ -169,33 +102,46 @@ impl Parquet {
         // the schema that Arrow may have left in the file is another thing to be wrong, and says nothing that is needed
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = with_long_times(ArrowReaderMetadata::load(&bytes, options)?)?;
-        let columns = self.find(reader, metadata.schema(), except);
-        Ok(File { bytes, metadata, columns, fixed_bytes, memory_bytes_max: limit_bytes(size_bytes) })
+        let schema = metadata.schema();
+        let names = schema.fields().iter().map(|field| field.name().as_str());
+        let mut columns = self.names.find(reader, names, except);
+        columns.retain(|column| column.is_needed(reader, schema.field(column.root).data_type()));
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.iter().map(|column| column.root));
+        Ok(File { bytes, metadata, columns, mask, fixed_bytes })
+    }
+}
+
+impl Parts for File {
+    const FORMAT: &'static str = "Parquet";
+
+    fn columns(&self) -> &[Column] {
+        &self.columns
     }
 
-    /// By the rule of JSON's keys: the last of equal names, an exact spelling over others.
-    fn find(&self, reader: &Reader, schema: &Schema, except: &[usize]) -> Vec<Column> {
-        let mut found: Vec<Option<(usize, bool)>> = vec![None; reader.schema.fields().len()];
-        for (root, field) in schema.fields().iter().enumerate() {
-            let target = self.names.find(field.name());
-            if let Some((declared, exact)) =
-                target.filter(|(at, exact)| *exact || !found[*at].is_some_and(|(_, is)| is))
-            {
-                found[declared] = Some((root, exact));
-            }
+    /// Of row groups.
+    fn count(&self) -> usize {
+        self.metadata.metadata().num_row_groups()
+    }
+
+    fn read(&self, number: usize, rows: &Rows<'_>) -> Result<PieceRead, Wrong> {
+        let claimed = self.metadata.metadata().row_group(number).num_rows();
+        let claimed = u64::try_from(claimed).map_err(|_| Wrong::Damage(format!("it claims {claimed} rows")))?;
+        let batch_rows = (FIXED_BATCH_BYTES / self.fixed_bytes.max(1)).clamp(1, rows.batch_rows());
+        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), self.metadata.clone())
+            .with_projection(self.mask.clone())
+            .with_row_groups(vec![number])
+            .with_batch_size(batch_rows)
+            .build()?;
+        let mut read = PieceRead::default();
+        for batch in batches {
+            rows.take(&batch.map_err(|error| unreadable(&error))?, &mut read)?;
         }
-        let found = found.into_iter().enumerate().filter_map(|(declared, root)| Some((declared, root?.0)));
-        let column = |(declared, root): (usize, usize)| Column { declared, root, output: reader.output_of(declared) };
-        let mut columns: Vec<Column> = found
-            .map(column)
-            .filter(|column| reader.is_read(column.declared, except))
-            .filter(|column| {
-                let types = (schema.field(column.root).data_type(), reader.schema.field(column.declared).data_type());
-                column.output.is_some() || !values::always_fits(types.0, types.1)
-            })
-            .collect();
-        columns.sort_by_key(|column| column.root);
-        columns
+        // rows are the lines of this format
+        read.lines = read.rows;
+        if read.rows != claimed {
+            return Err(Wrong::Damage(format!("a row group has {} rows, and claims {claimed}", read.rows)));
+        }
+        Ok(read)
     }
 }
 
@@ -216,51 +162,4 @@ fn with_long_times(metadata: ArrowReaderMetadata) -> Result<ArrowReaderMetadata,
     let fields: Vec<_> = metadata.schema().fields().iter().enumerate().map(field).collect();
     let schema = Arc::new(Schema::new_with_metadata(fields, metadata.schema().metadata().clone()));
     ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), ArrowReaderOptions::new().with_schema(schema))
-}
-
-/// What the row groups became, in order; after a failure the rest may be missing.
-fn read_groups(reader: &Reader, file: &File, threads: usize) -> Vec<Numbered> {
-    let count = file.metadata.metadata().num_row_groups();
-    let (next, read) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let worker = Worker::new(reader, file);
-    let take = || loop {
-        let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= count {
-            return;
-        }
-        let group = caught(|| worker.read(number));
-        if group.is_err() {
-            // Groups before this one are taken already; those after it are not needed.
-            next.store(count, Ordering::Relaxed);
-        }
-        read.lock().unwrap_or_else(PoisonError::into_inner).push((number, group));
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads.min(count) {
-            if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, take) {
-                tracing::warn!(%error, "no more threads for reading; going on with fewer");
-                break;
-            }
-        }
-        take();
-    });
-    let mut read = read.into_inner().unwrap_or_else(PoisonError::into_inner);
-    read.sort_unstable_by_key(|(number, _)| *number);
-    read
-}
-
-/// A panic of the library is damage: it has found what it did not think possible.
-fn caught<T>(read: impl FnOnce() -> Result<T, Wrong>) -> Result<T, Wrong> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        Err(Wrong::Damage(format!("it cannot be read as Parquet: the reader gave up: {}", panic_text(panic.as_ref()))))
-    })
-}
-
-fn damaged(wrong: Wrong, memory_bytes_max: u64) -> WholeRead {
-    let damage = match wrong {
-        Wrong::Damage(why) => why,
-        Wrong::TooMuch => format!("its rows take more than {memory_bytes_max} bytes of memory, the limit for its size"),
-        Wrong::Stop(stop) => format!("it cannot be read as Parquet: {stop:?}"),
-    };
-    WholeRead { decoded: Decoded::default(), damage: Some(damage) }
 }

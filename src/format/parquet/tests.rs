@@ -1,5 +1,3 @@
-mod hostile;
-
 use datafusion::arrow::{
     array::{
         Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
@@ -24,8 +22,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    format::columnar::hostile,
     job::{FormatKind, FormatSpec, Mode, RecordOptions},
-    model::ErrorKind,
+    model::{ErrorKind, Result},
 };
 
 const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -341,39 +340,23 @@ fn many_columns(rows: i64, group_rows: usize, compression: Compression) -> Vec<u
 }
 
 #[test]
+#[ignore = "writes the first inputs of the fuzzing corpus"]
+fn seeds_are_kept() {
+    for (name, codec) in [("plain", Compression::UNCOMPRESSED), ("snappy", Compression::SNAPPY)] {
+        crate::fuzzing::keep_seed("parquet", name, &many_columns(12, 5, codec));
+    }
+}
+
+#[test]
 fn a_file_is_read_alike_by_any_number_of_threads() {
     let bytes = many_columns(3000, 700, Compression::SNAPPY);
-    hostile::any_bytes(&bytes);
+    hostile::any_bytes(&FormatKind::Parquet, &bytes);
     let schema = hostile::schema();
-    let reader = hostile::reader(&schema, (0..schema.fields().len()).collect());
+    let reader = hostile::reader(&FormatKind::Parquet, &schema, (0..schema.fields().len()).collect());
     let whole = reader.decode_whole("f", Arc::new(bytes), 8, &[]).unwrap();
     let sizes: Vec<usize> = whole.decoded.batches.iter().map(RecordBatch::num_rows).collect();
     assert_eq!(sizes, [700, 700, 700, 700, 200]);
     assert_eq!((whole.damage, whole.decoded.bad_rows), (None, 3000 - 128 - (3000 - 128) / 5));
-}
-
-/// What is done to a file's bytes.
-fn mutation() -> impl Strategy<Value = (prop::sample::Index, u8, u8, u8)> {
-    (any::<prop::sample::Index>(), 0..5_u8, any::<u8>(), prop_oneof![Just(1_u8), 1..60_u8])
-}
-
-fn mutate(bytes: &mut Vec<u8>, (at, what, byte, length): (prop::sample::Index, u8, u8, u8)) {
-    if bytes.is_empty() {
-        return;
-    }
-    // half of them where the footer is
-    let at = if byte % 2 == 0 { at.index(bytes.len()) } else { bytes.len() - 1 - at.index(bytes.len().min(600)) };
-    let end = (at + usize::from(length)).min(bytes.len());
-    match what {
-        0 => bytes[at] = byte,
-        1 => bytes[at] ^= 1 << (byte % 8),
-        2 => bytes[at..end].fill(byte),
-        3 => drop(bytes.drain(at..end)),
-        _ => {
-            let copied: Vec<u8> = bytes[at..end].to_vec();
-            bytes.splice(at..at, copied);
-        }
-    }
 }
 
 proptest! {
@@ -385,17 +368,17 @@ proptest! {
             bytes.extend(length.to_le_bytes());
             bytes.extend(b"PAR1");
         }
-        hostile::any_bytes(&bytes);
+        hostile::any_bytes(&FormatKind::Parquet, &bytes);
     }
 
     #[test]
     fn no_damage_of_a_file_ends_the_process(
         rows in 0..40_i64,
         codec in prop::sample::select(vec![Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::LZ4_RAW]),
-        mutations in prop::collection::vec(mutation(), 1..4),
+        mutations in prop::collection::vec(hostile::mutation(), 1..4),
     ) {
         let mut bytes = many_columns(rows, 15, codec);
-        mutations.into_iter().for_each(|mutation| mutate(&mut bytes, mutation));
-        hostile::any_bytes(&bytes);
+        mutations.into_iter().for_each(|mutation| hostile::mutate(&mut bytes, mutation));
+        hostile::any_bytes(&FormatKind::Parquet, &bytes);
     }
 }

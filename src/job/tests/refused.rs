@@ -331,6 +331,7 @@ fn formats_are_checked() {
             &["option 'corrupt_record_column' does not belong to format 'parquet'"],
         ),
         ("a INT", "format = 'parket'", &["did you mean 'parquet'?"]),
+        ("a INT", "format = 'avro', max_line_bytes = 1", &["'max_line_bytes' does not belong to format 'avro'"]),
         ("a ARRAY<INT>", "format = 'csv'", &["format 'csv' has no ARRAY, MAP or STRUCT", "declare a STRING"]),
         ("a ARRAY<INT", "format = 'json'", &["'>'"]),
         ("a ARRAY<INT>>", "format = 'json'", &["a type has one '>' too many"]),

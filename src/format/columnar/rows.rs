@@ -1,4 +1,4 @@
-//! One row group: its columns to declared types, its bad rows told.
+//! What becomes of rows that were read: their columns to declared types, bad rows told.
 
 use std::{
     collections::BTreeMap,
@@ -11,12 +11,12 @@ use std::{
 use datafusion::arrow::{
     array::{ArrayRef, BooleanArray, new_null_array},
     compute::filter_record_batch,
+    error::ArrowError,
     record_batch::{RecordBatch, RecordBatchOptions},
 };
-use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 
 use super::{
-    Column, File, Wrong,
+    Column, Wrong,
     values::{Converted, convert, shown},
 };
 use crate::{
@@ -30,16 +30,17 @@ use crate::{
     job::Mode,
 };
 
-/// A batch of values of fixed length takes at most about this much (64 MiB).
-const FIXED_BATCH_BYTES: usize = 64 << 20;
-
-/// Reads row groups of one file, from any thread.
-pub(super) struct Worker<'f> {
+/// Takes the rows of one file, from any thread.
+pub(in crate::format) struct Rows<'f> {
     reader: &'f Reader,
-    file: &'f File,
-    mask: ProjectionMask,
+    /// In the order of the file.
+    columns: &'f [Column],
+    /// More than this they may not take in memory, nor may what is unpacked for them.
+    memory_bytes_max: u64,
     /// What all rows so far take in memory.
     taken_bytes: AtomicU64,
+    /// How much was unpacked so far.
+    unpacked_bytes: AtomicU64,
 }
 
 /// A value that is none of its column's type.
@@ -50,41 +51,41 @@ struct Misfit {
     count: usize,
 }
 
-impl<'f> Worker<'f> {
-    pub fn new(reader: &'f Reader, file: &'f File) -> Worker<'f> {
-        let roots = file.columns.iter().map(|column| column.root);
-        let mask = ProjectionMask::roots(file.metadata.parquet_schema(), roots);
-        Worker { reader, file, mask, taken_bytes: AtomicU64::new(0) }
+impl<'f> Rows<'f> {
+    pub(super) fn new(reader: &'f Reader, columns: &'f [Column], memory_bytes_max: u64) -> Rows<'f> {
+        let none = || AtomicU64::new(0);
+        Rows { reader, columns, memory_bytes_max, taken_bytes: none(), unpacked_bytes: none() }
     }
 
-    /// Reads the `number`th row group.
+    /// Rows of a full batch.
+    pub fn batch_rows(&self) -> usize {
+        self.reader.sizes.batch_rows
+    }
+
+    /// What is read of one file may not take more memory than this, in bytes.
+    pub fn memory_bytes_max(&self) -> u64 {
+        self.memory_bytes_max
+    }
+
+    /// Counts what was unpacked.
     ///
     /// # Errors
-    /// Where it is damaged or too large; the first bad row in `failfast` mode.
-    pub fn read(&self, number: usize) -> Result<PieceRead, Wrong> {
-        let File { bytes, metadata, fixed_bytes, .. } = self.file;
-        let claimed = metadata.metadata().row_group(number).num_rows();
-        let claimed = u64::try_from(claimed).map_err(|_| Wrong::Damage(format!("it claims {claimed} rows")))?;
-        let batch_rows = (FIXED_BATCH_BYTES / fixed_bytes.max(&1)).clamp(1, self.reader.sizes.batch_rows);
-        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata.clone())
-            .with_projection(self.mask.clone())
-            .with_row_groups(vec![number])
-            .with_batch_size(batch_rows)
-            .build()?;
-        let mut read = PieceRead::default();
-        for batch in batches {
-            self.take(&batch?, &mut read)?;
-        }
-        // rows are the lines of this format
-        read.lines = read.rows;
-        if read.rows != claimed {
-            return Err(Wrong::Damage(format!("a row group has {} rows, and claims {claimed}", read.rows)));
-        }
-        Ok(read)
+    /// Where all of it is more than a file of its size may hold.
+    pub(in crate::format) fn count_unpacked(&self, bytes: u64) -> Result<(), Wrong> {
+        self.count(&self.unpacked_bytes, bytes)
     }
 
-    fn take(&self, batch: &RecordBatch, read: &mut PieceRead) -> Result<(), Wrong> {
-        let columns = batch.columns().iter().zip(&self.file.columns);
+    fn count(&self, so_far: &AtomicU64, bytes: u64) -> Result<(), Wrong> {
+        let before = so_far.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.memory_bytes_max { Err(Wrong::TooMuch) } else { Ok(()) }
+    }
+
+    /// Takes rows, with the columns of the file that are read.
+    ///
+    /// # Errors
+    /// Where they are too many; the first bad row in `failfast` mode.
+    pub(in crate::format) fn take(&self, batch: &RecordBatch, read: &mut PieceRead) -> Result<(), Wrong> {
+        let columns = batch.columns().iter().zip(self.columns);
         let types = self.reader.schema.fields();
         let converted = columns.map(|(array, column)| convert(array, types[column.declared].data_type()));
         let converted = converted.collect::<Result<Vec<Converted>, _>>().map_err(|error| Wrong::Stop(error.into()))?;
@@ -93,7 +94,7 @@ impl<'f> Worker<'f> {
         read.rows += batch.num_rows() as u64;
 
         let output = self.reader.output_schema.fields().iter().enumerate();
-        let source = |output: usize| self.file.columns.iter().position(|column| column.output == Some(output));
+        let source = |output: usize| self.columns.iter().position(|column| column.output == Some(output));
         let arrays = output.map(|(at, field)| match source(at) {
             Some(at) => Arc::clone(&converted[at].array),
             None => new_null_array(field.data_type(), batch.num_rows()),
@@ -101,9 +102,7 @@ impl<'f> Worker<'f> {
         let made = self.made(arrays.collect(), batch.num_rows(), &bad).map_err(|error| Wrong::Stop(error.into()))?;
         // rows without columns count, too: there can be any number in a few bytes
         let taken = made.get_array_memory_size().max(made.num_rows()) as u64;
-        if self.taken_bytes.fetch_add(taken, Ordering::Relaxed).saturating_add(taken) > self.file.memory_bytes_max {
-            return Err(Wrong::TooMuch);
-        }
+        self.count(&self.taken_bytes, taken)?;
         if made.num_rows() > 0 {
             read.batches.push(made);
         }
@@ -115,7 +114,7 @@ impl<'f> Worker<'f> {
         arrays: Vec<ArrayRef>,
         rows: usize,
         bad: &BTreeMap<usize, Misfit>,
-    ) -> Result<RecordBatch, datafusion::arrow::error::ArrowError> {
+    ) -> Result<RecordBatch, ArrowError> {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let made = RecordBatch::try_new_with_options(Arc::clone(&self.reader.output_schema), arrays, &options)?;
         if bad.is_empty() || self.reader.records.mode != Mode::DropMalformed {
@@ -127,7 +126,7 @@ impl<'f> Worker<'f> {
 
     /// Of each bad row its first misfit, in declared order.
     fn misfits(&self, converted: &[Converted]) -> BTreeMap<usize, Misfit> {
-        let declared = |at: usize| self.file.columns[at].declared;
+        let declared = |at: usize| self.columns[at].declared;
         let mut bad: BTreeMap<usize, Misfit> = BTreeMap::new();
         for (column, one) in converted.iter().enumerate() {
             for row in &one.misfits {
@@ -160,7 +159,7 @@ impl<'f> Worker<'f> {
 
     /// `field 'n': "x" is not a BIGINT (and 1 more)`
     fn reason(&self, array: &ArrayRef, row: usize, misfit: &Misfit) -> String {
-        let Column { declared, .. } = self.file.columns[misfit.column];
+        let Column { declared, .. } = self.columns[misfit.column];
         let field = self.reader.schema.field(declared);
         let value = shown(array, row);
         let more = match misfit.count {

@@ -3,10 +3,12 @@
 //! What is of the declared type is taken as it is. Numbers are cast where the value fits. All else is what its text in JSON
 //! would be: a STRING takes it, and a STRING that is a time is a TIMESTAMP, but a STRING of digits is no BIGINT.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use datafusion::arrow::{
-    array::{Array, ArrayRef, AsArray, PrimitiveArray, StringArray, TimestampMicrosecondArray, new_null_array},
+    array::{
+        Array, ArrayRef, AsArray, PrimitiveArray, StringArray, TimestampMicrosecondArray, UnionArray, new_null_array,
+    },
     compute::{CastOptions, cast_with_options},
     datatypes::{
         ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Field, FieldRef, Float16Type, Float32Type,
@@ -15,6 +17,7 @@ use datafusion::arrow::{
     },
     error::ArrowError,
     json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder},
+    util::display::FormatOptions,
 };
 
 use crate::format::json::{Filler, TIMES};
@@ -22,6 +25,9 @@ use crate::format::json::{Filler, TIMES};
 const DAY_US: i64 = 86_400_000_000;
 /// The days that have a text which reads back: years 0000 to 9999, as days since the Unix epoch.
 const DAYS: Range<i32> = (TIMES.start / DAY_US) as i32..(TIMES.end / DAY_US) as i32;
+
+/// What does not fit is null.
+const CAST: CastOptions<'static> = CastOptions { safe: true, format_options: FormatOptions::new() };
 
 /// A column of the declared type.
 pub(super) struct Converted {
@@ -34,6 +40,7 @@ pub(super) struct Converted {
 pub(super) fn always_fits(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (DataType::Null, _) => true,
+        (DataType::Dictionary(_, from), to) => always_fits(from, to),
         (from, DataType::Utf8) => {
             from.is_integer() || from.is_floating() || matches!(from, DataType::Boolean | DataType::Utf8)
         }
@@ -59,6 +66,7 @@ pub(super) fn convert(array: &ArrayRef, to: &DataType) -> Result<Converted, Arro
         return Ok(Converted { array: new_null_array(to, array.len()), misfits: Vec::new() });
     }
     match (from, to) {
+        (DataType::Dictionary(_, values), _) => convert(&cast_with_options(array, values, &CAST)?, to),
         (DataType::Utf8 | DataType::Boolean, _) if from == to => as_it_is(array),
         (_, DataType::Float32 | DataType::Float64) if from == to => as_it_is(array),
         (DataType::Decimal128(precision, _), _) if from == to => {
@@ -108,8 +116,7 @@ fn compared(before: &ArrayRef, array: ArrayRef) -> Converted {
 }
 
 fn cast(array: &ArrayRef, to: &DataType) -> Result<Converted, ArrowError> {
-    let options = CastOptions { safe: true, ..CastOptions::default() };
-    Ok(compared(array, cast_with_options(array, to, &options)?))
+    Ok(compared(array, cast_with_options(array, to, &CAST)?))
 }
 
 /// What is finite must stay so.
@@ -173,10 +180,12 @@ fn by_text(array: &ArrayRef, to: &DataType) -> Result<Converted, ArrowError> {
         // it has no text, as a map whose keys are none
         return Ok(compared(array, new_null_array(to, array.len())));
     };
+    // a union has no nulls of its own
+    let nulls = array.logical_nulls();
     let mut filler = Filler::new(to, array.len());
     let (mut misfits, mut text) = (Vec::new(), Vec::new());
     for row in 0..array.len() {
-        if array.is_null(row) {
+        if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             filler.push_null();
             continue;
         }
@@ -193,7 +202,7 @@ fn options() -> EncoderOptions {
     EncoderOptions::default().with_explicit_nulls(true).with_encoder_factory(Arc::new(Texts))
 }
 
-/// Writes what JSON has no number for as a string, as the sinks do.
+/// Writes what JSON has no number for as a string, as the sinks do, and of a union the value that is there.
 #[derive(Debug)]
 struct Texts;
 
@@ -202,8 +211,11 @@ impl EncoderFactory for Texts {
         &self,
         _field: &'a FieldRef,
         array: &'a dyn Array,
-        _options: &'a EncoderOptions,
+        options: &'a EncoderOptions,
     ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        if let Some(union) = array.as_any().downcast_ref::<UnionArray>() {
+            return Union::encoder(union, options).map(Some);
+        }
         let floats: Box<dyn Encoder + 'a> = match array.data_type() {
             DataType::Float16 => Box::new(Floats(array.as_primitive::<Float16Type>(), f32::from)),
             DataType::Float32 => Box::new(Floats(array.as_primitive::<Float32Type>(), f32::from)),
@@ -227,6 +239,31 @@ impl<T: ArrowPrimitiveType, W: Copy + Into<f64> + serde::Serialize> Encoder for 
             out.extend_from_slice(if wide > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" });
         } else {
             serde_json::to_writer(out, &value).expect("a finite number is written to memory");
+        }
+    }
+}
+
+/// A union, and what writes the values of each of its types.
+struct Union<'a> {
+    array: &'a UnionArray,
+    branches: HashMap<i8, NullableEncoder<'a>>,
+}
+
+impl<'a> Union<'a> {
+    fn encoder(array: &'a UnionArray, options: &'a EncoderOptions) -> Result<NullableEncoder<'a>, ArrowError> {
+        let DataType::Union(fields, _) = array.data_type() else { unreachable!("its type is a union") };
+        let branch = |(id, field): (i8, &'a FieldRef)| Ok((id, make_encoder(field, array.child(id), options)?));
+        let branches = fields.iter().map(branch).collect::<Result<_, ArrowError>>()?;
+        Ok(NullableEncoder::new(Box::new(Union { array, branches }), array.logical_nulls()))
+    }
+}
+
+impl Encoder for Union<'_> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        let at = self.array.value_offset(row);
+        match self.branches.get_mut(&self.array.type_id(row)) {
+            Some(branch) if !branch.is_null(at) => branch.encode(at, out),
+            _ => out.extend_from_slice(b"null"),
         }
     }
 }
