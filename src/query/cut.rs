@@ -123,6 +123,8 @@ pub(super) struct Cutter<'a> {
     /// Over which of the last batches it aggregates; [`over_batches::check`] has let it pass.
     pub window: Option<BatchWindow>,
     pub stages: Vec<CutStage>,
+    /// Marks that were left out, since nothing asks for a time there.
+    pub unmarked: usize,
 }
 
 /// What is above a part of the plan.
@@ -169,12 +171,12 @@ impl Cutter<'_> {
                 Ok(self.stage(plan, CutKind::Limit { skip, fetch }, vec![input], 0))
             }
             plan => {
-                let before = self.stages.len();
+                let before = (self.stages.len(), self.unmarked);
                 let mut inputs = Vec::new();
                 for input in plan.inputs() {
                     inputs.push(self.part(input, above)?);
                 }
-                if self.stages.len() == before {
+                if (self.stages.len(), self.unmarked) == before {
                     return Ok(plan.clone());
                 }
                 Ok(plan.with_new_exprs(plan.expressions(), inputs)?)
@@ -192,7 +194,10 @@ impl Cutter<'_> {
     fn marked(&mut self, plan: &LogicalPlan, marked: &Marked, above: Above) -> Result<LogicalPlan, Uncut> {
         match marked.mark {
             // nothing asks for a time: rows without one are rows like others, as in plain SQL
-            Mark::OnTime { bounded, window: false, .. } if !(bounded && above.bound) => self.part(&marked.input, above),
+            Mark::OnTime { bounded, window: false, .. } if !(bounded && above.bound) => {
+                self.unmarked += 1;
+                self.part(&marked.input, above)
+            }
             Mark::OnTime { bounded, counted, number, .. } => {
                 if !above.state && has_state(&marked.input, self.streams) {
                     let reason =

@@ -330,7 +330,7 @@ impl Planner {
     /// What cuts the plan of a query.
     pub fn cutter(&self, job: &JobSpec, spec: &QuerySpec, mode: OutputMode) -> Cutter<'_> {
         let window = job.sink_of(spec).batch_window;
-        Cutter { times: &self.times, streams: &self.streams, mode, window, stages: Vec::new() }
+        Cutter { times: &self.times, streams: &self.streams, mode, window, stages: Vec::new(), unmarked: 0 }
     }
 
     /// The query's plan, with windows and deduplication written out; `marks`: for a stream that is to be cut.

@@ -22,7 +22,10 @@ impl VisitorMut for Speller {
 
     /// `window(time, '10 minutes').start`: a field of what a call gives.
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::CompoundFieldAccess { access_chain, .. } = expr {
+        // of a name the planner finds out whether it is a table's or a column's
+        if let Expr::CompoundFieldAccess { root, access_chain } = expr
+            && !matches!(**root, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+        {
             for access in access_chain {
                 if let AccessExpr::Dot(Expr::Identifier(name)) = access {
                     *access = AccessExpr::Dot(text(name.value.clone()));

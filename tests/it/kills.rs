@@ -53,6 +53,42 @@ pub fn fill(folder: &Folder) {
     }
 }
 
+/// A job whose watermark rises with each file, so that a batch without data follows each.
+pub const EVENT_JOB: &str = concat!("\nSET snapshot_batches = '5';\n", over_event_time!());
+
+/// Files of [`EVENT_JOB`]; as many batches as of [`JOB`].
+pub fn fill_with_events(folder: &Folder) {
+    (0..FILES / 2).for_each(|file| folder.input(file, events(file).as_bytes()));
+}
+
+/// The bytes of one file over event time: a function of its number. Some rows are late, and one has no time.
+pub fn events(file: usize) -> String {
+    let mut chance = Chance::new(70 + file as u64);
+    let mut text = format!("{{\"device\": \"timeless\", \"port\": \"22\", \"bytes\": {file}}}\n");
+    for row in 0..40 {
+        // each file ends later than the one before
+        let time = match row {
+            0 => file * 15 + 14,
+            1 => 1,
+            _ => file * 15 + chance.below(15),
+        };
+        let (device, port) = (chance.below(7), ["80", "443", "22"][chance.below(3)]);
+        let bytes = row * 7 + file;
+        text +=
+            &format!("{{\"device\": \"Comp{device}\", \"port\": \"{port}\", \"bytes\": {bytes}, \"ts\": {time}}}\n");
+    }
+    text
+}
+
+#[test]
+fn a_job_over_event_time_is_killed_and_ends_as_if_it_had_not_been() {
+    let folder = Folder::new(EVENT_JOB);
+    fill_with_events(&folder);
+    let words = ["crash-test", "job.sql", "--set", "INPUT=input", "--set", "OUTPUT=output", "--kills", "12"];
+    let tested = folder.call(&words).expect(0);
+    assert!(tested.stdout.contains("the same after 12 kills"), "{}", tested.stdout);
+}
+
 /// Chance, so that it cannot be compressed away.
 pub fn long_name(chance: &mut Chance) -> String {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

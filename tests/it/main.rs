@@ -19,6 +19,32 @@ INSERT INTO lately SELECT port, count(*) AS flows, sum(bytes) AS bytes FROM flow
     };
 }
 
+/// Queries with each kind of state that a watermark bounds, over `flows (device, port, bytes, ts)`: open windows, closed ones
+/// with their late rows, sessions, a join with what has no partner and windows over it, first rows of keys.
+macro_rules! over_event_time {
+    () => {
+        "
+CREATE TABLE flows (device STRING, port STRING, bytes BIGINT, ts TIMESTAMP)
+  WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1', event_time = 'ts', watermark_delay = '10 seconds');
+CREATE TABLE open WITH (connector = 'files', path = '${OUTPUT}', format = 'json', output_mode = 'update');
+CREATE TABLE closed WITH (connector = 'memory', output_mode = 'append', late_rows = '${OUTPUT}');
+CREATE TABLE visits WITH (connector = 'memory', output_mode = 'append');
+CREATE TABLE paths WITH (connector = 'memory', output_mode = 'append');
+CREATE TABLE busy WITH (connector = 'memory', output_mode = 'append');
+CREATE TABLE firsts WITH (connector = 'memory', output_mode = 'append');
+INSERT INTO open SELECT window.start AS opens, port, count(*) AS flows, sum(bytes) AS bytes FROM flows GROUP BY window(ts, '20 seconds'), port;
+INSERT INTO closed SELECT window.start AS opens, device, count(*) AS flows FROM flows GROUP BY window(ts, '10 seconds', '5 seconds'), device;
+INSERT INTO visits SELECT session_window.start AS begins, session_window.end AS ends, device, count(*) AS flows
+  FROM flows GROUP BY session_window(ts, '6 seconds'), device;
+INSERT INTO paths SELECT left(a.device, 20) AS device, a.ts AS web, b.ts AS shell FROM flows a LEFT JOIN flows b
+  ON a.device = b.device AND b.port = '22' AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '8 seconds';
+INSERT INTO busy SELECT window.start AS opens, count(*) AS pairs FROM (SELECT a.ts AS t FROM flows a JOIN flows b
+  ON a.device = b.device AND a.port = '80' AND b.port = '22' AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '8 seconds') GROUP BY window(t, '10 seconds');
+INSERT INTO firsts SELECT DISTINCT ON (device, ts) left(device, 20) AS device, ts, port FROM flows;
+"
+    };
+}
+
 mod architecture;
 mod avro;
 mod binary;

@@ -98,6 +98,10 @@ impl Culprit<'_> {
 
     /// What is wrong with it, in the words of job files; `message` is the engine's.
     pub fn explain(&self, message: &str, trial: &Trial<'_>) -> Explained {
+        if let Some(why) = said_by_ours(message) {
+            let what = format!("{} cannot be computed", self.expr);
+            return Explained { what, why: Some(why.to_owned()), ..Explained::default() };
+        }
         Misfit::read(message)
             .map(|misfit| self.misfit(&misfit, trial))
             .or_else(|| self.by_kind(message, trial))
@@ -295,4 +299,10 @@ fn arguments(call: &Expr) -> Vec<Expr> {
         _ => star(),
     };
     list.args.iter().map(argument).collect()
+}
+
+/// What a function of ours says of a constant argument: it needs no other words.
+fn said_by_ours(message: &str) -> Option<&str> {
+    let at = ["parse_url() ", "get_json_object(): "].iter().find_map(|name| message.find(name))?;
+    message[at..].lines().next()
 }

@@ -23,10 +23,12 @@ pub enum Past {
     Rewound,
     /// A fork of another checkpoint, which is gone.
     Forked,
+    /// As `Stopped`, of a job over event time: every other batch is one without data.
+    OverEventTime,
 }
 
 impl Past {
-    pub const ALL: [Past; 4] = [Past::Stopped, Past::Killed, Past::Rewound, Past::Forked];
+    pub const ALL: [Past; 5] = [Past::Stopped, Past::Killed, Past::Rewound, Past::Forked, Past::OverEventTime];
 }
 
 /// What is asked before a run; the run itself and the tables after it always are.
@@ -81,10 +83,13 @@ const OLDER: usize = 9;
 impl Specimen {
     pub fn new(past: Past) -> Specimen {
         // the last two batches are in the live log alone
-        let job = kills::JOB.replace("snapshot_batches = '3'", "snapshot_batches = '5'");
+        let (job, fill): (_, fn(&Folder)) = match past {
+            Past::OverEventTime => (kills::EVENT_JOB.to_owned(), kills::fill_with_events),
+            _ => (kills::JOB.replace("snapshot_batches = '3'", "snapshot_batches = '5'"), kills::fill),
+        };
         // nothing here depends on what a disk keeps
         let folder = Folder::in_memory(&job);
-        kills::fill(&folder);
+        fill(&folder);
         // one bad record, so that there is a file of them
         let first = fs::read(folder.at("input/0000.json")).expect("it was just written");
         folder.input(0, &[&first[..], b"{\"device\": oops}\n"].concat());
@@ -123,7 +128,7 @@ impl Specimen {
             Running::start(&mut specimen.command(&["--max-batches", &count.to_string()])).wait().sober().expect(0);
         };
         match self.past {
-            Past::Stopped => {
+            Past::Stopped | Past::OverEventTime => {
                 batches(self, OLDER);
                 self.keep("older");
                 self.run().expect(0);
@@ -283,7 +288,7 @@ fn that_can_be_had(results: &str, said: &str) -> String {
 }
 
 /// The queries whose results are made of what every batch gave out.
-const APPENDED: [&str; 4] = ["first_seen", "pairs", "few", "lately"];
+const APPENDED: [&str; 9] = ["first_seen", "pairs", "few", "lately", "closed", "visits", "paths", "busy", "firsts"];
 
 /// The batch that the forked specimen begins with.
 const FORKED_AT: usize = 3;

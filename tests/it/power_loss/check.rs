@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, panic};
 
+use highwater::model::{BatchAddress, BatchId};
+
 use super::{
     disk::{Item, Tree},
     recording::{Bounds, Recording, remaining},
@@ -17,7 +19,8 @@ pub const WRONG_RESULT: &str = "is not what plain DataFusion yields";
 pub struct Oracle<'a> {
     world: &'a World,
     positions: Vec<Position>,
-    /// By count of input files: each query's rows, from plain DataFusion.
+    /// By count of batches: each query's rows, from plain DataFusion; over event time, where rows may be late, those of the run
+    /// that nobody disturbed (that they are right is shown by other tests).
     models: Vec<Vec<Vec<String>>>,
     /// What may be seen in the output folder, and from which position on.
     published: HashMap<(String, blake3::Hash), usize>,
@@ -28,10 +31,14 @@ impl<'a> Oracle<'a> {
     /// `recording` is of the whole scenario.
     pub fn of(world: &'a World, recording: &Recording) -> Oracle<'a> {
         world.put(&recording.end);
+        let of_batches = |batches: usize| match world.scenario.event_time {
+            true => shown(world, batches),
+            false => world.model(batches),
+        };
         Oracle {
             world,
             positions: world.scenario.positions(),
-            models: (0..=world.scenario.files()).map(|files| world.model(files)).collect(),
+            models: (0..=world.scenario.batches()).map(of_batches).collect(),
             published: recording.published(),
             end: trace(world),
         }
@@ -115,9 +122,18 @@ impl<'a> Oracle<'a> {
     }
 }
 
+/// What the queries showed after so many batches.
+fn shown(world: &World, batches: usize) -> Vec<Vec<String>> {
+    let view = world.view().unwrap_or_else(|error| panic!("{error}"));
+    let Some(newest) = batches.checked_sub(1) else { return Vec::new() };
+    let at = BatchAddress { batch: BatchId(newest as u64), generation: None };
+    let table = |query: &String| view.result(query, at).unwrap_or_else(|error| panic!("{query}: {error}"));
+    view.queries().iter().map(|query| sorted(rows(&table(query)))).collect()
+}
+
 fn trace(world: &World) -> Trace {
     // Earlier results follow from the bytes of the deltas, which are compared for each batch.
-    let newest = world.scenario.files() as u64 - 1;
+    let newest = world.scenario.batches() as u64 - 1;
     Trace::read(world.root(), &world.checkpoint(), &world.output(), &|at| at.batch.0 == newest)
 }
 

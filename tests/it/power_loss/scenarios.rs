@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::binary::Chance;
+use crate::{binary::Chance, kills};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -20,6 +20,8 @@ pub struct Scenario {
     settings: &'static str,
     /// Input files that hold more than fits into the log.
     large: &'static [usize],
+    /// Over event time: each file is followed by a batch without data.
+    pub event_time: bool,
     pub steps: &'static [Step],
 }
 
@@ -35,29 +37,33 @@ INSERT INTO traffic SELECT device, count(*) AS flows, sum(bytes) AS bytes FROM f
 INSERT INTO ports SELECT port, count(*) AS flows, max(bytes) AS most FROM flows GROUP BY port;
 ";
 
-pub const ALL: [Scenario; 5] = [
+pub const ALL: [Scenario; 6] = [
     Scenario {
         name: "small-deltas",
         settings: "",
         large: &[],
+        event_time: false,
         steps: &[Step::Run { newest: 2 }, Step::Run { newest: 4 }],
     },
     Scenario {
         name: "large-deltas",
         settings: "",
         large: &[1, 3],
+        event_time: false,
         steps: &[Step::Run { newest: 1 }, Step::Run { newest: 3 }],
     },
     Scenario {
         name: "snapshots",
         settings: "SET snapshot_batches = '2';",
         large: &[],
+        event_time: false,
         steps: &[Step::Run { newest: 2 }, Step::Run { newest: 5 }],
     },
     Scenario {
         name: "rewinds",
         settings: "SET snapshot_batches = '3';",
         large: &[],
+        event_time: false,
         steps: &[
             Step::Run { newest: 3 },
             Step::Rewind { to: Some(1) },
@@ -70,7 +76,15 @@ pub const ALL: [Scenario; 5] = [
         name: "retention",
         settings: "SET snapshot_batches = '2'; SET retain_batches = '2';",
         large: &[],
+        event_time: false,
         steps: &[Step::Run { newest: 3 }, Step::Run { newest: 6 }],
+    },
+    Scenario {
+        name: "event-time",
+        settings: "SET snapshot_batches = '3';",
+        large: &[],
+        event_time: true,
+        steps: &[Step::Run { newest: 4 }, Step::Run { newest: 7 }],
     },
 ];
 
@@ -88,13 +102,22 @@ impl Scenario {
     }
 
     pub fn sql(&self) -> String {
+        if self.event_time {
+            return format!("{}{}", self.settings, over_event_time!());
+        }
         // rows that were given out for good go with the parts of the log that hold them, and their results with them
         let operators = if self.settings.contains("retain_batches") { "" } else { operators!() };
         format!("{}{TABLES}{operators}", self.settings)
     }
 
-    /// How many input files there are; each is a batch.
+    /// How many input files there are.
     pub fn files(&self) -> usize {
+        // every other batch takes none
+        if self.event_time { self.batches() / 2 } else { self.batches() }
+    }
+
+    /// How many batches are the newest ones in the end, from the first.
+    pub fn batches(&self) -> usize {
         let newest = |step: &Step| match step {
             Step::Run { newest } => *newest as usize + 1,
             Step::Rewind { .. } => 0,
@@ -104,6 +127,9 @@ impl Scenario {
 
     /// The bytes of an input file: a function of its number.
     pub fn file(&self, number: usize) -> String {
+        if self.event_time {
+            return kills::events(number) + "{\"device\": \"cut\n";
+        }
         const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut chance = Chance::new(number as u64);
         let is_large = self.large.contains(&number);
