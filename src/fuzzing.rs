@@ -4,7 +4,7 @@
 //! Beyond "no panic" each target says what must hold: two readers agree, what is read can be written again, an error
 //! names its place.
 
-use std::{collections::BTreeMap, ffi::OsStr, io::Write, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+use std::{collections::BTreeMap, ffi::OsStr, io::Write, os::unix::ffi::OsStrExt, sync::Arc};
 
 use clap::Parser;
 use datafusion::arrow::{
@@ -197,7 +197,7 @@ const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus");
 /// Adds a first input to the committed corpus.
 #[cfg(test)]
 pub(crate) fn keep_seed(target: &str, name: &str, bytes: &[u8]) {
-    let folder = Path::new(CORPUS).join(target);
+    let folder = std::path::Path::new(CORPUS).join(target);
     std::fs::create_dir_all(&folder).expect("the corpus can be written");
     std::fs::write(folder.join(name), bytes).expect("the corpus can be written");
 }
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn the_corpus_holds() {
         for (name, target) in TARGETS {
-            let folder = Path::new(CORPUS).join(name);
+            let folder = std::path::Path::new(CORPUS).join(name);
             let mut count = 0;
             for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
                 target(&std::fs::read(entry.unwrap().path()).unwrap());

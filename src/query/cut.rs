@@ -208,14 +208,14 @@ impl Cutter<'_> {
                 }
                 let bounded = bounded && above.bound;
                 let lineage = self.times.of_time(&marked.expressions[0], &marked.input);
-                let behind_us = if bounded { behind(lineage)? } else { 0 };
+                let behind_us = if bounded { behind(lineage.and_then(|lineage| lineage.behind_us))? } else { 0 };
                 let input = self.part(&marked.input, above)?;
                 let input = with_columns(input, &marked.expressions)?;
                 Ok(self.stage(plan, CutKind::OnTime { bounded, counted, number }, vec![input], behind_us))
             }
             Mark::FirstOfKey { time, keys, within_us } => {
                 let lineage = time.and_then(|time| self.times.of_expr(&marked.expressions[time], &marked.input));
-                let behind_us = if time.is_some() { behind(lineage)? } else { 0 };
+                let behind_us = if time.is_some() { behind(lineage.and_then(|lineage| lineage.behind_us))? } else { 0 };
                 let input = self.part(&marked.input, Above { state: true, bound: time.is_some() })?;
                 let columns = input.schema().fields().len();
                 let input = with_columns(input, &marked.expressions)?;
@@ -258,8 +258,7 @@ impl Cutter<'_> {
         }
         let emit = self.emit(aggregate, closes, above.state).map_err(Uncut::Refused)?;
         let bound = closes.filter(|_| emit != Emit::Whole);
-        let behind_us =
-            bound.map_or(Ok(0), |closes| behind(Some(Lineage { time: closes.time, behind_us: closes.behind_us })))?;
+        let behind_us = bound.map_or(Ok(0), |closes| behind(closes.behind_us))?;
         if session && joins_streams(&aggregate.input, self.streams) {
             let reason = "sessions over a join of streams would depend on when the join gives out its rows";
             let way_out = "compute the sessions of one stream, or write the join to a sink of its own";
@@ -343,8 +342,8 @@ impl Cutter<'_> {
 }
 
 /// How far behind the watermark rows may come; there must be an end to it, or the watermark closes nothing.
-fn behind(lineage: Option<Lineage>) -> Result<i64, Uncut> {
-    lineage.and_then(|lineage| lineage.behind_us).ok_or_else(|| {
+fn behind(known_us: Option<i64>) -> Result<i64, Uncut> {
+    known_us.ok_or_else(|| {
         let reason = "a join of streams below keeps rows of this time for ever, so the watermark never says that no more can come";
         let way_out = "bound the time that is used above on both sides of the join: AND b.time BETWEEN a.time AND a.time + INTERVAL '1 hour'; or aggregate in complete mode";
         Uncut::Refused(Refusal::new(reason, way_out).at("join"))

@@ -8,6 +8,7 @@ use datafusion::{
         datatypes::{DataType, Field, FieldRef},
     },
     common::{Result, plan_datafusion_err},
+    functions::utils::make_scalar_function,
     logical_expr::{
         ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
     },
@@ -49,29 +50,28 @@ impl ScalarUDFImpl for GetJsonObject {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let (texts, paths) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());
-        let mut last: Option<(&str, Path)> = None;
-        let mut found = Vec::with_capacity(texts.len());
-        for row in 0..texts.len() {
-            if texts.is_null(row) || paths.is_null(row) {
-                found.push(None);
-                continue;
-            }
-            // the path is the same in all rows, nearly always
-            let written = paths.value(row);
-            if last.as_ref().is_none_or(|(known, _)| *known != written) {
-                last = Some((written, parse(written)?));
-            }
-            found.push(last.as_ref().and_then(|(_, path)| path.find(texts.value(row))));
-        }
-        let found: ArrayRef = Arc::new(StringArray::from(found));
-        let all_scalars = arguments.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
-        if all_scalars && found.len() == 1 {
-            return ScalarValue::try_from_array(&found, 0).map(ColumnarValue::Scalar);
-        }
-        Ok(ColumnarValue::Array(found))
+        make_scalar_function(values, vec![])(&arguments.args)
     }
+}
+
+/// The value in each row's text.
+fn values(arguments: &[ArrayRef]) -> Result<ArrayRef> {
+    let (texts, paths) = (arguments[0].as_string::<i32>(), arguments[1].as_string::<i32>());
+    let mut last: Option<(&str, Path)> = None;
+    let mut found = Vec::with_capacity(texts.len());
+    for row in 0..texts.len() {
+        if texts.is_null(row) || paths.is_null(row) {
+            found.push(None);
+            continue;
+        }
+        // the path is the same in all rows, nearly always
+        let written = paths.value(row);
+        if last.as_ref().is_none_or(|(known, _)| *known != written) {
+            last = Some((written, parse(written)?));
+        }
+        found.push(last.as_ref().and_then(|(_, path)| path.find(texts.value(row))));
+    }
+    Ok(Arc::new(StringArray::from(found)))
 }
 
 fn parse(path: &str) -> Result<Path> {

@@ -22,7 +22,7 @@ use super::{
     cut::{Cut, CutKind, Cutter},
     feed::Rows,
     incremental::Unbuilt,
-    late_test::LateBy,
+    is_late::LateBy,
     marks::{Mark, Marked},
     operators::{Batch, Builder, Stage, run},
     walk::has_state,

@@ -28,7 +28,7 @@ pub(super) fn check(
     window: BatchWindow,
     streams: &BTreeSet<String>,
 ) -> Result<(), Refusal> {
-    let kept = Kept::of(plan, streams);
+    let kept = Stateful::of(plan, streams);
     let refuse = |reason: &str, way_out: &str| Err(Refusal::new(reason, way_out));
     if kept.distinct {
         let way_out = format!("write GROUP BY in place of DISTINCT, or {LEAVE_OUT}");
@@ -81,15 +81,15 @@ pub(super) fn check_times(window: Option<BatchWindow>, mode: OutputMode, closing
 
 /// What of a plan keeps state.
 #[derive(Default)]
-struct Kept {
+struct Stateful {
     aggregates: usize,
     distinct: bool,
     joins: bool,
 }
 
-impl Kept {
-    fn of(plan: &LogicalPlan, streams: &BTreeSet<String>) -> Kept {
-        let mut kept = Kept::default();
+impl Stateful {
+    fn of(plan: &LogicalPlan, streams: &BTreeSet<String>) -> Stateful {
+        let mut kept = Stateful::default();
         let visited = plan.apply(|node| {
             match node {
                 _ if !is_stream(node, streams) => return Ok(TreeNodeRecursion::Jump),

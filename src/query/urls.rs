@@ -12,6 +12,7 @@ use datafusion::{
         datatypes::{DataType, Field, FieldRef},
     },
     common::{Result, plan_err},
+    functions::utils::make_scalar_function,
     logical_expr::{
         ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
         Volatility,
@@ -56,25 +57,23 @@ impl ScalarUDFImpl for ParseUrl {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let (urls, parts) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());
-        let keys = arrays.get(2).map(|keys| keys.as_string::<i32>());
-        let of_row = |row: usize| {
-            let key = keys.map(|keys| keys.is_valid(row).then(|| keys.value(row)));
-            // a key that is null asks for nothing
-            if urls.is_null(row) || parts.is_null(row) || key == Some(None) {
-                return Ok(None);
-            }
-            part(urls.value(row), parts.value(row), key.flatten())
-        };
-        let found: StringArray = (0..urls.len()).map(of_row).collect::<Result<_>>()?;
-        let found: ArrayRef = Arc::new(found);
-        let all_scalars = arguments.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
-        if all_scalars && found.len() == 1 {
-            return ScalarValue::try_from_array(&found, 0).map(ColumnarValue::Scalar);
-        }
-        Ok(ColumnarValue::Array(found))
+        make_scalar_function(parts, vec![])(&arguments.args)
     }
+}
+
+/// The part of each row's URL.
+fn parts(arguments: &[ArrayRef]) -> Result<ArrayRef> {
+    let (urls, parts) = (arguments[0].as_string::<i32>(), arguments[1].as_string::<i32>());
+    let keys = arguments.get(2).map(|keys| keys.as_string::<i32>());
+    let of_row = |row: usize| {
+        let key = keys.map(|keys| keys.is_valid(row).then(|| keys.value(row)));
+        // a key that is null asks for nothing
+        if urls.is_null(row) || parts.is_null(row) || key == Some(None) {
+            return Ok(None);
+        }
+        part(urls.value(row), parts.value(row), key.flatten())
+    };
+    Ok(Arc::new((0..urls.len()).map(of_row).collect::<Result<StringArray>>()?))
 }
 
 /// One part, which must be one of [`PARTS`].

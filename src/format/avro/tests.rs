@@ -3,15 +3,15 @@ mod damage;
 use std::io::Write;
 
 use datafusion::arrow::{
-    array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, StringArray},
-    datatypes::{Fields, Int64Type, SchemaRef, TimeUnit},
-    util::display::array_value_to_string,
+    array::{Array, ArrayRef, BooleanArray, Float64Array, ListArray, StringArray},
+    datatypes::{Fields, Int64Type, TimeUnit},
 };
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    job::{FormatKind, FormatSpec, Mode, RecordOptions},
+    format::columnar::testing::{self, bad, ints, shown, texts},
+    job::{FormatKind, Mode},
     model::{ErrorKind, Result},
 };
 
@@ -81,42 +81,12 @@ fn file(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
 }
 
 fn read_in(mode: Mode, columns: &[(&str, DataType)], projection: Vec<usize>, bytes: &[u8]) -> Result<WholeRead> {
-    let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
-    let schema: SchemaRef = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
-    let records = RecordOptions { mode, ..RecordOptions::default() };
-    let reader = Reader::new(schema, projection, &FormatSpec { records, kind: FormatKind::Avro }).unwrap();
-    reader.decode_whole("f", Arc::new(bytes.to_vec()), 2, &[])
+    testing::read_in(FormatKind::Avro, mode, columns, projection, bytes)
 }
 
 /// All columns, as they are read in permissive mode.
 fn read(columns: &[(&str, DataType)], bytes: &[u8]) -> WholeRead {
     read_in(Mode::Permissive, columns, (0..columns.len()).collect(), bytes).unwrap()
-}
-
-/// Rows as text, nulls as `-`.
-fn shown(read: &WholeRead) -> Vec<String> {
-    assert_eq!(read.damage, None);
-    let cell = |column: &ArrayRef, row: usize| match column.is_null(row) {
-        true => "-".to_owned(),
-        false => array_value_to_string(column, row).unwrap(),
-    };
-    let row = |batch: &RecordBatch, row: usize| {
-        batch.columns().iter().map(|column| cell(column, row)).collect::<Vec<_>>().join("|")
-    };
-    let rows = |batch: &RecordBatch| (0..batch.num_rows()).map(|at| row(batch, at)).collect::<Vec<_>>();
-    read.decoded.batches.iter().flat_map(rows).collect()
-}
-
-fn bad(read: &WholeRead) -> Vec<String> {
-    read.decoded.bad.iter().map(|bad| format!("{}: {}", bad.line, bad.reason)).collect()
-}
-
-fn ints(values: &[Option<i64>]) -> ArrayRef {
-    Arc::new(Int64Array::from(values.to_vec()))
-}
-
-fn texts(values: &[Option<&str>]) -> ArrayRef {
-    Arc::new(StringArray::from(values.to_vec()))
 }
 
 /// Rows of one column `c` of this type, each of these bytes.

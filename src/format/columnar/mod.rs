@@ -14,6 +14,8 @@ mod bytes;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod hostile;
 mod rows;
+#[cfg(test)]
+pub(in crate::format) mod testing;
 mod values;
 
 use std::{

@@ -1,12 +1,11 @@
 use datafusion::arrow::{
     array::{
-        Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
-        Int32Array, Int64Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
-        TimestampMillisecondArray, TimestampNanosecondArray, UInt64Array,
+        ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array,
+        ListArray, StringArray, StructArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+        TimestampNanosecondArray, UInt64Array,
     },
-    datatypes::{Fields, Int64Type, SchemaRef},
+    datatypes::{Fields, Int64Type},
     record_batch::RecordBatch,
-    util::display::array_value_to_string,
 };
 use parquet::{
     arrow::ArrowWriter,
@@ -22,17 +21,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    format::columnar::hostile,
-    job::{FormatKind, FormatSpec, Mode, RecordOptions},
+    format::columnar::{
+        hostile,
+        testing::{self, bad, ints, shown, texts},
+    },
+    job::{FormatKind, Mode},
     model::{ErrorKind, Result},
 };
 
 const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
-
-fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
-    let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
-    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
-}
 
 /// A file of these columns with so many rows in a row group.
 fn file_in(columns: Vec<(&str, ArrayRef)>, group_rows: usize, compression: Compression) -> Vec<u8> {
@@ -53,41 +50,12 @@ fn file(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
 }
 
 fn read_in(mode: Mode, columns: &[(&str, DataType)], projection: Vec<usize>, bytes: &[u8]) -> Result<WholeRead> {
-    let records = RecordOptions { mode, ..RecordOptions::default() };
-    let spec = FormatSpec { records, kind: FormatKind::Parquet };
-    let reader = Reader::new(schema(columns), projection, &spec).unwrap();
-    reader.decode_whole("f", Arc::new(bytes.to_vec()), 2, &[])
+    testing::read_in(FormatKind::Parquet, mode, columns, projection, bytes)
 }
 
 /// All columns, as they are read in permissive mode.
 fn read(columns: &[(&str, DataType)], bytes: &[u8]) -> WholeRead {
     read_in(Mode::Permissive, columns, (0..columns.len()).collect(), bytes).unwrap()
-}
-
-/// Rows as text, nulls as `-`.
-fn shown(read: &WholeRead) -> Vec<String> {
-    assert_eq!(read.damage, None);
-    let cell = |column: &ArrayRef, row: usize| match column.is_null(row) {
-        true => "-".to_owned(),
-        false => array_value_to_string(column, row).unwrap(),
-    };
-    let row = |batch: &RecordBatch, row: usize| {
-        batch.columns().iter().map(|column| cell(column, row)).collect::<Vec<_>>().join("|")
-    };
-    let rows = |batch: &RecordBatch| (0..batch.num_rows()).map(|at| row(batch, at)).collect::<Vec<_>>();
-    read.decoded.batches.iter().flat_map(rows).collect()
-}
-
-fn bad(read: &WholeRead) -> Vec<String> {
-    read.decoded.bad.iter().map(|bad| format!("{}: {}", bad.line, bad.reason)).collect()
-}
-
-fn ints(values: &[Option<i64>]) -> ArrayRef {
-    Arc::new(Int64Array::from(values.to_vec()))
-}
-
-fn texts(values: &[Option<&str>]) -> ArrayRef {
-    Arc::new(StringArray::from(values.to_vec()))
 }
 
 /// What becomes of one column that is declared as `to`: its values, and the rows that are bad.
