@@ -105,6 +105,7 @@ pub(super) fn source(
             .because(format!("'{name}' is static: all of it is read when the job starts"))
             .help("leave it out"));
     }
+    options.refuse_secrets_in(&["event_time", "watermark_delay", "static"])?;
     let event_time = event_time(&options, &columns)?;
     Ok(SourceSpec { name: name.to_owned(), at, columns, files, format, event_time, is_static })
 }
@@ -183,6 +184,7 @@ pub(super) fn sink(text: Source<'_>, name: &str, at: At, settings: Vec<Setting>)
     };
     let modes = [("append", OutputMode::Append), ("update", OutputMode::Update), ("complete", OutputMode::Complete)];
     let output_mode = options.choose("output_mode", &modes)?;
+    options.refuse_secrets_in(&["output_mode", "dedup_within_watermark", "window_batches", "slide_batches"])?;
     let dedup_within_watermark = options.parse("dedup_within_watermark", SWITCH, parse_switch)?.unwrap_or(false);
     let late_rows = options.get("late_rows").map(|_| options.path_of("late_rows", "late")).transpose()?;
     let late_rows = late_rows.map(|setting| PathBuf::from(&setting.value));

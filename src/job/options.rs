@@ -153,14 +153,24 @@ impl Options<'_> {
     /// As [`Options::path`], of another key.
     pub fn path_of(&self, key: &str, example: &str) -> Result<&Setting> {
         let setting = self.required(key, example)?;
+        let why = "what it stands for is never stored, and the checkpoint keeps where input and output are";
+        self.refuse_secret(setting, "a path", why)?;
+        Ok(setting)
+    }
+
+    /// What a query means must be known wherever the checkpoint's job is read again.
+    pub fn refuse_secrets_in(&self, keys: &[&str]) -> Result<()> {
+        let why = "what it stands for is never stored, and the query would be another one without it";
+        let mut settings = self.settings.iter().filter(|setting| keys.contains(&setting.key.as_str()));
+        settings.try_for_each(|setting| self.refuse_secret(setting, &format!("option '{}'", setting.key), why))
+    }
+
+    fn refuse_secret(&self, setting: &Setting, place: &str, why: &str) -> Result<()> {
         let written = setting.value_at.0..setting.value_at.0 + setting.shown.len();
-        let Some(secret) = self.source.secrets_in(written).first() else { return Ok(setting) };
+        let Some(secret) = self.source.secrets_in(written).first() else { return Ok(()) };
         let shown = &self.source.text[secret.at.clone()];
-        Err(self
-            .source
-            .error(At(secret.at.start), format!("{shown} stands in a path"))
-            .because("what it stands for is never stored, and the checkpoint keeps where input and output are")
-            .help("write ${NAME} for what is no secret"))
+        let error = self.source.error(At(secret.at.start), format!("{shown} stands in {place}"));
+        Err(error.because(why).help("write ${NAME} for what is no secret"))
     }
 
     /// An option that must be there and not be empty.
