@@ -60,6 +60,7 @@ mod golden_cases;
 mod golden_jobs;
 mod json_suite;
 mod kills;
+mod late_rows;
 mod moving_input;
 mod oracle;
 mod parquet;
