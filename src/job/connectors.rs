@@ -64,7 +64,7 @@ pub(super) fn source(
     text: Source<'_>,
     name: &str,
     at: At,
-    columns: Vec<ColumnSpec>,
+    mut columns: Vec<ColumnSpec>,
     settings: Vec<Setting>,
 ) -> Result<SourceSpec> {
     let options = Options { source: text, owner: format!("the source '{name}'"), owner_at: at, settings };
@@ -95,6 +95,7 @@ pub(super) fn source(
             .because("a batch has one limit")
             .help("keep one of them"));
     }
+    columns.extend(format::hidden_column(&options, &columns));
     let format = format::read(&options, &columns)?;
     let is_static = options.parse("static", SWITCH, parse_switch)?.unwrap_or(false);
     if let Some(setting) =

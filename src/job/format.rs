@@ -17,7 +17,7 @@ use crate::model::Result;
 /// The column that takes unparsable lines where no option names another.
 const CORRUPT_COLUMN: &str = "_corrupt_record";
 /// The column that takes the name of the file where no option names another.
-const FILE_COLUMN: &str = "_file";
+pub const FILE_COLUMN: &str = "_file";
 /// Longest line that may be asked for, in bytes.
 const LINE_BYTES_MAX: u64 = 1 << 30;
 /// Deepest nesting that may be asked for: nobody writes deeper records on purpose, and each level takes memory.
@@ -44,6 +44,13 @@ const OF_SOME: [(&str, &[&str]); 10] = [
 const COMMON_LOG: &str = r#"(?<host>\S+) (?<identity>\S+) (?<user>\S+) \[(?<time>[^\]]+)\] "(?<request>(?:(?<method>[A-Z]+) (?<path>[^ "]+)(?: (?<protocol>[^ "]+))?)|(?:[^"\\]|\\.)*)" (?<status>\d{3}|-) (?<bytes>\d+|-)"#;
 const COMBINED_TAIL: &str = r#" "(?<referer>(?:[^"\\]|\\.)*)" "(?<user_agent>(?:[^"\\]|\\.)*)""#;
 const LOG_TIME: &str = "%d/%b/%Y:%H:%M:%S %z";
+
+/// The column that every source has whose own columns or options say nothing of it: the file's name.
+pub(super) fn hidden_column(options: &Options<'_>, columns: &[ColumnSpec]) -> Option<ColumnSpec> {
+    let is_said = options.get("file_column").is_some() || columns.iter().any(|column| column.name == FILE_COLUMN);
+    let at = options.owner_at;
+    (!is_said).then(|| ColumnSpec { name: FILE_COLUMN.to_owned(), data_type: DataType::Utf8, at, hidden: true })
+}
 
 /// The format of a source.
 pub(super) fn read(options: &Options<'_>, columns: &[ColumnSpec]) -> Result<FormatSpec> {

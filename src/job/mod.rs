@@ -20,6 +20,7 @@ mod tokens;
 mod types;
 mod values;
 
+pub use format::FILE_COLUMN;
 pub use names::{nearest, nearest_function};
 pub use parse::parse;
 pub use sink::{RowFormat, SinkConnector, SinkFolder, SinkSpec};

@@ -92,21 +92,37 @@ pub struct EventTimeSpec {
 }
 
 impl SourceSpec {
-    /// Declared columns as Arrow, all nullable.
+    /// All columns as Arrow, all nullable; a hidden one comes last.
     pub fn schema(&self) -> SchemaRef {
-        use datafusion::arrow::datatypes::{Field, Schema};
-        let field = |column: &ColumnSpec| Field::new(&column.name, column.data_type.clone(), true);
-        std::sync::Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+        schema_of(self.columns.iter())
+    }
+
+    /// As [`SourceSpec::schema`], without what is hidden.
+    pub fn declared_schema(&self) -> SchemaRef {
+        schema_of(self.columns.iter().filter(|column| !column.hidden))
+    }
+
+    /// Whether a column is there only for queries that name it.
+    pub fn has_hidden(&self) -> bool {
+        self.columns.iter().any(|column| column.hidden)
     }
 }
 
-/// A declared column. Types: `Utf8`, `Boolean`, `Int8..Int64`, `Float32`, `Float64`, `Decimal128`, `Date32`,
+fn schema_of<'a>(columns: impl Iterator<Item = &'a ColumnSpec>) -> SchemaRef {
+    use datafusion::arrow::datatypes::{Field, Schema};
+    let field = |column: &ColumnSpec| Field::new(&column.name, column.data_type.clone(), true);
+    std::sync::Arc::new(Schema::new(columns.map(field).collect::<Vec<_>>()))
+}
+
+/// A column. Types: `Utf8`, `Boolean`, `Int8..Int64`, `Float32`, `Float64`, `Decimal128`, `Date32`,
 /// `Timestamp(Microsecond, None)` (UTC); from JSON, Parquet and Avro `List`, `Struct` and `Map` of these, too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnSpec {
     pub name: String,
     pub data_type: DataType,
     pub at: At,
+    /// Not declared: `*` leaves it out.
+    pub hidden: bool,
 }
 
 /// Options of the files source, as `semantics.md` defines them; nothing is dropped unless asked.
@@ -159,7 +175,7 @@ pub struct RecordOptions {
     pub mode: Mode,
     /// Index of the declared column (always `STRING`) that takes the raw text of an unparsable line.
     pub corrupt_column: Option<usize>,
-    /// Index of the declared column (always `STRING`) that takes the name of the file.
+    /// Index of the column (always `STRING`; declared or hidden) that takes the name of the file.
     pub file_column: Option<usize>,
     /// Longest line in bytes; 16 MiB by default.
     pub line_bytes_max: usize,

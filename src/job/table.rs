@@ -47,7 +47,7 @@ fn columns(cursor: &mut Cursor<'_>) -> Result<Vec<ColumnSpec>> {
             return Err(error.help("names that differ in case alone need double quotes"));
         }
         let data_type = data_type(cursor)?;
-        columns.push(ColumnSpec { name: name.text, data_type, at: name.at });
+        columns.push(ColumnSpec { name: name.text, data_type, at: name.at, hidden: false });
         if cursor.take_token(&Token::RParen) {
             return Ok(columns);
         }

@@ -23,6 +23,7 @@ mod equal;
 mod errors;
 mod feed;
 mod floors;
+mod hidden;
 mod identity;
 mod incremental;
 mod is_late;

@@ -2,13 +2,13 @@
 
 use std::{
     cell::Cell,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use datafusion::{
     common::tree_node::TreeNode,
-    datasource::ViewTable,
+    datasource::{TableProvider, ViewTable},
     execution::TaskContext,
     logical_expr::{DdlStatement, LogicalPlan},
     prelude::SessionContext,
@@ -21,6 +21,7 @@ use super::{
     cut::Cutter,
     errors::{After, Functions, Planning},
     feed::{Rows, Slot, StreamTable},
+    hidden,
     identity::Facts,
     incremental::{Query, Unbuilt},
     late::{self, LateRows, OnTimePlan},
@@ -217,6 +218,8 @@ pub(super) struct Planner {
     pub times: Times,
     /// Names of the sources.
     pub streams: BTreeSet<String>,
+    /// Names of the tables that have a hidden column.
+    with_hidden: BTreeSet<String>,
     functions: Functions,
 }
 
@@ -236,14 +239,25 @@ impl Planner {
             static_slots: Vec::new(),
             times: Times::of_job(job),
             streams: job.sources.iter().map(|source| source.name.clone()).collect(),
+            with_hidden: BTreeSet::new(),
             functions,
         };
+        planner.add_tables(job)?;
+        planner.add_views(job)?;
+        Ok(planner)
+    }
+
+    fn add_tables(&mut self, job: &JobSpec) -> Result<()> {
+        let mut with_hidden: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
         for source in job.sources.iter().chain(&job.statics) {
             let slot = Slot::default();
-            let table = StreamTable { schema: source.schema(), slot: slot.clone() };
-            if source.is_static { &mut planner.static_slots } else { &mut planner.slots }.push(slot);
-            planner
-                .context
+            if source.has_hidden() {
+                let table = StreamTable { schema: source.schema(), slot: slot.clone() };
+                with_hidden.insert(source.name.clone(), Arc::new(table));
+            }
+            let table = StreamTable { schema: source.declared_schema(), slot: slot.clone() };
+            if source.is_static { &mut self.static_slots } else { &mut self.slots }.push(slot);
+            self.context
                 .register_table(datafusion::common::TableReference::bare(source.name.as_str()), Arc::new(table))
                 .map_err(|error| {
                     Error::usage(format!("table '{}' cannot be declared", source.name))
@@ -251,8 +265,10 @@ impl Planner {
                         .because(error.strip_backtrace())
                 })?;
         }
-        planner.add_views(job)?;
-        Ok(planner)
+        self.with_hidden = with_hidden.keys().cloned().collect();
+        hidden::register(&self.context, with_hidden).map_err(|error| {
+            Error::failed("columns of the file's name cannot be declared").because(error.strip_backtrace())
+        })
     }
 
     fn add_views(&self, job: &JobSpec) -> Result<()> {
@@ -296,6 +312,7 @@ impl Planner {
         let mut statement = state.sql_to_statement(sql, &dialect)?;
         if let DFStatement::Statement(statement) = &mut statement {
             spell_out(statement);
+            hidden::reveal(statement, &self.with_hidden);
         }
         self.runtime.block_on(state.statement_to_plan(statement))
     }

@@ -23,7 +23,8 @@ use crate::{
 
 /// A job with one source `t(k STRING, y STRING, x BIGINT, f DOUBLE, b BOOLEAN, ts TIMESTAMP)` and one query.
 fn job(sql: &str, mode: Option<OutputMode>) -> JobSpec {
-    let column = |name: &str, data_type: DataType| ColumnSpec { name: name.into(), data_type, at: At(0) };
+    let column =
+        |name: &str, data_type: DataType| ColumnSpec { name: name.into(), data_type, at: At(0), hidden: false };
     let columns = vec![
         column("k", DataType::Utf8),
         column("y", DataType::Utf8),

@@ -52,7 +52,7 @@ impl Folder {
 }
 
 fn spec(path: &str) -> SourceSpec {
-    let column = |name: &str, data_type| ColumnSpec { name: name.to_owned(), data_type, at: At(0) };
+    let column = |name: &str, data_type| ColumnSpec { name: name.to_owned(), data_type, at: At(0), hidden: false };
     SourceSpec {
         name: "s".to_owned(),
         at: At(0),
@@ -344,7 +344,7 @@ fn real_flows_are_read_whole() {
         return;
     }
     let mut spec = spec(folder.to_str().unwrap());
-    let column = |name: &str, data_type| ColumnSpec { name: name.to_owned(), data_type, at: At(0) };
+    let column = |name: &str, data_type| ColumnSpec { name: name.to_owned(), data_type, at: At(0), hidden: false };
     spec.columns = vec![column("time", DataType::Float64), column("dstport", DataType::Utf8)];
     let source = FilesSource::open(&spec, vec![1]).unwrap();
     let files = source.list().unwrap().files;
@@ -367,7 +367,7 @@ fn csv_in_a_dated_folder_fills_all_columns() {
     let folder = Folder::new();
     folder.put("day=7/a.csv", 1, "m,n\nx,5\ny,6\n");
     let source = folder.source_with("", |spec| {
-        spec.columns.push(ColumnSpec { name: "name".to_owned(), data_type: DataType::Utf8, at: At(0) });
+        spec.columns.push(ColumnSpec { name: "name".to_owned(), data_type: DataType::Utf8, at: At(0), hidden: false });
         spec.format.records.file_column = Some(2);
         spec.format.kind = FormatKind::Csv(CsvOptions {
             header: true,
