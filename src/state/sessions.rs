@@ -210,7 +210,8 @@ impl Sessions {
         let times = |time: fn(&Span) -> i64| {
             Arc::new(TimestampMicrosecondArray::from_iter_values(spans.iter().map(time))) as ArrayRef
         };
-        let session = StructArray::try_new(fields.clone(), vec![times(|span| span.start), times(|span| span.end)], None);
+        let session =
+            StructArray::try_new(fields.clone(), vec![times(|span| span.start), times(|span| span.end)], None);
         keys[self.session] = Arc::new(session.map_err(|error| failed(&error))?);
         with_rows(&self.schema, [keys, columns].concat(), spans.len())
     }
@@ -374,10 +375,13 @@ mod tests {
         let mut spans: Vec<Row> = model.iter().chain(delta).map(|row| (row.0, row.1, row.2, Vec::new())).collect();
         spans = together(spans);
         spans.retain(|span| delta.iter().any(|row| touch(span, row)));
-        let (old, kept) = std::mem::take(model).into_iter().partition::<Vec<_>, _>(|row| spans.iter().any(|span| touch(span, row)));
+        let (old, kept) =
+            std::mem::take(model).into_iter().partition::<Vec<_>, _>(|row| spans.iter().any(|span| touch(span, row)));
         // old state first, then the delta
         for span in &mut spans {
-            let values = |rows: &[Row]| rows.iter().filter(|row| touch(span, row)).flat_map(|row| row.3.clone()).collect::<Vec<_>>();
+            let values = |rows: &[Row]| {
+                rows.iter().filter(|row| touch(span, row)).flat_map(|row| row.3.clone()).collect::<Vec<_>>()
+            };
             span.3 = [values(&old), values(delta)].concat();
         }
         *model = together([kept, spans.clone()].concat());

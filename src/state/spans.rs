@@ -172,7 +172,8 @@ impl Spans {
             let after = |row: &u32| Some(self.sessions[*row as usize].after).filter(|after| *after != NONE);
             rows.extend(std::iter::successors(Some(first), after));
             if rows.len() > from + 1 {
-                let mut of_end: Vec<_> = rows.drain(from..).map(|row| (self.key(row), self.span(row).start, row)).collect();
+                let mut of_end: Vec<_> =
+                    rows.drain(from..).map(|row| (self.key(row), self.span(row).start, row)).collect();
                 of_end.sort_unstable();
                 rows.extend(of_end.into_iter().map(|(.., row)| row));
             }
