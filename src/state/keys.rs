@@ -25,6 +25,14 @@ impl Keys {
         keys
     }
 
+    /// The keys at these places, in this order.
+    pub fn taken(&self, places: &[u32]) -> Keys {
+        let mut keys = Keys::default();
+        keys.reserve(places.len());
+        places.iter().for_each(|place| keys.push(self.get(*place as usize)));
+        keys
+    }
+
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -56,17 +64,22 @@ impl Keys {
 
 /// The rows in ascending order of their keys, equal ones as they stand; `None`: they are in that order.
 pub(super) fn ascending(rows: &Rows) -> Option<Vec<u32>> {
-    let count = rows.num_rows() as u32;
-    let bytes = |row: u32| rows.row(row as usize).data();
-    if (1..count).all(|row| bytes(row - 1) <= bytes(row)) {
+    ascending_by(rows.num_rows(), |row| rows.row(row as usize).data())
+}
+
+/// So many numbers from 0 in ascending order of what `key` says of each, equal ones as they stand; `None`: they are in that
+/// order.
+pub(super) fn ascending_by<'a>(count: usize, key: impl Fn(u32) -> &'a [u8]) -> Option<Vec<u32>> {
+    let count = count as u32;
+    if (1..count).all(|row| key(row - 1) <= key(row)) {
         return None;
     }
     // Keys of one kind often begin alike: what differs behind that, as a number, decides nearly every comparison.
-    let first = bytes(0);
-    let common = (1..count).fold(first.len(), |common, row| common_bytes(&first[..common], bytes(row)));
-    let mut order: Vec<(u64, u32)> = (0..count).map(|row| (prefix(&bytes(row)[common..]), row)).collect();
+    let first = key(0);
+    let common = (1..count).fold(first.len(), |common, row| common_bytes(&first[..common], key(row)));
+    let mut order: Vec<(u64, u32)> = (0..count).map(|row| (prefix(&key(row)[common..]), row)).collect();
     order.sort_unstable_by(|(a, a_row), (b, b_row)| {
-        a.cmp(b).then_with(|| bytes(*a_row).cmp(bytes(*b_row))).then(a_row.cmp(b_row))
+        a.cmp(b).then_with(|| key(*a_row).cmp(key(*b_row))).then(a_row.cmp(b_row))
     });
     Some(order.into_iter().map(|(_, row)| row).collect())
 }
@@ -93,7 +106,7 @@ struct Place {
 }
 
 /// How many keys are looked for at once: their places are fetched side by side, and memory is waited for once.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 /// From key to group: open addressing with linear probing, so that a key that is new costs one access to memory, and a
 /// table that grows need not look at the keys.
@@ -116,13 +129,7 @@ impl Index {
         for from in (0..wanted.len()).step_by(AT_ONCE) {
             let count = AT_ONCE.min(wanted.len() - from);
             self.reserve(known.len() + count);
-            let mut met = 0;
-            for (hash, key) in hashes.iter_mut().zip(from..from + count) {
-                *hash = (self.hasher.hash_one(wanted.get(key)) >> 32) as u32;
-                met ^= self.places[self.first_place(*hash)].hash;
-            }
-            // nothing depends on what was met there, but that it is at hand now
-            std::hint::black_box(met);
+            self.meet(&mut hashes[..count], |key| wanted.get(from + key));
             for (hash, key) in hashes.iter().zip(from..from + count) {
                 groups.push(self.group_of(known, *hash, wanted.get(key)));
             }
@@ -130,17 +137,45 @@ impl Index {
         groups
     }
 
+    /// Sets the hashes of as many keys, and has the places at which they are looked for first at hand.
+    #[inline]
+    pub fn meet<'a>(&self, hashes: &mut [u32], key: impl Fn(usize) -> &'a [u8]) {
+        for (at, hash) in hashes.iter_mut().enumerate() {
+            *hash = (self.hasher.hash_one(key(at)) >> 32) as u32;
+        }
+        self.touch(hashes.iter().copied());
+    }
+
+    /// Has the places at which these hashes are looked for first at hand.
+    #[inline]
+    pub fn touch(&self, hashes: impl Iterator<Item = u32>) {
+        let met = hashes.fold(0, |met, hash| met ^ self.places[self.first_place(hash)].hash);
+        // nothing depends on what was met there, but that it is at hand now
+        std::hint::black_box(met);
+    }
+
     /// Makes room for so many groups in all.
     pub fn reserve(&mut self, groups: usize) {
-        let needed = (groups + groups.div_ceil(3)).next_power_of_two().max(64);
-        if needed <= self.places.len() {
-            return;
+        let needed = places_for(groups);
+        if needed > self.places.len() {
+            self.resize(needed);
         }
-        let before = std::mem::replace(&mut self.places, vec![Place::default(); needed]);
+    }
+
+    /// Gives back most of the places where only so many groups are left, and they need far fewer.
+    pub fn shrink(&mut self, groups: usize) {
+        let needed = places_for(groups) * 2;
+        if needed * 4 <= self.places.len() {
+            self.resize(needed);
+        }
+    }
+
+    fn resize(&mut self, count: usize) {
+        let before = std::mem::replace(&mut self.places, vec![Place::default(); count]);
         for place in before.into_iter().filter(|place| place.group > 0) {
             let mut at = self.first_place(place.hash);
             while self.places[at].group > 0 {
-                at = (at + 1) & (needed - 1);
+                at = (at + 1) & (count - 1);
             }
             self.places[at] = place;
         }
@@ -155,20 +190,65 @@ impl Index {
 
     #[inline]
     fn group_of(&mut self, known: &mut Keys, hash: u32, key: &[u8]) -> u32 {
+        match self.find(hash, |group| known.get(group as usize) == key) {
+            Ok(group) => group,
+            Err(place) => {
+                let group = known.len() as u32;
+                known.push(key);
+                self.put(place, hash, group);
+                group
+            }
+        }
+    }
+
+    /// The group of this hash that is meant, or the free place where it belongs. There must be a free place.
+    #[inline]
+    pub fn find(&self, hash: u32, is_meant: impl Fn(u32) -> bool) -> std::result::Result<u32, usize> {
         let mut at = self.first_place(hash);
         loop {
             let place = self.places[at];
             if place.group == 0 {
-                known.push(key);
-                self.places[at] = Place { hash, group: known.len() as u32 };
-                return known.len() as u32 - 1;
+                return Err(at);
             }
-            if place.hash == hash && known.get(place.group as usize - 1) == key {
-                return place.group - 1;
+            if place.hash == hash && is_meant(place.group - 1) {
+                return Ok(place.group - 1);
             }
             at = (at + 1) & (self.places.len() - 1);
         }
     }
+
+    /// Puts a group where [`Index::find`] said.
+    #[inline]
+    pub fn put(&mut self, place: usize, hash: u32, group: u32) {
+        self.places[place] = Place { hash, group: group + 1 };
+    }
+
+    /// Takes out a group, which must be there under this hash.
+    #[inline]
+    pub fn remove(&mut self, hash: u32, group: u32) {
+        let last = self.places.len() - 1;
+        let mut gap = self.first_place(hash);
+        while self.places[gap].group != group + 1 {
+            assert!(self.places[gap].group > 0, "a group that is taken out is there");
+            gap = (gap + 1) & last;
+        }
+        // What stands behind moves up, or a search for it would end at the gap; but never before its own first place.
+        let mut next = (gap + 1) & last;
+        while self.places[next].group > 0 {
+            let moved = next.wrapping_sub(self.first_place(self.places[next].hash)) & last;
+            if moved >= (next.wrapping_sub(gap) & last) {
+                self.places[gap] = self.places[next];
+                gap = next;
+            }
+            next = (next + 1) & last;
+        }
+        self.places[gap] = Place::default();
+    }
+}
+
+/// How many places so many groups need.
+fn places_for(groups: usize) -> usize {
+    (groups + groups.div_ceil(3)).next_power_of_two().max(64)
 }
 
 #[cfg(test)]

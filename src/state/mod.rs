@@ -11,6 +11,7 @@
 mod arenas;
 mod columns;
 mod ipc;
+mod key_table;
 mod keyed;
 mod keys;
 mod merge;
@@ -19,6 +20,7 @@ mod ring;
 mod seen;
 mod sessions;
 mod side;
+mod spans;
 
 pub use ipc::{decode, encode};
 pub use keyed::{KeyedState, Ordered, Touched};

@@ -1,33 +1,37 @@
 //! Which keys were met, until the watermark lets go of them.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use datafusion::arrow::{
     array::{ArrayRef, AsArray, Int64Array, UInt32Array},
     datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef},
     error::ArrowError,
     record_batch::RecordBatch,
-    row::{RowConverter, SortField},
+    row::{RowConverter, Rows, SortField},
 };
 
-use super::{keyed::taken, merge::with_rows};
+use super::{key_table::KeyTable, keyed::taken, merge::with_rows};
 use crate::model::{Error, Result};
 
-type Key = Arc<[u8]>;
+/// No key.
+const NONE: u32 = u32::MAX;
 
 /// Keys, each with the time at which it is let go (microseconds; `i64::MAX`: never).
 pub struct SeenKeys {
     /// The keys' columns, then `until`.
     schema: SchemaRef,
     converter: RowConverter,
-    until: HashMap<Key, i64>,
-    /// Of the keys of `until`: counted as they come and go, since every batch asks.
-    key_bytes: usize,
-    /// The keys of each time, in the order in which they came.
-    by_time: BTreeMap<i64, Vec<Key>>,
+    keys: KeyTable,
+    /// By number of a key: the one of the same time that came next, or [`NONE`].
+    next: Vec<u32>,
+    by_time: BTreeMap<i64, OfTime>,
+}
+
+/// The keys of a time, in the order in which they came: a list through their numbers.
+#[derive(Debug, Clone, Copy)]
+struct OfTime {
+    first: u32,
+    last: u32,
 }
 
 impl SeenKeys {
@@ -42,8 +46,8 @@ impl SeenKeys {
         let columns =
             keys.iter().enumerate().map(|(at, key)| Field::new(format!("key{at}"), key.data_type().clone(), true));
         let schema = Schema::new(columns.chain([Field::new("until", DataType::Int64, false)]).collect::<Vec<_>>());
-        let (schema, until, by_time) = (Arc::new(schema), HashMap::new(), BTreeMap::new());
-        Ok(SeenKeys { schema, converter, until, key_bytes: 0, by_time })
+        let (keys, next, by_time) = (KeyTable::default(), Vec::new(), BTreeMap::new());
+        Ok(SeenKeys { schema: Arc::new(schema), converter, keys, next, by_time })
     }
 
     /// The schema of deltas and snapshots.
@@ -53,7 +57,7 @@ impl SeenKeys {
 
     /// Number of keys.
     pub fn len(&self) -> usize {
-        self.until.len()
+        self.keys.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -62,7 +66,8 @@ impl SeenKeys {
 
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
-        self.key_bytes + self.until.len() * 80
+        // of a tree, a node is a good half full
+        self.keys.memory_bytes() + size_of_val(self.next.as_slice()) + self.by_time.len() * 32
     }
 
     /// Takes over the keys that are new, and says which rows they came with; `until`: when each row's key is let go.
@@ -72,14 +77,7 @@ impl SeenKeys {
     /// Of kind `Failed` where Arrow cannot compare a type.
     pub fn first_rows(&mut self, keys: &[ArrayRef], until: &[i64]) -> Result<(UInt32Array, RecordBatch)> {
         let rows = self.converter.convert_columns(keys).map_err(|error| failed(&error))?;
-        let mut first = Vec::new();
-        for (row, until) in until.iter().enumerate() {
-            let key = rows.row(row);
-            if !self.until.contains_key(key.as_ref()) {
-                self.insert(key.as_ref().into(), *until);
-                first.push(row as u32);
-            }
-        }
+        let first = self.take_over(&rows, until);
         let times: Vec<i64> = first.iter().map(|row| until[*row as usize]).collect();
         let first = UInt32Array::from(first);
         let mut columns = taken(keys, &first)?;
@@ -95,9 +93,7 @@ impl SeenKeys {
     pub fn load(&mut self, rows: &RecordBatch) -> Result<()> {
         let (until, keys) = rows.columns().split_last().ok_or_else(|| Error::failed("a state has no columns"))?;
         let keys = self.converter.convert_columns(keys).map_err(|error| failed(&error))?;
-        for (row, until) in until.as_primitive::<Int64Type>().values().iter().enumerate() {
-            self.insert(keys.row(row).as_ref().into(), *until);
-        }
+        self.take_over(&keys, until.as_primitive::<Int64Type>().values());
         Ok(())
     }
 
@@ -107,14 +103,13 @@ impl SeenKeys {
             Some(after) => self.by_time.split_off(&after),
             None => return 0,
         };
-        let gone = std::mem::replace(&mut self.by_time, kept);
-        let before = self.until.len();
-        for key in gone.into_values().flatten() {
-            if self.until.remove(&key).is_some() {
-                self.key_bytes -= key.len();
-            }
+        let over = std::mem::replace(&mut self.by_time, kept);
+        let gone: Vec<u32> = over.values().flat_map(|of_time| self.of_time(*of_time)).collect();
+        self.keys.remove(&gone);
+        if self.is_empty() {
+            self.next = Vec::new();
         }
-        before - self.until.len()
+        gone.len()
     }
 
     /// The state whole, by time, then in the order in which keys came.
@@ -123,18 +118,41 @@ impl SeenKeys {
     /// As [`SeenKeys::first_rows`].
     pub fn whole(&self) -> Result<RecordBatch> {
         let parser = self.converter.parser();
-        let keys = self.by_time.values().flatten().map(|key| parser.parse(key));
+        let numbers = self.by_time.values().flat_map(|of_time| self.of_time(*of_time));
+        let keys = numbers.map(|number| parser.parse(self.keys.get(number)));
         let mut columns = self.converter.convert_rows(keys).map_err(|error| failed(&error))?;
-        let until = self.by_time.iter().flat_map(|(until, keys)| std::iter::repeat_n(*until, keys.len()));
+        let until = self.by_time.iter().flat_map(|(until, of_time)| self.of_time(*of_time).map(|_| *until));
         columns.push(Arc::new(Int64Array::from_iter_values(until)));
-        with_rows(&self.schema, columns, self.until.len())
+        with_rows(&self.schema, columns, self.len())
     }
 
-    fn insert(&mut self, key: Key, until: i64) {
-        if self.until.insert(key.clone(), until).is_none() {
-            self.key_bytes += key.len();
-            self.by_time.entry(until).or_default().push(key);
+    /// Takes over the keys that are new, and gives their rows.
+    fn take_over(&mut self, keys: &Rows, until: &[i64]) -> Vec<u32> {
+        let numbers = self.keys.intern(until.len(), |row| keys.row(row).data());
+        let mut first = Vec::new();
+        for (row, (number, until)) in numbers.into_iter().zip(until).enumerate() {
+            if let (number, true) = number {
+                self.append(number, *until);
+                first.push(row as u32);
+            }
         }
+        first
+    }
+
+    fn append(&mut self, number: u32, until: i64) {
+        if self.next.len() <= number as usize {
+            self.next.resize(number as usize + 1, NONE);
+        }
+        self.next[number as usize] = NONE;
+        let of_time = self.by_time.entry(until).or_insert(OfTime { first: number, last: number });
+        if of_time.last != number {
+            self.next[of_time.last as usize] = number;
+            of_time.last = number;
+        }
+    }
+
+    fn of_time(&self, OfTime { first, .. }: OfTime) -> impl Iterator<Item = u32> {
+        std::iter::successors(Some(first), |number| Some(self.next[*number as usize]).filter(|next| *next != NONE))
     }
 }
 
@@ -145,20 +163,78 @@ fn failed(error: &ArrowError) -> Error {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::StringArray;
+    use proptest::prelude::*;
 
     use super::*;
 
+    /// A few keys and times, so that they meet again.
+    type Row = (Option<u8>, i64);
+
+    fn empty() -> SeenKeys {
+        let field: FieldRef = Arc::new(Field::new("key", DataType::Utf8, true));
+        SeenKeys::new(&[field]).unwrap()
+    }
+
+    fn column(rows: &[Row]) -> ArrayRef {
+        let text = |key: u8| format!("{}{key}", "long".repeat(usize::from(key % 5) * 9));
+        Arc::new(StringArray::from_iter(rows.iter().map(|(key, _)| key.map(text))))
+    }
+
+    fn times(rows: &[Row]) -> Vec<i64> {
+        rows.iter().map(|(_, until)| *until).collect()
+    }
+
+    fn state(seen: &SeenKeys, rows: &[Row]) -> RecordBatch {
+        with_rows(seen.schema(), vec![column(rows), Arc::new(Int64Array::from(times(rows)))], rows.len()).unwrap()
+    }
+
     #[test]
     fn keys_that_are_let_go_take_no_memory() {
-        let field: FieldRef = Arc::new(Field::new("key", DataType::Utf8, true));
-        let mut seen = SeenKeys::new(&[field]).unwrap();
-        let keys: ArrayRef = Arc::new(StringArray::from(vec!["a", "longer than the others", "a", "c"]));
-        seen.first_rows(&[keys], &[1, 2, 3, 3]).unwrap();
-        let counted = |seen: &SeenKeys| seen.until.keys().map(|key| key.len() + 80).sum::<usize>();
-        assert_eq!(seen.memory_bytes(), counted(&seen));
-        assert_eq!(seen.evict(2), 2);
-        assert_eq!((seen.len(), seen.memory_bytes()), (1, counted(&seen)));
-        assert_eq!(seen.evict(3), 1);
+        let mut seen = empty();
+        let kept: Vec<Row> = (0..200).map(|key| (Some(key), 5)).collect();
+        seen.load(&state(&seen, &kept)).unwrap();
+        let before = seen.memory_bytes();
+        let keys: ArrayRef = Arc::new(StringArray::from_iter_values((0..2000).map(|key| format!("another {key}"))));
+        seen.first_rows(&[keys], &[3; 2000]).unwrap();
+        assert!(seen.memory_bytes() > before + 2000 * "another 1".len());
+        assert_eq!((seen.evict(4), seen.len()), (2000, 200));
+        assert_eq!(seen.evict(5), 200);
         assert_eq!(seen.memory_bytes(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_known_until_they_are_let_go(
+            batches in prop::collection::vec((prop::collection::vec((prop::option::weighted(0.9, 0..60_u8), prop_oneof![6 => 0..40_i64, 1 => Just(i64::MAX)]), 0..30), prop_oneof![8 => 0..40_i64, 1 => Just(i64::MAX)], any::<bool>()), 1..20),
+        ) {
+            let (mut seen, mut model) = (empty(), Vec::<Row>::new());
+            for (rows, watermark_us, reload) in batches {
+                let mut first = Vec::new();
+                for (at, row) in rows.iter().enumerate() {
+                    if !model.iter().any(|(key, _)| *key == row.0) {
+                        model.push(*row);
+                        first.push(at as u32);
+                    }
+                }
+                let fresh: Vec<Row> = first.iter().map(|at| rows[*at as usize]).collect();
+                let (found, delta) = seen.first_rows(&[column(&rows)], &times(&rows)).unwrap();
+                prop_assert_eq!(found.values().to_vec(), first);
+                prop_assert_eq!(delta, state(&seen, &fresh));
+                let before = model.len();
+                // never means never
+                model.retain(|(_, until)| *until > watermark_us || watermark_us == i64::MAX);
+                prop_assert_eq!(seen.evict(watermark_us), before - model.len());
+                let mut whole = model.clone();
+                whole.sort_by_key(|(_, until)| *until);
+                prop_assert_eq!(seen.whole().unwrap(), state(&seen, &whole));
+                prop_assert_eq!((seen.len(), seen.memory_bytes() == 0), (model.len(), model.is_empty()));
+                if reload {
+                    let whole = seen.whole().unwrap();
+                    seen = empty();
+                    seen.load(&whole).unwrap();
+                    prop_assert_eq!(seen.whole().unwrap(), whole);
+                }
+            }
+        }
     }
 }

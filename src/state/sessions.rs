@@ -1,9 +1,6 @@
 //! Sessions by key: windows that grow and merge as rows come, until the watermark passes their end.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use datafusion::arrow::{
     array::{ArrayRef, AsArray, StructArray, TimestampMicrosecondArray},
@@ -11,40 +8,31 @@ use datafusion::arrow::{
     datatypes::{DataType, SchemaRef, TimestampMicrosecondType},
     error::ArrowError,
     record_batch::RecordBatch,
-    row::{RowConverter, Rows, SortField},
+    row::{RowConverter, SortField},
 };
 
 use super::{
     columns::Columns,
-    keyed::{KeyedState, Ordered, Touched},
+    keyed::{KeyedState, Ordered, Touched, taken},
+    keys::{self, Keys},
     merge::{Merger, with_rows},
+    spans::{Span, Spans},
 };
 use crate::model::{Error, Result};
-
-type Key = Arc<[u8]>;
 
 /// How many sessions a part of a snapshot has.
 const PART_ROWS: usize = 1 << 18;
 
-/// A session of one key, from its start (its place in the map) to its end, both microseconds.
-#[derive(Debug, Clone, Copy)]
-struct Session {
-    end: i64,
-    /// Number of its row among the columns.
-    row: u32,
-}
-
 /// One session as it is met: from a delta or from the state.
 #[derive(Debug, Clone, Copy)]
 struct Met {
-    start: i64,
-    end: i64,
+    span: Span,
     from: From,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum From {
-    Delta(usize),
+    Delta(u32),
     State(u32),
 }
 
@@ -55,27 +43,39 @@ pub struct Sessions {
     session: usize,
     key_count: usize,
     converter: RowConverter,
-    by_key: BTreeMap<Key, BTreeMap<i64, Session>>,
-    /// Of the keys of `by_key`: counted as they come and go, since every batch asks.
-    key_bytes: usize,
-    by_end: BTreeMap<i64, BTreeSet<(Key, i64)>>,
+    spans: Spans,
     columns: Columns,
-    /// Rows of the columns that no session has.
-    free: Vec<u32>,
-    rows: u32,
     /// For the order of deltas.
     empty: KeyedState,
 }
 
-/// What sessions became one, for all keys that a delta touches.
+/// What sessions became one, for all keys that a delta touches: by key and start.
 #[derive(Default)]
 struct Merged {
-    /// Key, start, end, and a row of the delta with its key.
-    sessions: Vec<(Key, i64, i64, u32)>,
+    sessions: Vec<Became>,
     /// Rows of the state that are in them, and in which.
     old: (Vec<u32>, Vec<usize>),
     /// In which the rows of the delta are.
     delta: Vec<usize>,
+}
+
+struct Became {
+    span: Span,
+    /// Number of its key; 0 where there is no state.
+    key: u32,
+    /// A row of the delta with its key.
+    key_row: u32,
+}
+
+impl Merged {
+    fn keys(&self, delta: &RecordBatch, key_count: usize) -> Result<Vec<ArrayRef>> {
+        let rows: Vec<u32> = self.sessions.iter().map(|session| session.key_row).collect();
+        taken(&delta.columns()[..key_count], &rows.into())
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        self.sessions.iter().map(|session| session.span).collect()
+    }
 }
 
 impl Sessions {
@@ -94,20 +94,15 @@ impl Sessions {
             session,
             key_count,
             converter,
-            by_key: BTreeMap::new(),
-            key_bytes: 0,
-            by_end: BTreeMap::new(),
+            spans: Spans::default(),
             columns: Columns::new(&schema.fields()[key_count..]),
-            free: Vec::new(),
-            rows: 0,
             empty: KeyedState::new(schema, key_count)?,
         })
     }
 
     /// Number of sessions.
     pub fn len(&self) -> usize {
-        // each has a row: every batch asks, and they are too many to be counted
-        self.rows as usize - self.free.len()
+        self.spans.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -116,7 +111,7 @@ impl Sessions {
 
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
-        self.columns.memory_bytes() + self.key_bytes + self.by_key.len() * 64 + self.len() * 96
+        self.columns.memory_bytes() + self.spans.memory_bytes()
     }
 
     /// Orders a delta by key and start, and makes sessions that overlap in it one.
@@ -124,10 +119,11 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::merge`].
     pub fn ordered(&self, merger: &Merger, delta: RecordBatch) -> Result<Ordered> {
-        let ordered = self.empty.ordered(delta)?;
-        let mut alone = Sessions::new(&self.schema, self.key_count, self.session)?;
-        let merged = alone.merge(merger, &ordered.rows)?;
-        self.empty.ordered(merged.state)
+        let delta = self.empty.ordered(delta)?.rows;
+        let merged = find(&self.keys(&delta)?, &self.spans(&delta)?, None);
+        let columns = merger.merge(merged.sessions.len(), None, (&delta.columns()[self.key_count..], &merged.delta))?;
+        let keys = merged.keys(&delta, self.key_count)?;
+        self.empty.ordered(self.with_spans(keys, &merged.spans(), columns)?)
     }
 
     /// Merges a delta: what it touches becomes one session with it.
@@ -135,7 +131,8 @@ impl Sessions {
     /// # Errors
     /// As [`Merger::merge`].
     pub fn merge(&mut self, merger: &Merger, delta: &RecordBatch) -> Result<Touched> {
-        let merged = self.find(delta)?;
+        let (keys, spans) = (self.keys(delta)?, self.spans(delta)?);
+        let merged = find(&keys, &spans, Some(&mut self.spans));
         let groups = merged.sessions.len();
         let fresh = &delta.columns()[self.key_count..];
         let columns = if merged.old.0.is_empty() {
@@ -148,69 +145,11 @@ impl Sessions {
             let places = [merged.old.1.as_slice(), merged.delta.as_slice()].concat();
             merger.merge(groups, None, (&both.collect::<Result<Vec<_>>>()?, &places))?
         };
-        self.free.extend(&merged.old.0);
-        let rows: Vec<u32> = (0..groups).map(|_| self.take_row()).collect();
+        let insert = |session: &Became| self.spans.insert(session.key, session.span);
+        let rows: Vec<u32> = merged.sessions.iter().map(insert).collect();
         self.columns.write(&columns, &rows)?;
-        for ((key, start, end, _), row) in merged.sessions.iter().zip(rows) {
-            self.insert(key.clone(), *start, Session { end: *end, row });
-        }
-        let first: Vec<u32> = merged.sessions.iter().map(|session| session.3).collect();
-        let keys = super::keyed::taken(&delta.columns()[..self.key_count], &first.into())?;
-        let spans: Vec<(i64, i64)> = merged.sessions.iter().map(|session| (session.1, session.2)).collect();
-        let state = self.with_spans(keys, &spans, columns)?;
+        let state = self.with_spans(merged.keys(delta, self.key_count)?, &merged.spans(), columns)?;
         Ok(Touched { state, new: vec![true; groups] })
-    }
-
-    /// Finds what becomes one; the sessions of the state among it are taken out.
-    fn find(&mut self, delta: &RecordBatch) -> Result<Merged> {
-        let keys = self.keys(delta)?;
-        let (starts, ends) = self.spans(delta)?;
-        let mut merged = Merged::default();
-        // the session may stand before the other keys: rows of one key need not be neighbours
-        let mut by_key: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
-        let encoded: Vec<_> = (0..delta.num_rows()).map(|row| keys.row(row)).collect();
-        encoded.iter().enumerate().for_each(|(row, key)| by_key.entry(key.as_ref()).or_default().push(row));
-        for (key, rows) in by_key {
-            let met = rows.iter().map(|row| Met { start: starts[*row], end: ends[*row], from: From::Delta(*row) });
-            self.find_of_key(&key.into(), rows[0] as u32, met.collect(), &mut merged);
-        }
-        Ok(merged)
-    }
-
-    fn find_of_key(&mut self, key: &Key, delta_row: u32, mut met: Vec<Met>, merged: &mut Merged) {
-        let (from, to) =
-            met.iter().fold((i64::MAX, i64::MIN), |(from, to), met| (from.min(met.start), to.max(met.end)));
-        if let Some(known) = self.by_key.get(key) {
-            // sessions of a key do not overlap: going back, the first that ends before is behind all others
-            let near = known.range(..=to).rev().take_while(|(_, session)| session.end >= from);
-            met.extend(near.map(|(start, session)| Met {
-                start: *start,
-                end: session.end,
-                from: From::State(session.row),
-            }));
-        }
-        met.sort_by_key(|met| (met.start, met.end, matches!(met.from, From::Delta(_))));
-        for together in runs(&met) {
-            if !together.iter().any(|met| matches!(met.from, From::Delta(_))) {
-                continue;
-            }
-            let place = merged.sessions.len();
-            let end = together.iter().map(|met| met.end).max().unwrap_or(i64::MIN);
-            for met in together {
-                match met.from {
-                    From::Delta(row) => {
-                        merged.delta.resize(merged.delta.len().max(row + 1), 0);
-                        merged.delta[row] = place;
-                    }
-                    From::State(row) => {
-                        merged.old.0.push(row);
-                        merged.old.1.push(place);
-                        self.remove(key, met.start);
-                    }
-                }
-            }
-            merged.sessions.push((key.clone(), together[0].start, end, delta_row));
-        }
     }
 
     /// Takes out all sessions that are over at `watermark_us`, the earliest first.
@@ -218,25 +157,13 @@ impl Sessions {
     /// # Errors
     /// Of kind `Failed` where Arrow cannot gather a type.
     pub fn evict(&mut self, watermark_us: i64) -> Result<RecordBatch> {
-        let open = match watermark_us.checked_add(1) {
-            Some(after) => self.by_end.split_off(&after),
-            None => BTreeMap::new(),
-        };
-        let over = std::mem::replace(&mut self.by_end, open);
-        let mut sessions = Vec::new();
-        for (key, start) in over.into_values().flatten() {
-            let Some(of_key) = self.by_key.get_mut(&key) else { continue };
-            if let Some(session) = of_key.remove(&start) {
-                sessions.push((key.clone(), start, session));
-            }
-            if of_key.is_empty() {
-                self.by_key.remove(&key);
-                self.key_bytes -= key.len();
-            }
+        let rows = self.spans.over(watermark_us);
+        let over = self.gather(&rows)?;
+        self.spans.let_go(rows, watermark_us);
+        if self.is_empty() {
+            self.columns = Columns::new(&self.schema.fields()[self.key_count..]);
         }
-        let rows = self.gather(&sessions)?;
-        self.free.extend(sessions.iter().map(|(_, _, session)| session.row));
-        Ok(rows)
+        Ok(over)
     }
 
     /// Takes over the rows of a snapshot.
@@ -244,14 +171,11 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::merge`].
     pub fn load(&mut self, snapshot: &RecordBatch) -> Result<()> {
-        let keys = self.keys(snapshot)?;
-        let (starts, ends) = self.spans(snapshot)?;
-        let rows: Vec<u32> = (0..snapshot.num_rows()).map(|_| self.take_row()).collect();
-        self.columns.write(&snapshot.columns()[self.key_count..], &rows)?;
-        for (at, row) in rows.into_iter().enumerate() {
-            self.insert(keys.row(at).as_ref().into(), starts[at], Session { end: ends[at], row });
-        }
-        Ok(())
+        let numbers = self.spans.numbers(&self.keys(snapshot)?);
+        let spans = self.spans(snapshot)?;
+        let rows = numbers.iter().zip(spans).map(|((key, _), span)| self.spans.insert(*key, span));
+        let rows: Vec<u32> = rows.collect();
+        self.columns.write(&snapshot.columns()[self.key_count..], &rows)
     }
 
     /// The state in parts, by key and start.
@@ -259,74 +183,41 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::evict`].
     pub fn parts(&self) -> Result<Vec<RecordBatch>> {
-        let of_key = |(key, sessions): (&Key, &BTreeMap<i64, Session>)| {
-            sessions.iter().map(|(start, session)| (key.clone(), *start, *session)).collect::<Vec<_>>()
-        };
-        let all: Vec<_> = self.by_key.iter().flat_map(of_key).collect();
-        if all.is_empty() {
+        if self.is_empty() {
             return Ok(vec![RecordBatch::new_empty(self.schema.clone())]);
         }
-        all.chunks(PART_ROWS).map(|part| self.gather(part)).collect()
+        self.spans.ordered().chunks(PART_ROWS).map(|rows| self.gather(rows)).collect()
     }
 
-    fn gather(&self, sessions: &[(Key, i64, Session)]) -> Result<RecordBatch> {
+    fn gather(&self, rows: &[u32]) -> Result<RecordBatch> {
         let parser = self.converter.parser();
-        let keys = sessions.iter().map(|(key, ..)| parser.parse(key));
+        let keys = rows.iter().map(|row| parser.parse(self.spans.key(*row)));
         let mut keys = match self.key_count {
             1 => Vec::new(),
             _ => self.converter.convert_rows(keys).map_err(|error| failed(&error))?,
         };
-        let spans: Vec<(i64, i64)> = sessions.iter().map(|(_, start, session)| (*start, session.end)).collect();
+        let spans: Vec<Span> = rows.iter().map(|row| self.spans.span(*row)).collect();
         // its place; what stands there is replaced
         keys.insert(self.session, Arc::new(TimestampMicrosecondArray::from(vec![0; spans.len()])));
-        let rows: Vec<u32> = sessions.iter().map(|(_, _, session)| session.row).collect();
-        self.with_spans(keys, &spans, self.columns.gather(&rows)?)
+        self.with_spans(keys, &spans, self.columns.gather(rows)?)
     }
 
     /// Rows of the state's schema, with these sessions.
-    fn with_spans(&self, mut keys: Vec<ArrayRef>, spans: &[(i64, i64)], columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    fn with_spans(&self, mut keys: Vec<ArrayRef>, spans: &[Span], columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         let DataType::Struct(fields) = self.schema.field(self.session).data_type() else {
             return Err(Error::failed("a session is no struct of start and end"));
         };
-        let times = |time: fn(&(i64, i64)) -> i64| {
+        let times = |time: fn(&Span) -> i64| {
             Arc::new(TimestampMicrosecondArray::from_iter_values(spans.iter().map(time))) as ArrayRef
         };
-        let session = StructArray::try_new(fields.clone(), vec![times(|span| span.0), times(|span| span.1)], None);
+        let session =
+            StructArray::try_new(fields.clone(), vec![times(|span| span.start), times(|span| span.end)], None);
         keys[self.session] = Arc::new(session.map_err(|error| failed(&error))?);
         with_rows(&self.schema, [keys, columns].concat(), spans.len())
     }
 
-    fn insert(&mut self, key: Key, start: i64, session: Session) {
-        self.by_end.entry(session.end).or_default().insert((key.clone(), start));
-        match self.by_key.entry(key) {
-            Entry::Occupied(mut sessions) => {
-                sessions.get_mut().insert(start, session);
-            }
-            Entry::Vacant(place) => {
-                self.key_bytes += place.key().len();
-                place.insert(BTreeMap::from([(start, session)]));
-            }
-        }
-    }
-
-    fn remove(&mut self, key: &Key, start: i64) {
-        let Some(session) = self.by_key.get_mut(key).and_then(|sessions| sessions.remove(&start)) else { return };
-        if let Some(ends) = self.by_end.get_mut(&session.end) {
-            ends.remove(&(key.clone(), start));
-            if ends.is_empty() {
-                self.by_end.remove(&session.end);
-            }
-        }
-    }
-
-    fn take_row(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.rows += 1;
-            self.rows - 1
-        })
-    }
-
-    fn keys(&self, rows: &RecordBatch) -> Result<Rows> {
+    /// The keys but for the session.
+    fn keys(&self, rows: &RecordBatch) -> Result<Keys> {
         let columns: Vec<ArrayRef> = rows.columns()[..self.key_count]
             .iter()
             .enumerate()
@@ -335,40 +226,78 @@ impl Sessions {
             .collect();
         if columns.is_empty() {
             // a converter over no columns yields no rows
-            let mut rows_of_one_key = self.converter.empty_rows(rows.num_rows(), 0);
-            let one = self.converter.parser();
-            (0..rows.num_rows()).for_each(|_| rows_of_one_key.push(one.parse(b"")));
-            return Ok(rows_of_one_key);
+            let mut keys_of_one = Keys::default();
+            (0..rows.num_rows()).for_each(|_| keys_of_one.push(b""));
+            return Ok(keys_of_one);
         }
-        self.converter.convert_columns(&columns).map_err(|error| failed(&error))
+        let keys = self.converter.convert_columns(&columns).map_err(|error| failed(&error))?;
+        Ok(Keys::of(&keys, None))
     }
 
-    fn spans(&self, rows: &RecordBatch) -> Result<(Vec<i64>, Vec<i64>)> {
+    fn spans(&self, rows: &RecordBatch) -> Result<Vec<Span>> {
         let times = |name: &str| {
             let column = rows.column(self.session).as_struct_opt()?.column_by_name(name)?;
-            Some(column.as_primitive_opt::<TimestampMicrosecondType>()?.values().to_vec())
+            Some(column.as_primitive_opt::<TimestampMicrosecondType>()?.values().clone())
         };
-        let spans = times("start").zip(times("end"));
-        spans.ok_or_else(|| Error::failed("a session is no struct of start and end"))
+        let (starts, ends) =
+            times("start").zip(times("end")).ok_or_else(|| Error::failed("a session is no struct of start and end"))?;
+        Ok(starts.iter().zip(&ends).map(|(start, end)| Span { start: *start, end: *end }).collect())
     }
 }
 
-/// Cuts sessions that are ordered by start into those that overlap or touch.
-fn runs(met: &[Met]) -> Vec<&[Met]> {
-    let mut runs = Vec::new();
-    let (mut first, mut end) = (0, i64::MIN);
-    for (at, session) in met.iter().enumerate() {
-        if at > first && session.start > end {
-            runs.push(&met[first..at]);
-            first = at;
-            end = session.end;
+/// Finds what becomes one; the sessions of the state among it are taken out.
+fn find(keys: &Keys, spans: &[Span], mut state: Option<&mut Spans>) -> Merged {
+    let mut merged = Merged { delta: vec![0; spans.len()], ..Merged::default() };
+    let numbers = state.as_mut().map(|state| state.numbers(keys));
+    // the session may stand before the other keys: rows of one key need not be neighbours
+    let order = keys::ascending_by(keys.len(), |row| keys.get(row as usize));
+    let order = order.unwrap_or_else(|| (0..spans.len() as u32).collect());
+    let (mut met, mut near) = (Vec::new(), Vec::new());
+    for rows in order.chunk_by(|one, other| keys.get(*one as usize) == keys.get(*other as usize)) {
+        met.extend(rows.iter().map(|row| Met { span: spans[*row as usize], from: From::Delta(*row) }));
+        let mut key = 0;
+        if let (Some(state), Some(numbers)) = (&mut state, &numbers) {
+            let (number, new) = numbers[rows[0] as usize];
+            key = number;
+            if !new {
+                state.near(key, hull(&met), &mut near);
+                met.extend(near.drain(..).map(|row| Met { span: state.span(row), from: From::State(row) }));
+            }
         }
-        end = end.max(session.end);
+        met.sort_by_key(|met| (met.span.start, met.span.end, matches!(met.from, From::Delta(_))));
+        for together in runs(&met).filter(|together| together.iter().any(|met| matches!(met.from, From::Delta(_)))) {
+            let place = merged.sessions.len();
+            for met in together {
+                match (met.from, &mut state) {
+                    (From::Delta(row), _) => merged.delta[row as usize] = place,
+                    (From::State(row), Some(state)) => {
+                        merged.old.0.push(row);
+                        merged.old.1.push(place);
+                        state.remove(row);
+                    }
+                    (From::State(_), None) => {}
+                }
+            }
+            merged.sessions.push(Became { span: hull(together), key, key_row: rows[0] });
+        }
+        met.clear();
     }
-    if first < met.len() {
-        runs.push(&met[first..]);
-    }
-    runs
+    merged
+}
+
+/// From the first start to the last end.
+fn hull(met: &[Met]) -> Span {
+    let none = Span { start: i64::MAX, end: i64::MIN };
+    met.iter().fold(none, |all, met| Span { start: all.start.min(met.span.start), end: all.end.max(met.span.end) })
+}
+
+/// Cuts sessions that are ordered by start into those that overlap or touch.
+fn runs(met: &[Met]) -> impl Iterator<Item = &[Met]> {
+    let mut end = i64::MIN;
+    met.chunk_by(move |one, next| {
+        end = end.max(one.span.end);
+        next.span.start <= end
+    })
 }
 
 fn failed(error: &ArrowError) -> Error {
@@ -377,35 +306,145 @@ fn failed(error: &ArrowError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::{
-        array::{Int64Array, StringArray},
-        datatypes::{Field, Fields, Schema, TimeUnit},
+    use datafusion::{
+        arrow::{
+            array::{ListArray, StringArray},
+            datatypes::{Field, Fields, Int64Type, Schema, TimeUnit},
+        },
+        functions_aggregate::array_agg::array_agg_udaf,
+        physical_expr::{aggregate::AggregateExprBuilder, expressions::col},
     };
+    use proptest::prelude::*;
 
     use super::*;
 
-    #[test]
-    fn what_is_counted_is_what_is_there() {
+    /// Key, start, end, and the values that came, in this order.
+    type Row = (Option<u8>, i64, i64, Vec<i64>);
+
+    /// Sessions of a key, or of none, beside it in each order; all values of a session in the order in which they were merged.
+    fn sessions(keys: [&str; 2], key_count: usize) -> (Sessions, Merger) {
         let time = DataType::Timestamp(TimeUnit::Microsecond, None);
         let span = Fields::from(["start", "end"].map(|name| Field::new(name, time.clone(), true)).to_vec());
-        let schema: SchemaRef = Arc::new(Schema::new(vec![
-            Field::new("key", DataType::Utf8, true),
-            Field::new("session", DataType::Struct(span.clone()), true),
-            Field::new("n", DataType::Int64, true),
-        ]));
-        let times = |times: [i64; 3]| Arc::new(TimestampMicrosecondArray::from(times.to_vec())) as ArrayRef;
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from(vec!["a", "a", "longer"])),
-            Arc::new(StructArray::new(span, vec![times([0, 10, 0]), times([5, 15, 20])], None)),
-            Arc::new(Int64Array::from(vec![1, 2, 3])),
-        ];
-        let mut sessions = Sessions::new(&schema, 2, 1).unwrap();
-        sessions.load(&RecordBatch::try_new(schema, columns).unwrap()).unwrap();
-        for (watermark_us, left) in [(0, 3), (5, 2), (15, 1), (20, 0)] {
-            sessions.evict(watermark_us).unwrap();
-            let keys: usize = sessions.by_key.keys().map(|key| key.len()).sum();
-            let found = sessions.by_key.values().map(BTreeMap::len).sum::<usize>();
-            assert_eq!((sessions.len(), found, sessions.key_bytes), (left, left, keys), "at {watermark_us}");
+        let key = |name: &str| match name {
+            "session" => Field::new(name, DataType::Struct(span.clone()), true),
+            name => Field::new(name, DataType::Utf8, true),
+        };
+        let keys: Vec<Field> = keys[..key_count].iter().map(|name| key(name)).collect();
+        let input: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+        let all = AggregateExprBuilder::new(array_agg_udaf(), vec![col("n", &input).unwrap()]);
+        let all = Arc::new(all.schema(input).alias("all").build().unwrap());
+        let of_state: Vec<Field> = all.state_fields().unwrap().iter().map(|field| field.as_ref().clone()).collect();
+        let schema: SchemaRef = Arc::new(Schema::new([keys.clone(), of_state].concat()));
+        let result = Arc::new(Schema::new([keys.clone(), vec![all.field().as_ref().clone()]].concat()));
+        let session = keys.iter().position(|key| key.name() == "session").unwrap();
+        let merger = Merger::new(vec![all], key_count, schema.clone(), result).unwrap();
+        (Sessions::new(&schema, key_count, session).unwrap(), merger)
+    }
+
+    fn batch(sessions: &Sessions, rows: &[Row]) -> RecordBatch {
+        let text = |key: u8| format!("{key:02}{}", "long".repeat(usize::from(key % 3) * 9));
+        let spans: Vec<Span> = rows.iter().map(|(_, start, end, _)| Span { start: *start, end: *end }).collect();
+        let keys: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|(key, ..)| key.map(text))));
+        let lists = rows.iter().map(|(.., values)| Some(values.iter().map(|value| Some(*value))));
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists));
+        sessions.with_spans(vec![keys; sessions.key_count], &spans, vec![lists]).unwrap()
+    }
+
+    /// Rows of a key whose spans overlap or touch become one; the values of those that stand before come first.
+    fn together(mut rows: Vec<Row>) -> Vec<Row> {
+        rows.sort_by_key(|(key, start, end, _)| (*key, *start, *end));
+        let mut joined: Vec<Row> = Vec::new();
+        for (key, start, end, values) in rows {
+            match joined.last_mut().filter(|last| last.0 == key && start <= last.2) {
+                Some(last) => {
+                    last.2 = last.2.max(end);
+                    last.3.extend(values);
+                }
+                None => joined.push((key, start, end, values)),
+            }
+        }
+        joined
+    }
+
+    fn touch(one: &Row, other: &Row) -> bool {
+        one.0 == other.0 && one.1 <= other.2 && other.1 <= one.2
+    }
+
+    /// What naive sessions give out for one batch: those that a delta touched.
+    fn merged(model: &mut Vec<Row>, delta: &[Row]) -> Vec<Row> {
+        let mut spans: Vec<Row> = model.iter().chain(delta).map(|row| (row.0, row.1, row.2, Vec::new())).collect();
+        spans = together(spans);
+        spans.retain(|span| delta.iter().any(|row| touch(span, row)));
+        let (old, kept) =
+            std::mem::take(model).into_iter().partition::<Vec<_>, _>(|row| spans.iter().any(|span| touch(span, row)));
+        // old state first, then the delta
+        for span in &mut spans {
+            let values = |rows: &[Row]| {
+                rows.iter().filter(|row| touch(span, row)).flat_map(|row| row.3.clone()).collect::<Vec<_>>()
+            };
+            span.3 = [values(&old), values(delta)].concat();
+        }
+        *model = together([kept, spans.clone()].concat());
+        spans
+    }
+
+    /// For each batch: rows (key, start, length), watermark, whether the state is written and read again.
+    type Batches = Vec<(Vec<(Option<u8>, i64, i64)>, i64, bool)>;
+
+    fn batches() -> impl Strategy<Value = Batches> {
+        let rows = prop::collection::vec((prop::option::weighted(0.9, 0..12_u8), 0..200_i64, 0..12_i64), 0..40);
+        prop::collection::vec((rows, prop_oneof![9 => 0..200_i64, 1 => Just(i64::MAX)], any::<bool>()), 1..16)
+    }
+
+    fn check(keys: [&str; 2], key_count: usize, batches: Batches) -> std::result::Result<(), TestCaseError> {
+        let (mut found, merger) = sessions(keys, key_count);
+        let (mut model, mut next) = (Vec::<Row>::new(), 0);
+        for (rows, watermark_us, reload) in batches {
+            let mut number = |(key, start, len): (Option<u8>, i64, i64)| {
+                next += 1;
+                (key.filter(|_| key_count == 2), start, start + len, vec![next])
+            };
+            let rows: Vec<Row> = rows.into_iter().map(&mut number).collect();
+            let expected = together(rows.clone());
+            let mut written = expected.clone();
+            if found.session == 0 {
+                written.sort_by_key(|(key, start, end, _)| (*start, *end, *key));
+            }
+            let delta = found.ordered(&merger, batch(&found, &rows)).unwrap();
+            prop_assert_eq!(&delta.rows, &batch(&found, &written));
+            prop_assert_eq!(found.ordered(&merger, delta.rows.clone()).unwrap().rows, delta.rows.clone());
+            let touched = merged(&mut model, &expected);
+            prop_assert_eq!(found.merge(&merger, &delta.rows).unwrap().state, batch(&found, &touched));
+            let (mut over, open) = model.into_iter().partition::<Vec<_>, _>(|row| row.2 <= watermark_us);
+            over.sort_by_key(|(key, start, end, _)| (*end, *key, *start));
+            model = open;
+            prop_assert_eq!(found.evict(watermark_us).unwrap(), batch(&found, &over));
+            let parts = found.parts().unwrap();
+            prop_assert_eq!(&parts, &[batch(&found, &model)]);
+            prop_assert_eq!((found.len(), found.memory_bytes() == 0), (model.len(), model.is_empty()));
+            if reload {
+                found = sessions(keys, key_count).0;
+                found.load(&parts[0]).unwrap();
+                prop_assert_eq!(found.parts().unwrap(), parts);
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn sessions_are_those_of_a_naive_model(batches in batches()) {
+            check(["key", "session"], 2, batches)?;
+        }
+
+        #[test]
+        fn the_session_may_stand_before_the_key(batches in batches()) {
+            check(["session", "key"], 2, batches)?;
+        }
+
+        #[test]
+        fn sessions_need_no_key(batches in batches()) {
+            check(["session", ""], 1, batches)?;
         }
     }
 }
