@@ -25,14 +25,6 @@ impl Keys {
         keys
     }
 
-    /// The keys at these places, in this order.
-    pub fn taken(&self, places: &[u32]) -> Keys {
-        let mut keys = Keys::default();
-        keys.reserve(places.len());
-        places.iter().for_each(|place| keys.push(self.get(*place as usize)));
-        keys
-    }
-
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -295,6 +287,30 @@ mod tests {
             prop_assert_eq!(found, expected);
             let keys = Keys::of(&rows, order.as_deref());
             prop_assert!((1..keys.len()).all(|key| keys.get(key - 1) <= keys.get(key)));
+        }
+
+        /// Hashes crowd at the end and at the beginning of the table, so that what is moved up goes around its end.
+        #[test]
+        fn what_stands_behind_a_group_that_goes_is_found(steps in prop::collection::vec((any::<bool>(), 0..40_u32, 0..4_u32), 1..120)) {
+            let mut index = Index::default();
+            index.reserve(40);
+            let hash_of = |group: u32| [0, 1 << 26, u32::MAX, u32::MAX - (1 << 26)][group as usize % 4];
+            let mut there = std::collections::BTreeSet::new();
+            for (come, first, more) in steps {
+                for group in first..(first + more).min(40) {
+                    let found = index.find(hash_of(group), |other| other == group);
+                    match (come, found) {
+                        (true, Err(place)) => index.put(place, hash_of(group), group),
+                        (false, Ok(_)) => index.remove(hash_of(group), group),
+                        _ => {}
+                    }
+                    let changed = if come { there.insert(group) } else { there.remove(&group) };
+                    prop_assert_eq!(changed, come == found.is_err());
+                }
+                for group in 0..40 {
+                    prop_assert_eq!(index.find(hash_of(group), |other| other == group).is_ok(), there.contains(&group));
+                }
+            }
         }
 
         #[test]
