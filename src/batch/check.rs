@@ -45,6 +45,7 @@ pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> 
         if query.shape().batch_time {
             notes.push("now() is the batch's time, stored in its plan".to_owned());
         }
+        notes.extend(sink.notes()?);
         if let Some(late) = sink::late_sink(job.sink_of(spec)) {
             notes.push(format!("late rows go to {}, exactly once", late.description()));
         }

@@ -137,7 +137,7 @@ impl Engine {
             let is_its = |output: &StagedOutput| output.sink == name && !output.name.is_empty();
             loss == Loss::Replay && own.clone().any(|commit| commit.outputs.iter().any(is_its))
         };
-        self.outputs.open(&genesis.checkpoint_id, &published)
+        self.outputs.open(&self.queries, &genesis.checkpoint_id, &published)
     }
 
     /// A stop because of `error`: the log still learns that what was committed is published, if it is, so that the next
@@ -168,9 +168,9 @@ pub(super) fn genesis(job: &JobSpec, queries: &JobQueries, checkpoint_id: String
         roots.push((source.name.clone(), absolute(Path::new(&source.files.path))?));
     }
     for sink in &job.sinks {
-        for folder in sink.folders() {
-            let path = absolute(folder.path)?;
-            roots.push((folder.name, path));
+        for place in sink.places() {
+            let path = absolute(place.path)?;
+            roots.push((place.name, path));
         }
     }
     Ok(Genesis {

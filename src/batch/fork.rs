@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use super::{clock::now_us, clock::unique_id, engine::genesis, one_batch::whole_state, restore, statics, view::View};
 use crate::{
     checkpoint::{Checkpoint, OpenOptions, Payload, PayloadKind},
-    job::{self, JobSpec, SinkConnector, Variables, fingerprint},
+    job::{self, JobSpec, PlaceKind, SinkConnector, SinkSpec, Variables, fingerprint},
     model::{BatchAddress, Error, Faults, Result},
     query::JobQueries,
     state,
@@ -40,15 +40,38 @@ fn new_job(view: &View, set: BTreeMap<String, String>) -> Result<JobSpec> {
     let mut new = job::parse(&old.file, &old.name, history.template(), &Variables::new(given))?;
     super::view::make_absolute(&mut new, &history.genesis().roots.iter().cloned().collect());
     for (ours, theirs) in new.sinks.iter().zip(&old.sinks) {
-        let theirs_too = theirs.folders();
-        if let Some(folder) = ours.folders().iter().find(|folder| theirs_too.contains(folder)) {
-            let of_sink = if folder.name == theirs.late_name() { "late rows of sink" } else { "sink" };
-            return Err(Error::refused(format!("both checkpoints would write {of_sink} '{}'", theirs.name))
-                .because(format!("its folder is {}", folder.path.display()))
-                .help("give the fork a folder of its own: write the path as ${NAME} in the job, and --set NAME=FOLDER here"));
-        }
+        refuse_shared(ours, theirs)?;
     }
     Ok(new)
+}
+
+/// Two checkpoints that go on apart must not publish to one place, nor tell one program the same batches twice.
+fn refuse_shared(ours: &SinkSpec, theirs: &SinkSpec) -> Result<()> {
+    let theirs_too = theirs.places();
+    if let Some(place) = ours.places().iter().find(|place| theirs_too.contains(place)) {
+        let of_sink = if place.name == theirs.late_name() { "late rows of sink" } else { "sink" };
+        let (shared, help) = match place.kind {
+            PlaceKind::Folder(_) => (
+                format!("its folder is {}", place.path.display()),
+                "give the fork a folder of its own: write the path as ${NAME} in the job, and --set NAME=FOLDER here",
+            ),
+            PlaceKind::Table(table) => (
+                format!("its table is '{table}' in {}", place.path.display()),
+                "give the fork a database or a table of its own: write the path or the table as ${NAME} in the job, and --set NAME=VALUE here",
+            ),
+        };
+        return Err(Error::refused(format!("both checkpoints would write {of_sink} '{}'", theirs.name))
+            .because(shared)
+            .help(help));
+    }
+    match (&ours.connector, &theirs.connector) {
+        (SinkConnector::Command(command), SinkConnector::Command(before)) if command.shell == before.shell => {
+            Err(Error::refused(format!("both checkpoints would run the program of sink '{}'", theirs.name))
+                .because("it would be told two stories under the same numbers of batches")
+                .help("give the fork a command of its own: write what differs as ${NAME} in the job, and --set NAME=VALUE here"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The state, whole, and all rows that append queries gave out so far.

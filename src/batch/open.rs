@@ -110,16 +110,17 @@ fn refuse_other_input(job: &JobSpec, checkpoint: &Checkpoint, inputs: &Inputs) -
 fn refuse_homeless(job: &JobSpec, history: &History) -> Result<()> {
     let roots = &history.genesis().roots;
     for sink in &job.sinks {
-        for folder in sink.folders() {
-            if folder.path.is_relative() && !roots.iter().any(|(name, _)| *name == folder.name) {
+        for place in sink.places() {
+            if place.path.is_relative() && !roots.iter().any(|(name, _)| *name == place.name) {
+                let noun = place.kind.noun();
                 return Err(Error::refused(format!(
-                    "the folder of '{}' is relative, and newer than the checkpoint",
-                    folder.name
+                    "the {noun} of '{}' is relative, and newer than the checkpoint",
+                    place.name
                 ))
                 .at(job.place(sink.at))
                 .because(format!(
-                    "'{}' would be another folder wherever rewind or verify are called",
-                    folder.path.display()
+                    "'{}' would be another {noun} wherever rewind or verify are called",
+                    place.path.display()
                 ))
                 .help("give what is added to a checkpoint an absolute path"));
             }
@@ -163,7 +164,7 @@ fn columns(schema: &SchemaRef) -> String {
 /// took back at a sink is published again by rewinding again only.
 fn refuse_loss(job: &JobSpec, queries: &JobQueries, checkpoint: &Checkpoint, inputs: &Inputs) -> Result<()> {
     let Some(repair) = checkpoint.repaired() else { return Ok(()) };
-    let outside = |sink: &SinkSpec| !sink.folders().is_empty();
+    let outside = |sink: &SinkSpec| !sink.places().is_empty();
     if repair.rewind_lost && job.sinks.iter().any(outside) {
         return Err(repair.refuse_lost_rewind(checkpoint.dir()));
     }

@@ -8,7 +8,7 @@ use crate::{
     job::{JobSpec, QuerySpec, SinkConnector},
     model::{BatchId, CrashPoint, Faults, OutputMode, Result, StagedOutput},
     query::{JobQueries, Query},
-    sink::{self, Output, Sink},
+    sink::{self, Columns, Output, RowKey, Sink},
 };
 
 /// Rows for one outlet; `None` where the sink's result lives in the checkpoint.
@@ -71,9 +71,14 @@ impl Outputs {
     ///
     /// # Errors
     /// Where a sink's place belongs to another checkpoint, is not the one that was published to, or cannot be written.
-    pub fn open(&mut self, checkpoint_id: &str, published: &dyn Fn(&str) -> bool) -> Result<()> {
+    pub fn open(&mut self, queries: &JobQueries, checkpoint_id: &str, published: &dyn Fn(&str) -> bool) -> Result<()> {
         for outlet in &mut self.outlets {
-            outlet.sink.open(checkpoint_id, published(&outlet.name))?;
+            let query = &queries.queries[outlet.query];
+            let columns = match (outlet.late, query.late_schemas().next()) {
+                (true, Some(schema)) => schema.into(),
+                _ => columns(query),
+            };
+            outlet.sink.open(checkpoint_id, published(&outlet.name), &columns)?;
         }
         Ok(())
     }
@@ -143,13 +148,13 @@ impl Outputs {
 pub(super) fn check_sinks(job: &JobSpec, queries: &JobQueries, make_sink: MakeSink<'_>, new: bool) -> Result<()> {
     for (spec, query) in job.queries.iter().zip(&queries.queries) {
         let sink = make_sink(job.sink_of(spec), query.mode())?;
-        sink.accepts(query.output_schema()).map_err(|error| error.at_if_none(job.place(spec.sql_at)))?;
+        sink.accepts(&columns(query)).map_err(|error| error.at_if_none(job.place(spec.sql_at)))?;
         if new {
             sink.check_free()?;
         }
         let Some(late) = sink::late_sink(job.sink_of(spec)) else { continue };
         for schema in query.late_schemas() {
-            late.accepts(schema).map_err(|error| error.at_if_none(job.place(spec.sql_at)))?;
+            late.accepts(&schema.into()).map_err(|error| error.at_if_none(job.place(spec.sql_at)))?;
         }
         if new {
             late.check_free()?;
@@ -158,8 +163,21 @@ pub(super) fn check_sinks(job: &JobSpec, queries: &JobQueries, make_sink: MakeSi
     Ok(())
 }
 
+/// What a query's sink is told of its rows.
+fn columns(query: &Query) -> Columns<'_> {
+    let key = match query.mode() {
+        OutputMode::Update if !query.gives_out_for_good() => {
+            // a grouping set has a key besides that no column shows: its number
+            let whole = query.shows_key() && query.key_count() == Some(query.key_columns().len());
+            if whole { RowKey::Columns(query.key_columns()) } else { RowKey::Hidden }
+        }
+        _ => RowKey::None,
+    };
+    Columns { schema: query.output_schema(), key }
+}
+
 /// Whether the checkpoint keeps the rows that a query gives out: appended rows are in no state, so `show` (memory) and a
-/// second printing after a crash (console) need them.
+/// second publishing after a crash (console, sqlite, command) need them. Files are staged, and read back.
 pub(super) fn keeps_rows(job: &JobSpec, spec: &QuerySpec, query: &Query) -> bool {
-    query.gives_out_for_good() && matches!(job.sink_of(spec).connector, SinkConnector::Memory | SinkConnector::Console)
+    query.gives_out_for_good() && !matches!(job.sink_of(spec).connector, SinkConnector::Files { .. })
 }

@@ -35,26 +35,22 @@ impl Engine {
         self.checkpoint.finish_snapshot()
     }
 
-    /// Brings the (empty) state to the newest commit; with `wanted`, what that commit gave out is computed again.
-    fn restore_newest(&mut self, wanted: bool) -> Result<Vec<Rows>> {
-        let nothing = vec![None; self.queries.queries.len()];
-        let Some(newest) = self.checkpoint.history().newest().cloned() else { return Ok(nothing) };
+    /// Brings the (empty) state to the newest commit; with `wanted`, what that commit gave out is computed again. `None`: it
+    /// is not, and need not be.
+    fn restore_newest(&mut self, wanted: bool) -> Result<Option<Vec<Rows>>> {
+        let Some(newest) = self.checkpoint.history().newest().cloned() else { return Ok(None) };
         let steps = self.checkpoint.restore_steps(newest.address())?;
         let checkpoint = &self.checkpoint;
         let read = |payload: &_| checkpoint.read_payload(payload);
-        if !wanted {
+        // a snapshot is taken only after its batch was published: where one stands at the newest, nothing is owed
+        let Some((last, before)) = steps.commits.split_last().filter(|_| wanted) else {
             restore::restore(&mut self.queries, &steps, &read)?;
-            return Ok(nothing);
-        }
-        let Some((last, before)) = steps.commits.split_last() else {
-            // A snapshot is taken only after its batch was published.
-            restore::restore(&mut self.queries, &steps, &read)?;
-            return Ok(nothing);
+            return Ok(None);
         };
         let before = RestoreSteps { snapshot: steps.snapshot.clone(), commits: before.to_vec() };
         restore::restore(&mut self.queries, &before, &read)?;
         let wants: Vec<bool> = (0..self.queries.queries.len()).map(|query| self.wants_rows(query)).collect();
-        restore::apply(&mut self.queries, last, &read, &|query| wants[query])
+        restore::apply(&mut self.queries, last, &read, &|query| wants[query]).map(Some)
     }
 
     fn publish_again(&mut self) -> Result<()> {
@@ -63,7 +59,9 @@ impl Engine {
         else {
             return Ok(());
         };
-        self.outputs.publish(&permit, &self.queries, (newest.batch(), &newest.outputs), &rows)?;
+        if let Some(rows) = rows {
+            self.outputs.publish(&permit, &self.queries, (newest.batch(), &newest.outputs), &rows)?;
+        }
         self.outputs.abort()?;
         self.checkpoint.mark_published()
     }

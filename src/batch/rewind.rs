@@ -13,6 +13,8 @@ use crate::{
     checkpoint::Checkpoint,
     job::SinkConnector,
     model::{BatchAddress, BatchId, CrashPoint, Faults, OutputMode, Result, StagedOutput},
+    query::JobQueries,
+    sink::{self, ConsoleTarget},
 };
 
 /// What a rewind is asked to do.
@@ -75,11 +77,15 @@ fn report(view: &View, options: &RewindOptions) -> Result<RewindReport> {
     let goes = |batch: BatchId| options.to.is_none_or(|to| batch > to);
     let retracted: Vec<_> = history.live().iter().filter(|commit| goes(commit.batch())).cloned().collect();
     let mut invisible = Vec::new();
-    for query in &view.job().queries {
+    let planned = JobQueries::plan(view.job())?;
+    for (query, planned) in view.job().queries.iter().zip(&planned.queries) {
         let sink = view.job().sink_of(query);
         let outputs = published(&retracted, &query.name);
         if retracted.is_empty() {
             continue;
+        }
+        if outputs.iter().any(|(_, output)| !output.name.is_empty()) {
+            sink::make_sink(sink, planned.mode(), ConsoleTarget::nowhere).can_retract()?;
         }
         invisible.push(match &sink.connector {
             SinkConnector::Console => format!("{}: console: what was printed stays; a notice says so", sink.name),
@@ -87,6 +93,14 @@ fn report(view: &View, options: &RewindOptions) -> Result<RewindReport> {
                 format!("{}: memory: results after the batch are addressed by generation only", sink.name)
             }
             SinkConnector::Files { path, .. } => in_files(&sink.name, path, &outputs),
+            SinkConnector::Sqlite { path, table } => {
+                let of = outputs.len();
+                let batches = if of == 1 { "1 batch".to_owned() } else { format!("{of} batches") };
+                format!("{}: sqlite: rows of {batches} in table '{table}' of {}", sink.name, path.display())
+            }
+            SinkConnector::Command(_) => {
+                format!("{}: command: what its program was given stays; a notice says so", sink.name)
+            }
         });
         let late = published(&retracted, &sink.late_name());
         invisible.extend(sink.late_rows.iter().map(|path| in_files(&sink.late_name(), path, &late)));
@@ -128,8 +142,14 @@ impl Engine {
         self.retract_after(to)
     }
 
-    /// Whether any sink shows only its newest result.
+    /// Whether the query's sink shows results that later batches replace, so that a rewind has to put back the one before: the
+    /// whole of it, or rows of a table. Files of update mode are one for each batch.
     pub(super) fn replaces_output(&self, query: usize) -> bool {
-        self.queries.queries[query].mode() == OutputMode::Complete && self.wants_rows(query)
+        let connector = &self.job.sink_of(&self.job.queries[query]).connector;
+        match self.queries.queries[query].mode() {
+            OutputMode::Complete => self.wants_rows(query),
+            OutputMode::Update => matches!(connector, SinkConnector::Sqlite { .. }),
+            OutputMode::Append => false,
+        }
     }
 }

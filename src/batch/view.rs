@@ -312,7 +312,9 @@ pub(super) fn as_read_back(
         SinkConnector::Files { format, .. } => {
             sink::rows::from_bytes(*format, schema, sink::rows::to_bytes(*format, schema, &rows)?)
         }
-        SinkConnector::Console | SinkConnector::Memory => Ok(rows),
+        SinkConnector::Console | SinkConnector::Memory | SinkConnector::Sqlite { .. } | SinkConnector::Command(_) => {
+            Ok(rows)
+        }
     }
 }
 
@@ -351,7 +353,7 @@ pub(super) fn make_absolute(job: &mut JobSpec, kept: &BTreeMap<String, std::path
     }
     for sink in &mut job.sinks {
         for name in [sink.name.clone(), sink.late_name()] {
-            if let Some(path) = sink.folder_mut(&name)
+            if let Some(path) = sink.path_mut(&name)
                 && let Some(kept) = keep(&name, &path.to_string_lossy())
             {
                 *path = kept;

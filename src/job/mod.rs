@@ -23,7 +23,7 @@ mod values;
 pub use format::FILE_COLUMN;
 pub use names::{nearest, nearest_function};
 pub use parse::parse;
-pub use sink::{RowFormat, SinkConnector, SinkFolder, SinkSpec};
+pub use sink::{CommandSpec, PlaceKind, RowFormat, SinkConnector, SinkPlace, SinkSpec};
 pub use spec::*;
 pub use substitute::Variables;
 pub use types::nearest_type;

@@ -54,8 +54,11 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Vec<Setting>> {
     }
 }
 
+/// The option whose secrets are never filled in ([`Options::shell_text`]), so that it is read without them too.
+const SHELL_TEXT: &str = "command";
+
 fn known(mut settings: Vec<Setting>) -> Vec<Setting> {
-    settings.retain(|setting| setting.known);
+    settings.retain(|setting| setting.known || setting.key == SHELL_TEXT);
     settings
 }
 
@@ -156,6 +159,40 @@ impl Options<'_> {
         let why = "what it stands for is never stored, and the checkpoint keeps where input and output are";
         self.refuse_secret(setting, "a path", why)?;
         Ok(setting)
+    }
+
+    /// A name in a place that [`Options::path`] leads to, with nothing secret in it either; `None`: not given.
+    pub fn name_of(&self, key: &str, example: &str) -> Result<Option<&Setting>> {
+        if self.get(key).is_none() {
+            return Ok(None);
+        }
+        let setting = self.required(key, example)?;
+        let why = "what it stands for is never stored, and the checkpoint keeps where output is";
+        self.refuse_secret(setting, "a name", why)?;
+        Ok(Some(setting))
+    }
+
+    /// The text of a shell's command, and the names of the secrets in it. They stay names, `${NAME}`, for the shell to look up
+    /// in its environment: what is written into the text itself can be seen by every user of the machine (`ps`), and
+    /// would be read as a part of the command.
+    pub fn shell_text(&self, setting: &Setting) -> (String, Vec<String>) {
+        let written = setting.value_at.0..setting.value_at.0 + setting.shown.len();
+        let (mut from, end) = (written.start + 1, written.end.saturating_sub(1));
+        let (mut text, mut names) = (String::new(), Vec::new());
+        let secrets = self.source.secrets_in(written);
+        if secrets.is_empty() {
+            return (setting.value.clone(), names);
+        }
+        for secret in secrets {
+            let shown = &self.source.text[secret.at.clone()];
+            let name = shown.trim_start_matches("${env:").trim_end_matches('}');
+            text += &self.source.text[from..secret.at.start].replace("''", "'");
+            text += &format!("${{{name}}}");
+            names.push(name.to_owned());
+            from = secret.at.end;
+        }
+        text += &self.source.text[from..end.max(from)].replace("''", "'");
+        (text, names)
     }
 
     /// What a query means must be known wherever the checkpoint's job is read again.

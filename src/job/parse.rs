@@ -236,6 +236,7 @@ impl<'a> Parts<'a> {
         let queries = self.connect()?;
         self.check_all_sinks_used(&queries)?;
         self.check_no_feedback()?;
+        overlap::refuse_shared_tables(self.source, &self.sinks)?;
         Ok(Assembled {
             sources: self.sources,
             statics: self.statics,

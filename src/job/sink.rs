@@ -21,13 +21,32 @@ pub struct SinkSpec {
     pub batch_window: Option<BatchWindow>,
 }
 
-/// A folder outside of the checkpoint that a sink publishes files to.
+/// A place outside of the checkpoint that a sink publishes to, and takes what it published back from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SinkFolder<'a> {
-    /// What its files are named after.
+pub struct SinkPlace<'a> {
+    /// What its files are named after; of a table, the sink's name.
     pub name: String,
     pub path: &'a Path,
-    pub format: RowFormat,
+    pub kind: PlaceKind<'a>,
+}
+
+/// What is published to a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaceKind<'a> {
+    /// Files of this format, into a folder.
+    Folder(RowFormat),
+    /// A table of a database, which is one file.
+    Table(&'a str),
+}
+
+impl PlaceKind<'_> {
+    /// What a path of this kind leads to, in errors.
+    pub fn noun(self) -> &'static str {
+        match self {
+            PlaceKind::Folder(_) => "folder",
+            PlaceKind::Table(_) => "database",
+        }
+    }
 }
 
 impl SinkSpec {
@@ -36,25 +55,28 @@ impl SinkSpec {
         format!("{}.late", self.name)
     }
 
-    /// All folders outside of the checkpoint that it publishes to.
-    pub fn folders(&self) -> Vec<SinkFolder<'_>> {
-        let mut folders = Vec::new();
-        if let SinkConnector::Files { path, format } = &self.connector {
-            folders.push(SinkFolder { name: self.name.clone(), path, format: *format });
-        }
+    /// All places outside of the checkpoint that it publishes to. What a console or a program was given is in none.
+    pub fn places(&self) -> Vec<SinkPlace<'_>> {
+        let mut places = Vec::new();
+        let own = match &self.connector {
+            SinkConnector::Files { path, format } => Some((path, PlaceKind::Folder(*format))),
+            SinkConnector::Sqlite { path, table } => Some((path, PlaceKind::Table(table))),
+            SinkConnector::Console | SinkConnector::Memory | SinkConnector::Command(_) => None,
+        };
+        places.extend(own.map(|(path, kind)| SinkPlace { name: self.name.clone(), path, kind }));
         if let Some(path) = &self.late_rows {
-            folders.push(SinkFolder { name: self.late_name(), path, format: RowFormat::Json });
+            places.push(SinkPlace { name: self.late_name(), path, kind: PlaceKind::Folder(RowFormat::Json) });
         }
-        folders
+        places
     }
 
-    /// The folder of this name, to be changed.
-    pub(crate) fn folder_mut(&mut self, name: &str) -> Option<&mut PathBuf> {
+    /// The path of the place of this name, to be changed.
+    pub(crate) fn path_mut(&mut self, name: &str) -> Option<&mut PathBuf> {
         if name == self.late_name() {
             return self.late_rows.as_mut();
         }
         match &mut self.connector {
-            SinkConnector::Files { path, .. } if name == self.name => Some(path),
+            SinkConnector::Files { path, .. } | SinkConnector::Sqlite { path, .. } if name == self.name => Some(path),
             _ => None,
         }
     }
@@ -64,7 +86,26 @@ impl SinkSpec {
 pub enum SinkConnector {
     Console,
     Memory,
-    Files { path: PathBuf, format: RowFormat },
+    Files {
+        path: PathBuf,
+        format: RowFormat,
+    },
+    /// A table of an SQLite database.
+    Sqlite {
+        path: PathBuf,
+        table: String,
+    },
+    Command(CommandSpec),
+}
+
+/// A program that is run for each batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandSpec {
+    /// For `/bin/sh -c`. A secret is in it by name only: the shell reads `${NAME}` from its environment.
+    pub shell: String,
+    /// The variables of the environment that are secrets of the job, and must be there when it runs.
+    pub secrets: Vec<String>,
+    pub format: RowFormat,
 }
 
 impl SinkConnector {
@@ -73,6 +114,8 @@ impl SinkConnector {
             SinkConnector::Console => "console",
             SinkConnector::Memory => "memory",
             SinkConnector::Files { .. } => "files",
+            SinkConnector::Sqlite { .. } => "sqlite",
+            SinkConnector::Command(_) => "command",
         }
     }
 }

@@ -8,9 +8,7 @@ use std::{
     io::{self, Write},
 };
 
-use datafusion::arrow::datatypes::SchemaRef;
-
-use super::{Guarantee, Output, Sink, rows};
+use super::{Columns, Guarantee, Output, Sink, rows};
 use crate::{
     checkpoint::CommitPermit,
     job::RowFormat,
@@ -116,11 +114,11 @@ impl Sink for ConsoleSink {
         false
     }
 
-    fn accepts(&self, schema: &SchemaRef) -> Result<()> {
+    fn accepts(&self, columns: &Columns<'_>) -> Result<()> {
         match self.target.format {
-            ConsoleFormat::Table => rows::table(schema, &[]).map(drop),
-            ConsoleFormat::Json => rows::check(RowFormat::Json, schema),
-            ConsoleFormat::Csv => rows::check(RowFormat::Csv, schema)
+            ConsoleFormat::Table => rows::table(columns.schema, &[]).map(drop),
+            ConsoleFormat::Json => rows::check(RowFormat::Json, columns.schema),
+            ConsoleFormat::Csv => rows::check(RowFormat::Csv, columns.schema)
                 .map_err(|error| error.or_help("for the console: run with --output json or --output table")),
         }
     }
@@ -129,7 +127,7 @@ impl Sink for ConsoleSink {
         Ok(())
     }
 
-    fn open(&mut self, _checkpoint_id: &str, _resumes: bool) -> Result<()> {
+    fn open(&mut self, _checkpoint_id: &str, _resumes: bool, _columns: &Columns<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -273,7 +271,7 @@ mod tests {
             let target = ConsoleTarget { rows: Box::new(io::sink()), notices: Box::new(io::sink()), format };
             let mut sink = ConsoleSink::new("q", target);
             let csv = format == ConsoleFormat::Csv;
-            assert_eq!(sink.accepts(output.schema).is_err(), csv, "{format:?}");
+            assert_eq!(sink.accepts(&output.schema.into()).is_err(), csv, "{format:?}");
             assert_eq!(sink.stage(&output).is_err(), csv, "{format:?}");
         }
     }

@@ -12,11 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use datafusion::arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Guarantee, Output, Sink,
+    Columns, Guarantee, Output, Sink,
     durable::{create_folder, list, move_file, read_file, remove_file, sync_folder, write_file},
     rows,
 };
@@ -214,8 +213,8 @@ impl Sink for FilesSink {
         true
     }
 
-    fn accepts(&self, schema: &SchemaRef) -> Result<()> {
-        rows::check(self.format, schema)
+    fn accepts(&self, columns: &Columns<'_>) -> Result<()> {
+        rows::check(self.format, columns.schema)
     }
 
     fn check_free(&self) -> Result<()> {
@@ -225,7 +224,7 @@ impl Sink for FilesSink {
         }
     }
 
-    fn open(&mut self, checkpoint_id: &str, resumes: bool) -> Result<()> {
+    fn open(&mut self, checkpoint_id: &str, resumes: bool, _columns: &Columns<'_>) -> Result<()> {
         let owner = self.owner()?;
         if resumes && owner.is_none() {
             return Err(self.not_the_place_before());

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use datafusion::arrow::datatypes::SchemaRef;
-
-use super::{FilesSink, Guarantee, Output, Sink, nothing_outside};
+use super::{Columns, FilesSink, Guarantee, Output, Sink, nothing_outside};
 use crate::{
     checkpoint::CommitPermit,
     job::RowFormat,
@@ -39,16 +37,16 @@ impl Sink for LateRowsSink {
         true
     }
 
-    fn accepts(&self, schema: &SchemaRef) -> Result<()> {
-        self.files.accepts(schema)
+    fn accepts(&self, columns: &Columns<'_>) -> Result<()> {
+        self.files.accepts(columns)
     }
 
     fn check_free(&self) -> Result<()> {
         self.files.check_free()
     }
 
-    fn open(&mut self, checkpoint_id: &str, resumes: bool) -> Result<()> {
-        self.files.open(checkpoint_id, resumes)
+    fn open(&mut self, checkpoint_id: &str, resumes: bool, columns: &Columns<'_>) -> Result<()> {
+        self.files.open(checkpoint_id, resumes, columns)
     }
 
     fn stage(&mut self, output: &Output<'_>) -> Result<StagedOutput> {

@@ -1,8 +1,6 @@
 //! The memory sink: its result lives in the checkpoint, so nothing is staged or published.
 
-use datafusion::arrow::datatypes::SchemaRef;
-
-use super::{Guarantee, Output, Sink};
+use super::{Columns, Guarantee, Output, Sink};
 use crate::{
     checkpoint::CommitPermit,
     model::{BatchId, Error, Result, StagedOutput},
@@ -33,7 +31,7 @@ impl Sink for MemorySink {
         false
     }
 
-    fn accepts(&self, _schema: &SchemaRef) -> Result<()> {
+    fn accepts(&self, _columns: &Columns<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -41,7 +39,7 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    fn open(&mut self, _checkpoint_id: &str, _resumes: bool) -> Result<()> {
+    fn open(&mut self, _checkpoint_id: &str, _resumes: bool, _columns: &Columns<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -1,5 +1,9 @@
 //! Where results go: stage, publish, abort, retract. One file per connector.
+//!
+//! The checkpoint keeps what memory shows, and what a console or a program is given again after a kill. Files are staged and
+//! renamed; a table of SQLite gets a batch and its number in one transaction.
 
+mod command;
 mod console;
 mod durable;
 mod files;
@@ -7,13 +11,16 @@ mod late;
 mod memory;
 mod parquet;
 pub mod rows;
+mod sqlite;
 
 use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 
+pub use command::CommandSink;
 pub use console::{ConsoleFormat, ConsoleSink, ConsoleTarget};
 pub use files::FilesSink;
 pub use late::LateRowsSink;
 pub use memory::MemorySink;
+pub use sqlite::{SqliteSink, table_lines};
 
 use crate::{
     checkpoint::CommitPermit,
@@ -22,12 +29,14 @@ use crate::{
 };
 
 /// The sink that a job asks for; nothing is touched before [`Sink::open`]. `mode` is what the query decided where the
-/// job says nothing. `console` is asked only for a console sink.
+/// job says nothing. `console` is asked only for a sink that has something to print: a console, and the notices of a command.
 pub fn make_sink(spec: &SinkSpec, mode: OutputMode, console: impl FnOnce() -> ConsoleTarget) -> Box<dyn Sink> {
     match &spec.connector {
         SinkConnector::Console => Box::new(ConsoleSink::new(&spec.name, console())),
         SinkConnector::Memory => Box::new(MemorySink::new(&spec.name)),
         SinkConnector::Files { path, format } => Box::new(FilesSink::new(&spec.name, path, *format, mode)),
+        SinkConnector::Sqlite { path, table } => Box::new(SqliteSink::new(&spec.name, path, table, mode)),
+        SinkConnector::Command(command) => Box::new(CommandSink::new(&spec.name, command, console().notices)),
     }
 }
 
@@ -58,6 +67,30 @@ impl Output<'_> {
     }
 }
 
+/// What is known of a query's rows before there are any.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns<'a> {
+    pub schema: &'a SchemaRef,
+    pub key: RowKey<'a>,
+}
+
+/// What a row of a later batch is to those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKey<'a> {
+    /// One more.
+    None,
+    /// It replaces the one with the same values in these columns (update mode over groups).
+    Columns(&'a [usize]),
+    /// It replaces one that cannot be told, since not all of the group's key is among the columns.
+    Hidden,
+}
+
+impl<'a> From<&'a SchemaRef> for Columns<'a> {
+    fn from(schema: &'a SchemaRef) -> Columns<'a> {
+        Columns { schema, key: RowKey::None }
+    }
+}
+
 /// What a sink promises; `check` and the README print it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guarantee {
@@ -81,7 +114,15 @@ pub trait Sink: Send {
     ///
     /// # Errors
     /// Of kind `Usage`, naming the column and a way out.
-    fn accepts(&self, schema: &SchemaRef) -> Result<()>;
+    fn accepts(&self, columns: &Columns<'_>) -> Result<()>;
+
+    /// What `check` says of it besides; touches nothing.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, where its place cannot be looked at.
+    fn notes(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// Whether nobody publishes here yet, so that a checkpoint that is still to be made may; touches nothing.
     ///
@@ -95,7 +136,7 @@ pub trait Sink: Send {
     /// # Errors
     /// Of kind `Refused` where another checkpoint owns the place, or it is not the one published to before; `Failed`
     /// where it cannot be written.
-    fn open(&mut self, checkpoint_id: &str, resumes: bool) -> Result<()>;
+    fn open(&mut self, checkpoint_id: &str, resumes: bool, columns: &Columns<'_>) -> Result<()>;
 
     /// Writes what the batch will publish: durable, invisible. Doing it again changes nothing.
     fn stage(&mut self, output: &Output<'_>) -> Result<StagedOutput>;
@@ -107,8 +148,16 @@ pub trait Sink: Send {
     /// Removes everything staged; nothing published is touched.
     fn abort(&mut self) -> Result<()>;
 
+    /// Whether its place is such that what was published can be taken back; touches nothing.
+    ///
+    /// # Errors
+    /// Of kind `Refused`, saying why not.
+    fn can_retract(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes invisible what batches after `keep` published (`None`: all batches). `latest` is the result as of `keep`, to be
-    /// published again where the sink keeps only the newest (complete mode).
+    /// published again where the sink keeps only the newest (complete mode, and update mode of a table).
     fn retract(&mut self, permit: &CommitPermit, keep: Option<BatchId>, latest: Option<&Output<'_>>) -> Result<()>;
 
     /// Whether what batch after batch published is still there as the commits say; one finding per problem.

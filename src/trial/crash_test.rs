@@ -12,14 +12,18 @@ use std::{
     time::Duration,
 };
 
-use super::{chance::Chance, child::Child, redirect::redirect};
+use super::{
+    chance::Chance,
+    child::Child,
+    redirect::{Moved, redirect},
+};
 use crate::{
     batch::{self, LogRow, VerifyOptions, View, clock},
     job::JobSpec,
     model::{Error, ErrorKind, Result},
     progress::keep_lasting,
     query::JobQueries,
-    sink::rows,
+    sink::{rows, table_lines},
 };
 
 /// One moment in this many is drawn from the whole run; the others from the first part of it.
@@ -117,8 +121,8 @@ struct Trial {
     /// The job, its sinks moved.
     job: PathBuf,
     checkpoint: PathBuf,
-    /// Where each files sink writes, and whether the folder is its own.
-    places: Vec<(String, PathBuf, bool)>,
+    /// Where each sink publishes, and whether the folder is its own.
+    places: Vec<(Moved, bool)>,
 }
 
 /// What a run left behind.
@@ -126,7 +130,7 @@ struct Outcome {
     /// By query; an error's text where a result cannot be had.
     results: BTreeMap<String, String>,
     log: Vec<String>,
-    /// By sink and file name.
+    /// By sink and file name; rows of a table as text.
     files: BTreeMap<(String, String), Vec<u8>>,
 }
 
@@ -136,8 +140,8 @@ impl Trial {
         let path = folder.join(&job.name).with_extension("sql");
         std::fs::create_dir_all(folder).map_err(|cause| Error::io("cannot make the folder", folder, &cause))?;
         std::fs::write(&path, text).map_err(|cause| Error::io("cannot write the job", &path, &cause))?;
-        let own = |name: &String| !allow_sinks.contains(name);
-        let places = places.into_iter().map(|(name, place)| (name.clone(), place, own(&name))).collect();
+        let own = |place: &Moved| !allow_sinks.contains(&place.name);
+        let places = places.into_iter().map(|place| (place.clone(), own(&place))).collect();
         Ok(Trial { job: path, checkpoint: folder.join("checkpoint"), places })
     }
 
@@ -195,8 +199,14 @@ impl Trial {
             }
         }
         let mut files = BTreeMap::new();
-        for (sink, place, own) in &self.places {
-            read_published(sink, place, *own, &mut files)?;
+        for (Moved { name, path, table }, own) in &self.places {
+            match table {
+                Some(table) => {
+                    let lines = table_lines(path, table)?.join("\n");
+                    files.insert((name.clone(), format!("table '{table}'")), lines.into_bytes());
+                }
+                None => read_published(name, path, *own, &mut files)?,
+            }
         }
         Ok(Outcome { results, log: log?, files })
     }

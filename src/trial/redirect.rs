@@ -1,5 +1,6 @@
 //! A job whose sinks write elsewhere, as a job file of its own, so that everything that reads the checkpoint later
-//! finds them where they are.
+//! finds them where they are. A sink that runs a program gets one that takes the rows and does nothing with them: what a
+//! program does outside cannot be moved.
 
 use std::{
     collections::BTreeMap,
@@ -7,52 +8,99 @@ use std::{
 };
 
 use crate::{
-    job::{self, JobSpec, SinkFolder, SinkSpec, Variables},
+    job::{self, CommandSpec, JobSpec, PlaceKind, SinkConnector, SinkPlace, SinkSpec, Variables},
     model::{Error, Result},
 };
 
-/// The job's text, filled in, with each files sink that is not `kept` writing to `folder/<its name>`; and where each
-/// files sink writes by then.
+/// Takes the rows, and ends well.
+const NO_PROGRAM: &str = "cat > /dev/null";
+
+/// Where a sink of the redirected job publishes.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Moved {
+    pub name: String,
+    pub path: PathBuf,
+    /// In a database; `None`: files.
+    pub table: Option<String>,
+}
+
+/// The job's text, filled in, with each sink that is not `kept` writing to `folder/<its name>`; and where each of them
+/// writes by then.
 ///
 /// # Errors
 /// Of kind `Refused` for a sink whose place cannot be changed in the text.
-pub(super) fn redirect(job: &JobSpec, folder: &Path, kept: &[String]) -> Result<(String, BTreeMap<String, PathBuf>)> {
+pub(super) fn redirect(job: &JobSpec, folder: &Path, kept: &[String]) -> Result<(String, Vec<Moved>)> {
     let mut text = job.text.clone();
-    let mut places = BTreeMap::new();
+    let mut places = Vec::new();
     for sink in &job.sinks {
-        for published in sink.folders() {
-            let is_kept = kept.contains(&sink.name);
-            let place = if is_kept { published.path.to_owned() } else { folder.join(&published.name) };
+        let is_kept = kept.contains(&sink.name);
+        for published in sink.places() {
+            let (file, table) = match published.kind {
+                PlaceKind::Folder(_) => (published.name.clone(), None),
+                PlaceKind::Table(table) => (format!("{}.db", published.name), Some(table.to_owned())),
+            };
+            let path = if is_kept { published.path.to_owned() } else { folder.join(file) };
             if !is_kept {
-                text = moved(job, &text, sink, &published, &place)?;
+                text = moved(job, &text, sink, &published, &path)?;
             }
-            places.insert(published.name, place);
+            places.push(Moved { name: published.name, path, table });
+        }
+        if let (SinkConnector::Command(command), false) = (&sink.connector, is_kept) {
+            text = without_program(job, &text, sink, command)?;
         }
     }
     Ok((text, places))
 }
 
 /// Replaces one path of a sink, and asks the parser whether that was it.
-fn moved(job: &JobSpec, text: &str, sink: &SinkSpec, published: &SinkFolder<'_>, place: &Path) -> Result<String> {
-    let written = quoted(published.path);
-    for (at, _) in text.match_indices(&written) {
-        let changed = format!("{}{}{}", &text[..at], quoted(place), &text[at + written.len()..]);
-        let variables = Variables::new(BTreeMap::new());
-        let Ok(parsed) = job::parse(&job.file, &job.name, &changed, &variables) else { continue };
+fn moved(job: &JobSpec, text: &str, sink: &SinkSpec, published: &SinkPlace<'_>, path: &Path) -> Result<String> {
+    let is_moved = |place: &SinkPlace<'_>| place.name == published.name && place.path == path;
+    let written = quoted(&published.path.to_string_lossy());
+    let changed = replaced(job, text, (&written, &path.to_string_lossy()), |parsed| {
         let moved = parsed.sinks.iter().find(|candidate| candidate.name == sink.name);
-        let is_moved = |folder: &SinkFolder<'_>| folder.name == published.name && folder.path == place;
-        if moved.is_some_and(|moved| moved.folders().iter().any(is_moved)) {
-            return Ok(changed);
-        }
-    }
-    Err(Error::refused(format!("the sink '{}' cannot be moved into the scratch folder", sink.name))
-        .at(job.place(sink.at))
-        .because(format!("its path '{}' does not stand in the job's text as it is", published.path.display()))
-        .help(format!("let it write where the job says: --allow-sink {}", sink.name)))
+        moved.is_some_and(|moved| moved.places().iter().any(is_moved))
+    });
+    changed.ok_or_else(|| {
+        let why = format!("its path '{}' does not stand in the job's text as it is", published.path.display());
+        cannot_be_moved(job, sink, why)
+    })
 }
 
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.to_string_lossy().replace('\'', "''"))
+/// Replaces the command of a sink.
+fn without_program(job: &JobSpec, text: &str, sink: &SinkSpec, command: &CommandSpec) -> Result<String> {
+    let in_job = |shell: String, name: &String| shell.replace(&format!("${{{name}}}"), &format!("${{env:{name}}}"));
+    let written = quoted(&command.secrets.iter().fold(command.shell.clone(), in_job));
+    let changed = replaced(job, text, (&written, NO_PROGRAM), |parsed| {
+        let moved = parsed.sinks.iter().find(|candidate| candidate.name == sink.name).map(|moved| &moved.connector);
+        matches!(moved, Some(SinkConnector::Command(moved)) if moved.shell == NO_PROGRAM)
+    });
+    changed.ok_or_else(|| cannot_be_moved(job, sink, "its command cannot be found in the job's text".to_owned()))
+}
+
+/// The text with one place where it has `written` changed to a string of `new`: the one that makes the job what `is_it` asks for.
+fn replaced(
+    job: &JobSpec,
+    text: &str,
+    (written, new): (&str, &str),
+    is_it: impl Fn(&JobSpec) -> bool,
+) -> Option<String> {
+    text.match_indices(written).find_map(|(at, _)| {
+        let changed = format!("{}{}{}", &text[..at], quoted(new), &text[at + written.len()..]);
+        let variables = Variables::new(BTreeMap::new());
+        let parsed = job::parse(&job.file, &job.name, &changed, &variables).ok()?;
+        is_it(&parsed).then_some(changed)
+    })
+}
+
+fn cannot_be_moved(job: &JobSpec, sink: &SinkSpec, why: String) -> Error {
+    Error::refused(format!("the sink '{}' cannot be moved into the scratch folder", sink.name))
+        .at(job.place(sink.at))
+        .because(why)
+        .help(format!("let it write where the job says: --allow-sink {}", sink.name))
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]
@@ -67,7 +115,12 @@ CREATE TABLE b WITH (connector = 'files', format = 'csv', path = '${OUT:-out}', 
 CREATE TABLE c WITH (connector = 'memory', output_mode = 'append', late_rows = '${OUT:-out}');
 INSERT INTO a SELECT x FROM flows WHERE x <> 'out';
 INSERT INTO b SELECT x FROM flows;
+CREATE TABLE d WITH (connector = 'sqlite', path = 'o.db', output_mode = 'append');
+-- it's 'mail' that is run
+CREATE TABLE e WITH (connector = 'command', command = 'mail ''-s'' \"${SUBJECT:-x}\"', output_mode = 'append');
 INSERT INTO c SELECT x FROM flows;
+INSERT INTO d SELECT x FROM flows;
+INSERT INTO e SELECT x FROM flows;
 ";
 
     fn parse(text: &str) -> JobSpec {
@@ -75,21 +128,24 @@ INSERT INTO c SELECT x FROM flows;
     }
 
     fn paths(job: &JobSpec) -> Vec<(String, PathBuf)> {
-        let folders = |sink: &SinkSpec| {
-            sink.folders().into_iter().map(|folder| (folder.name, folder.path.to_owned())).collect::<Vec<_>>()
+        let places = |sink: &SinkSpec| {
+            sink.places().into_iter().map(|place| (place.name, place.path.to_owned())).collect::<Vec<_>>()
         };
-        job.sinks.iter().flat_map(folders).collect()
+        job.sinks.iter().flat_map(places).collect()
     }
 
     #[test]
-    fn every_files_sink_moves_and_nothing_else() {
+    fn every_sink_moves_and_nothing_else() {
         let job = parse(JOB);
         let (text, places) = redirect(&job, Path::new("/tmp/it's"), &[]).unwrap();
         let moved = parse(&text);
-        let expected = ["a", "b", "c.late"].map(|name| (name.to_owned(), Path::new("/tmp/it's").join(name)));
+        let expected = [("a", "a"), ("b", "b"), ("c.late", "c.late"), ("d", "d.db")]
+            .map(|(name, file)| (name.to_owned(), Path::new("/tmp/it's").join(file)));
         assert_eq!(paths(&moved), expected);
-        assert_eq!(places.len(), 3);
-        assert_eq!(places["b"], Path::new("/tmp/it's/b"));
+        let named: Vec<_> = places.iter().map(|place| (place.name.clone(), place.path.clone())).collect();
+        assert_eq!(named, expected);
+        assert_eq!(places[3].table.as_deref(), Some("d"));
+        assert!(matches!(&moved.sinks[4].connector, SinkConnector::Command(command) if command.shell == NO_PROGRAM));
         assert_eq!(moved.sources[0].files.path, "files");
         assert_eq!(moved.queries[0].sql, job.queries[0].sql);
     }
@@ -97,9 +153,9 @@ INSERT INTO c SELECT x FROM flows;
     #[test]
     fn a_kept_sink_stays_where_it_is() {
         let (text, places) = redirect(&parse(JOB), Path::new("/tmp/x"), &["a".to_owned()]).unwrap();
-        let expected = [("a", "out"), ("b", "/tmp/x/b"), ("c.late", "/tmp/x/c.late")];
+        let expected = [("a", "out"), ("b", "/tmp/x/b"), ("c.late", "/tmp/x/c.late"), ("d", "/tmp/x/d.db")];
         assert_eq!(paths(&parse(&text)), expected.map(|(name, path)| (name.to_owned(), path.into())));
-        assert_eq!(places["a"], Path::new("out"));
+        assert_eq!(places[0].path, Path::new("out"));
     }
 
     #[test]

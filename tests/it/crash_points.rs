@@ -41,7 +41,7 @@ struct Scenario {
 /// In the second scenario this file holds more than fits into the log.
 const LARGE: usize = 3;
 
-const SCENARIOS: [Scenario; 4] = [
+const SCENARIOS: [Scenario; 5] = [
     Scenario {
         name: "two file sinks and snapshots",
         tables: "SET snapshot_batches = '2';
@@ -79,6 +79,22 @@ INSERT INTO total SELECT count(*) AS c, sum(n) AS s, avg(d) AS a FROM t;",
             Step::Run { files: 6 },
             Step::Rewind { to: Some(4), replan: false },
             Step::Run { files: 7 },
+        ],
+    },
+    Scenario {
+        name: "tables of a database",
+        tables: "SET snapshot_batches = '3';
+CREATE TABLE added WITH (connector = 'sqlite', path = '${OUTPUT}/out.db', output_mode = 'append');
+CREATE TABLE changes WITH (connector = 'sqlite', path = '${OUTPUT}/out.db', table = 'groups', output_mode = 'update');
+CREATE TABLE whole WITH (connector = 'sqlite', path = '${OUTPUT}/out.db', output_mode = 'complete');
+INSERT INTO added SELECT k, n, d FROM t WHERE n > 3;
+INSERT INTO changes SELECT k, count(*) AS c, sum(n) AS s FROM t GROUP BY k;
+INSERT INTO whole SELECT k, max(n) AS m FROM t GROUP BY k ORDER BY m DESC LIMIT 4;",
+        steps: &[
+            Step::Run { files: 3 },
+            Step::Run { files: 4 },
+            Step::Rewind { to: Some(1), replan: false },
+            Step::Run { files: 5 },
         ],
     },
     Scenario {

@@ -72,6 +72,7 @@ mod readme;
 mod repairs;
 mod restarts;
 mod rewinds;
+mod sinks;
 mod statics;
 mod stream;
 mod syscalls;

@@ -186,11 +186,38 @@ pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
             }
             let name = path.strip_prefix(folder).expect("it lies below").to_string_lossy().into_owned();
             let owner = name.rsplit('/').next().is_some_and(|name| name.starts_with(".highwater-"));
-            let bytes = if owner { Vec::new() } else { fs::read(&path).expect("a file is read") };
+            let bytes = match path.extension() {
+                _ if owner => Vec::new(),
+                // where rows lie in a database depends on what was deleted before
+                Some(extension) if extension == "db" => database(&path).into_bytes(),
+                _ => fs::read(&path).expect("a file is read"),
+            };
             found.insert(name, bytes);
         }
     }
     found
+}
+
+/// Every table of a database as text, in no order of its own; without the checkpoint's id.
+pub fn database(path: &Path) -> String {
+    let database = rusqlite::Connection::open(path).expect("a database opens");
+    let names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'highwater_tables' ORDER BY name";
+    let mut names = database.prepare(names).expect("it has tables");
+    let names: Vec<String> = names.query_map((), |row| row.get(0)).expect("it has names").flatten().collect();
+    let mut text = String::new();
+    for name in names {
+        let columns = if name == "highwater_batches" { "name, batch, rows, hex(hash)" } else { "*" };
+        let mut select = database.prepare(&format!("SELECT {columns} FROM \"{name}\"")).expect("a table is read");
+        let width = select.column_count();
+        let line = |row: &rusqlite::Row<'_>| {
+            let cells = (0..width).map(|cell| format!("{:?}", row.get_ref(cell).expect("a cell"))).collect::<Vec<_>>();
+            Ok(cells.join(" "))
+        };
+        let mut lines: Vec<String> = select.query_map((), line).expect("rows").flatten().collect();
+        lines.sort_unstable();
+        text += &format!("{name}\n{}\n", lines.join("\n"));
+    }
+    text
 }
 
 /// Copies a folder with all that is in it, times included.

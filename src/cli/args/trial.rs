@@ -19,7 +19,7 @@ pub struct CrashTestArgs {
     /// The same seed draws the same moments
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Let this sink write where the job says; all others are moved into the scratch folder
+    /// Let this sink write where the job says, or run its program; all others are moved into the scratch folder
     #[arg(long = "allow-sink", value_name = "NAME")]
     pub allow_sinks: Vec<String>,
     #[command(flatten)]

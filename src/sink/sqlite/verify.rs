@@ -1,0 +1,115 @@
+//! Whether a table holds what the commits say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::Transaction;
+
+use super::{
+    SqliteSink,
+    database::Tried,
+    table::{Found, Recorded, RowsByBatch},
+    values,
+};
+use crate::model::{BatchId, OutputMode, Result, StagedOutput};
+
+/// What a table has.
+struct Held {
+    recorded: BTreeMap<u64, Recorded>,
+    rows: RowsByBatch,
+    /// Whether each row says of which batch it is.
+    by_batch: bool,
+    /// Whether rows of later batches replace earlier ones.
+    replaces: bool,
+    /// Whether rows can be compared, not only counted.
+    comparable: bool,
+}
+
+impl SqliteSink {
+    /// One finding for each thing that is wrong.
+    pub(super) fn findings(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<String>> {
+        let published: Vec<_> = published.iter().filter(|(_, staged)| !staged.name.is_empty()).collect();
+        let place = format!("table '{}' of {}", self.table, self.path.display());
+        let looked = self.look(|tx| match self.table().find(tx)? {
+            Some(found) if self.table().owner(tx)?.is_some() => self.held(tx, &found).map(Some),
+            _ => Ok(None),
+        })?;
+        let held = match looked.flatten() {
+            Some(Ok(held)) => held,
+            Some(Err(column)) => return Ok(vec![format!("{place} has no column '{column}' any more")]),
+            None if published.is_empty() => return Ok(Vec::new()),
+            None => return Ok(vec![format!("{place}, which {} batches published to, is missing", published.len())]),
+        };
+        let mut found = strays(&held, &published);
+        for (batch, staged) in &published {
+            found.extend(self.wrong_of(&held, *batch, staged));
+        }
+        if self.mode == OutputMode::Complete {
+            let newest = held.recorded.keys().next_back();
+            let staged = published.iter().find(|(batch, _)| Some(&batch.0) == newest);
+            found.extend(staged.and_then(|(batch, staged)| held.differs(None, *batch, staged)));
+        }
+        Ok(found.into_iter().map(|finding| format!("{place}: {finding}")).collect())
+    }
+
+    /// All that is looked at; the error: a column that is gone.
+    fn held(&self, tx: &Transaction<'_>, found: &Found) -> Tried<std::result::Result<Held, String>> {
+        let table = self.table();
+        let owner = table.owner(tx)?;
+        let replaces = owner.as_ref().is_some_and(|owner| owner.replaces);
+        let columns = owner.and_then(|owner| owner.columns);
+        if let Some(gone) = columns.as_ref().and_then(|columns| found.lacks(columns)) {
+            return Ok(Err(gone.clone()));
+        }
+        let by_batch = self.mode != OutputMode::Complete && found.has_batch_column();
+        let rows = table.rows_by_batch(tx, columns.as_deref().unwrap_or_default(), by_batch)?;
+        Ok(Ok(Held { recorded: table.recorded(tx)?, rows, by_batch, replaces, comparable: columns.is_some() }))
+    }
+
+    /// What is wrong about one batch.
+    fn wrong_of(&self, held: &Held, batch: BatchId, staged: &StagedOutput) -> Option<String> {
+        match held.recorded.get(&batch.0) {
+            None => return Some(format!("batch {batch} is not in it")),
+            Some(recorded) if recorded.hash != staged.hash || recorded.rows != staged.rows => {
+                return Some(format!("it has another batch {batch} than was committed"));
+            }
+            Some(_) if !held.by_batch => return None,
+            Some(_) => {}
+        }
+        // where rows are replaced only the newest batch must have all of its own, and has more where a rewind put some back
+        let newest = held.recorded.keys().next_back() == Some(&batch.0);
+        match held.replaces && (!newest || held.count(Some(batch.0)) > staged.rows) {
+            true => None,
+            false => held.differs(Some(batch.0), batch, staged),
+        }
+    }
+}
+
+impl Held {
+    fn count(&self, batch: Option<u64>) -> u64 {
+        self.rows.get(&batch).map_or(0, |rows| rows.len() as u64)
+    }
+
+    /// Whether rows are not those that a batch published.
+    fn differs(&self, rows: Option<u64>, batch: BatchId, staged: &StagedOutput) -> Option<String> {
+        let count = self.count(rows);
+        if count != staged.rows {
+            return Some(format!("it holds {count} rows of batch {batch}, which published {}", staged.rows));
+        }
+        let rows = self.rows.get(&rows).cloned().unwrap_or_default();
+        let same = !self.comparable || values::hash(rows).1 == staged.hash;
+        (!same).then(|| format!("its rows of batch {batch} are not those that were published"))
+    }
+}
+
+/// Batches that nobody committed, and rows of batches that are not recorded.
+fn strays(held: &Held, published: &[&(BatchId, StagedOutput)]) -> Vec<String> {
+    let known: BTreeSet<u64> = published.iter().map(|(batch, _)| batch.0).collect();
+    // what is older was let go by retention
+    let oldest = known.first().copied().unwrap_or(0);
+    let uncommitted = held.recorded.keys().filter(|batch| **batch >= oldest && !known.contains(batch));
+    let mut found: Vec<String> =
+        uncommitted.map(|batch| format!("it has batch {batch}, which is no committed one")).collect();
+    let unrecorded = held.rows.keys().flatten().filter(|batch| !held.recorded.contains_key(batch));
+    found.extend(unrecorded.map(|batch| format!("it has rows of batch {batch}, which is not recorded")));
+    found
+}
