@@ -35,7 +35,7 @@ const FILES: usize = 9;
 fn file(number: usize) -> String {
     let row = |row: usize| {
         let x = (number * 31 + row * 17) % 23;
-        let key = if x % 5 == 0 { "null".to_owned() } else { format!("\"k{}\"", x % 7) };
+        let key = if x.is_multiple_of(5) { "null".to_owned() } else { format!("\"k{}\"", x % 7) };
         format!("{{\"k\": {key}, \"n\": {x}}}\n")
     };
     // one file has no rows
