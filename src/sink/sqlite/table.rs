@@ -180,11 +180,17 @@ impl Table<'_> {
         }
         let owner = "SELECT checkpoint, sink, columns, replaces FROM highwater_tables WHERE name = ?1";
         let read = |row: &rusqlite::Row<'_>| {
-            // what is no list of names is as if the table were another's: less can be verified
-            let columns = row.get::<_, Option<String>>(2)?.and_then(|text| serde_json::from_str(&text).ok());
-            Ok(Owner { checkpoint: row.get(0)?, sink: row.get(1)?, replaces: row.get(3)?, columns })
+            let owner = Owner { checkpoint: row.get(0)?, sink: row.get(1)?, replaces: row.get(3)?, columns: None };
+            Ok((owner, row.get::<_, Option<String>>(2)?))
         };
-        Ok(tx.query_row(owner, [self.name], read).optional()?)
+        let Some((owner, columns)) = tx.query_row(owner, [self.name], read).optional()? else { return Ok(None) };
+        // taken for none, they would have verify count rows in place of comparing them
+        let columns = columns.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| {
+            Error::refused(format!("the columns of table '{}' are no list of names in highwater_tables", self.name))
+                .because(error.to_string())
+                .help("put a sound copy of the database in its place")
+        })?;
+        Ok(Some(Owner { columns, ..owner }))
     }
 
     /// Takes a table that nobody owns.

@@ -244,6 +244,17 @@ fn verify_names_what_is_wrong() {
 }
 
 #[test]
+fn a_damaged_list_of_columns_is_told_and_not_taken_for_none() {
+    let world = World::new(OutputMode::Append);
+    let published = [world.publish(0, &[(Some("a"), 1)])];
+    world.execute("UPDATE highwater_tables SET columns = '[\"k\", '");
+    let error = world.closed().verify(&published).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.to_string().contains("highwater_tables"), "{error}");
+    assert_eq!(world.opened("mine", true).unwrap_err().kind(), ErrorKind::Refused);
+}
+
+#[test]
 fn what_a_table_cannot_hold_is_refused_before_anything_is_touched() {
     let world = World::new(OutputMode::Update);
     let accepts = |names: [&str; 2], key| {
