@@ -9,6 +9,7 @@
 //! group, in fresh accumulators (`state` and `evaluate` consume what they emit, so none is kept alive).
 
 mod arenas;
+mod calendar;
 mod columns;
 mod ipc;
 mod key_table;

@@ -1,6 +1,6 @@
 //! Which keys were met, until the watermark lets go of them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::arrow::{
     array::{ArrayRef, AsArray, Int64Array, UInt32Array},
@@ -10,11 +10,8 @@ use datafusion::arrow::{
     row::{RowConverter, Rows, SortField},
 };
 
-use super::{key_table::KeyTable, keyed::taken, merge::with_rows};
+use super::{calendar::Calendar, key_table::KeyTable, keyed::taken, merge::with_rows};
 use crate::model::{Error, Result};
-
-/// No key.
-const NONE: u32 = u32::MAX;
 
 /// Keys, each with the time at which it is let go (microseconds; `i64::MAX`: never).
 pub struct SeenKeys {
@@ -22,16 +19,8 @@ pub struct SeenKeys {
     schema: SchemaRef,
     converter: RowConverter,
     keys: KeyTable,
-    /// By number of a key: the one of the same time that came next, or [`NONE`].
-    next: Vec<u32>,
-    by_time: BTreeMap<i64, OfTime>,
-}
-
-/// The keys of a time, in the order in which they came: a list through their numbers.
-#[derive(Debug, Clone, Copy)]
-struct OfTime {
-    first: u32,
-    last: u32,
+    /// Of all keys: when each is let go.
+    by_time: Calendar,
 }
 
 impl SeenKeys {
@@ -46,8 +35,8 @@ impl SeenKeys {
         let columns =
             keys.iter().enumerate().map(|(at, key)| Field::new(format!("key{at}"), key.data_type().clone(), true));
         let schema = Schema::new(columns.chain([Field::new("until", DataType::Int64, false)]).collect::<Vec<_>>());
-        let (keys, next, by_time) = (KeyTable::default(), Vec::new(), BTreeMap::new());
-        Ok(SeenKeys { schema: Arc::new(schema), converter, keys, next, by_time })
+        let (keys, by_time) = (KeyTable::default(), Calendar::default());
+        Ok(SeenKeys { schema: Arc::new(schema), converter, keys, by_time })
     }
 
     /// The schema of deltas and snapshots.
@@ -66,8 +55,7 @@ impl SeenKeys {
 
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
-        // of a tree, a node is a good half full
-        self.keys.memory_bytes() + size_of_val(self.next.as_slice()) + self.by_time.len() * 32
+        self.keys.memory_bytes() + self.by_time.memory_bytes()
     }
 
     /// Takes over the keys that are new, and says which rows they came with; `until`: when each row's key is let go.
@@ -99,16 +87,12 @@ impl SeenKeys {
 
     /// Lets go of the keys whose time has come, and says how many there were.
     pub fn evict(&mut self, watermark_us: i64) -> usize {
-        let kept = match watermark_us.checked_add(1) {
-            Some(after) => self.by_time.split_off(&after),
-            None => return 0,
-        };
-        let over = std::mem::replace(&mut self.by_time, kept);
-        let gone: Vec<u32> = over.values().flat_map(|of_time| self.of_time(*of_time)).collect();
-        self.keys.remove(&gone);
-        if self.is_empty() {
-            self.next = Vec::new();
+        // never means never
+        if watermark_us == i64::MAX {
+            return 0;
         }
+        let gone = self.by_time.take_until(watermark_us);
+        self.keys.remove(&gone);
         gone.len()
     }
 
@@ -118,11 +102,9 @@ impl SeenKeys {
     /// As [`SeenKeys::first_rows`].
     pub fn whole(&self) -> Result<RecordBatch> {
         let parser = self.converter.parser();
-        let numbers = self.by_time.values().flat_map(|of_time| self.of_time(*of_time));
-        let keys = numbers.map(|number| parser.parse(self.keys.get(number)));
+        let keys = self.by_time.iter().map(|(_, number)| parser.parse(self.keys.get(number)));
         let mut columns = self.converter.convert_rows(keys).map_err(|error| failed(&error))?;
-        let until = self.by_time.iter().flat_map(|(until, of_time)| self.of_time(*of_time).map(|_| *until));
-        columns.push(Arc::new(Int64Array::from_iter_values(until)));
+        columns.push(Arc::new(Int64Array::from_iter_values(self.by_time.iter().map(|(until, _)| until))));
         with_rows(&self.schema, columns, self.len())
     }
 
@@ -132,27 +114,11 @@ impl SeenKeys {
         let mut first = Vec::new();
         for (row, (number, until)) in numbers.into_iter().zip(until).enumerate() {
             if let (number, true) = number {
-                self.append(number, *until);
+                self.by_time.insert(*until, number);
                 first.push(row as u32);
             }
         }
         first
-    }
-
-    fn append(&mut self, number: u32, until: i64) {
-        if self.next.len() <= number as usize {
-            self.next.resize(number as usize + 1, NONE);
-        }
-        self.next[number as usize] = NONE;
-        let of_time = self.by_time.entry(until).or_insert(OfTime { first: number, last: number });
-        if of_time.last != number {
-            self.next[of_time.last as usize] = number;
-            of_time.last = number;
-        }
-    }
-
-    fn of_time(&self, OfTime { first, .. }: OfTime) -> impl Iterator<Item = u32> {
-        std::iter::successors(Some(first), |number| Some(self.next[*number as usize]).filter(|next| *next != NONE))
     }
 }
 
