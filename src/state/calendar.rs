@@ -23,6 +23,11 @@ pub(super) struct Calendar {
 }
 
 impl Calendar {
+    /// How many numbers there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
         self.len * size_of::<Entry>() + self.leaves.len() * 64

@@ -1,101 +1,117 @@
-//! One side of a join of two streams: its rows by key, until no partner can come any more.
+//! The rows of one side of a join of two streams, until no partner can come any more.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use datafusion::arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array},
     datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef},
-    error::ArrowError,
     record_batch::RecordBatch,
-    row::{RowConverter, SortField},
+    row::{RowConverter, Rows, SortField},
 };
 
-use super::{columns::Columns, merge::with_rows};
+use super::{calendar::Calendar, columns::Columns, merge::with_rows};
 use crate::model::{Error, Result};
 
-type Key = Arc<[u8]>;
+/// No row, or no key.
+const NONE: u32 = u32::MAX;
+
+/// When a row came that is gone.
+const GONE: u64 = u64::MAX;
 
 /// A row that waits for partners.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Waiting {
-    /// Number of its row among the columns.
-    row: u32,
+    /// Its place in the order in which rows came; [`GONE`]: nothing is kept here.
+    came: u64,
     /// When it is let go, microseconds; `i64::MAX`: never.
     until: i64,
+    /// [`NONE`]: a key that is null meets nothing.
+    key: u32,
+    /// The rows of the same key that came before and after it, or [`NONE`].
+    before: u32,
+    after: u32,
     matched: bool,
-    /// `None`: a key that is null meets nothing.
-    key: Option<Key>,
 }
 
-/// Rows in the order in which they came, and where they are.
-pub struct JoinSide {
+/// The rows of one key, in the order in which they came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OfKey {
+    first: u32,
+    last: u32,
+}
+
+impl OfKey {
+    pub const EMPTY: OfKey = OfKey { first: NONE, last: NONE };
+
+    pub fn is_empty(&self) -> bool {
+        self.first == NONE
+    }
+}
+
+/// Rows that a side has just taken over.
+#[derive(Debug)]
+pub struct Taken {
+    /// Each row's number, as long as it is kept.
+    pub rows: Vec<u32>,
+    /// Rows that were there already came before this.
+    pub since: u64,
+}
+
+/// Rows, each with a number as long as it is kept.
+pub(super) struct Side {
     /// Columns of the rows, of their keys, then `until` and `matched`.
     schema: SchemaRef,
-    columns_count: usize,
     key_count: usize,
     converter: RowConverter,
-    rows: BTreeMap<u64, Waiting>,
-    by_key: HashMap<Key, BTreeSet<u64>>,
-    /// Of the keys of `by_key`: counted as they come and go, since every batch asks.
-    key_bytes: usize,
-    by_until: BTreeMap<i64, BTreeSet<u64>>,
+    /// By number, as the columns are.
+    waiting: Vec<Waiting>,
     columns: Columns,
+    /// Numbers that no row has.
     free: Vec<u32>,
-    numbers: u32,
+    /// Of all rows that are let go some time: when. Some are gone already.
+    by_until: Calendar,
     next: u64,
 }
 
-impl JoinSide {
-    /// An empty side; of `fields` the last `keys` are the key.
+impl Side {
+    /// An empty side; of `fields` the last `key_count` are the key.
     ///
     /// # Errors
     /// Of kind `Usage` where a key's type cannot be compared.
-    pub fn new(fields: &[FieldRef], keys: usize) -> Result<JoinSide> {
-        let key_fields = fields[fields.len() - keys..].iter().map(|field| SortField::new(field.data_type().clone()));
-        let converter = RowConverter::new(key_fields.collect())
+    pub fn new(fields: &[FieldRef], key_count: usize) -> Result<Side> {
+        let key_fields = fields[fields.len() - key_count..].iter();
+        let converter = RowConverter::new(key_fields.map(|field| SortField::new(field.data_type().clone())).collect())
             .map_err(|error| Error::usage("this type cannot be the key of a join").because(error.to_string()))?;
         let named =
             fields.iter().enumerate().map(|(at, field)| Field::new(format!("{at}"), field.data_type().clone(), true));
         let more = [Field::new("until", DataType::Int64, false), Field::new("matched", DataType::Boolean, false)];
-        Ok(JoinSide {
+        Ok(Side {
             schema: Arc::new(Schema::new(named.chain(more).collect::<Vec<_>>())),
-            columns_count: fields.len(),
-            key_count: keys,
+            key_count,
             converter,
-            rows: BTreeMap::new(),
-            by_key: HashMap::new(),
-            key_bytes: 0,
-            by_until: BTreeMap::new(),
+            waiting: Vec::new(),
             columns: Columns::new(fields),
             free: Vec::new(),
-            numbers: 0,
+            by_until: Calendar::default(),
             next: 0,
         })
     }
 
-    /// The schema of deltas and snapshots.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// Number of rows.
     pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.waiting.len() - self.free.len()
     }
 
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
-        self.columns.memory_bytes() + self.key_bytes + self.by_key.len() * 64 + self.rows.len() * 128
+        let lists = size_of_val(self.waiting.as_slice()) + size_of_val(self.free.as_slice());
+        self.columns.memory_bytes() + lists + self.by_until.memory_bytes()
     }
 
-    /// What a batch's rows are in a delta; `keys` behind their columns, and when each is let go.
+    /// What a batch's rows are in a delta; keys behind their columns, and when each is let go.
     ///
     /// # Errors
     /// Of kind `Failed` where the columns are not those of this side.
@@ -107,153 +123,162 @@ impl JoinSide {
         with_rows(&self.schema, columns, rows)
     }
 
-    /// Takes over the rows of a delta or of a snapshot, and says which they are from then on.
+    /// The keys of the rows of a delta or of a snapshot, and which rows have one.
     ///
     /// # Errors
     /// Of kind `Failed` where Arrow cannot compare a type.
-    pub fn add(&mut self, rows: &RecordBatch) -> Result<std::ops::Range<u64>> {
-        let count = rows.num_rows();
-        let first = self.next;
-        let keys = self.keys(rows)?;
-        let until = rows.column(self.columns_count).as_primitive::<Int64Type>();
-        let matched = rows.column(self.columns_count + 1).as_boolean();
-        let numbers: Vec<u32> = (0..count).map(|_| self.take_number()).collect();
-        self.columns.write(&rows.columns()[..self.columns_count], &numbers)?;
-        for (at, key) in keys.into_iter().enumerate() {
-            let id = first + at as u64;
-            if let Some(key) = &key {
-                let ids = self.by_key.entry(key.clone()).or_default();
-                self.key_bytes += if ids.is_empty() { key.len() } else { 0 };
-                ids.insert(id);
+    pub fn keys(&self, rows: &RecordBatch) -> Result<(Rows, Vec<u32>)> {
+        let columns = self.columns_count();
+        let keys = &rows.columns()[columns - self.key_count..columns];
+        let encoded = self.converter.convert_columns(keys);
+        let encoded = encoded
+            .map_err(|error| Error::failed("keys of a join could not be compared").because(error.to_string()))?;
+        let known = |row: &u32| keys.iter().all(|key| key.is_valid(*row as usize));
+        Ok((encoded, (0..rows.num_rows() as u32).filter(known).collect()))
+    }
+
+    /// Takes over the rows of a delta or of a snapshot; none has a key yet.
+    ///
+    /// # Errors
+    /// Of kind `Failed` where Arrow cannot gather a type.
+    pub fn take_over(&mut self, rows: &RecordBatch) -> Result<Taken> {
+        let columns = self.columns_count();
+        let until = rows.column(columns).as_primitive::<Int64Type>();
+        let matched = rows.column(columns + 1).as_boolean();
+        let mut taken = Taken { rows: Vec::with_capacity(rows.num_rows()), since: self.next };
+        for (until, matched) in until.values().iter().zip(matched.values()) {
+            let (came, until) = (self.next, *until);
+            self.next += 1;
+            let row = Waiting { came, until, key: NONE, before: NONE, after: NONE, matched };
+            let number = match self.free.pop() {
+                Some(number) => {
+                    self.waiting[number as usize] = row;
+                    number
+                }
+                None => {
+                    self.waiting.push(row);
+                    self.waiting.len() as u32 - 1
+                }
+            };
+            if until < i64::MAX {
+                self.by_until.insert(until, number);
             }
-            self.by_until.entry(until.value(at)).or_default().insert(id);
-            let waiting = Waiting { row: numbers[at], until: until.value(at), matched: matched.value(at), key };
-            self.rows.insert(id, waiting);
+            taken.rows.push(number);
         }
-        self.next = first + count as u64;
-        Ok(first..self.next)
+        self.columns.write(&rows.columns()[..columns], &taken.rows)?;
+        Ok(taken)
     }
 
-    /// The rows with the key of a row of the other side, in the order in which they came.
-    pub fn partners(&self, key: &Option<Key>) -> impl Iterator<Item = u64> {
-        key.as_ref().and_then(|key| self.by_key.get(key)).into_iter().flatten().copied()
+    /// Gives a row its key, behind the others that have it.
+    pub fn link(&mut self, row: u32, key: u32, of_key: &mut OfKey) {
+        let before = std::mem::replace(&mut of_key.last, row);
+        match self.waiting.get_mut(before as usize) {
+            Some(before) => before.after = row,
+            None => of_key.first = row,
+        }
+        let row = &mut self.waiting[row as usize];
+        (row.key, row.before) = (key, before);
     }
 
-    /// The key of a row.
-    pub fn key(&self, id: u64) -> Option<Key> {
-        self.rows.get(&id).and_then(|waiting| waiting.key.clone())
+    /// Takes a row from among those of its key.
+    pub fn unlink(&mut self, row: u32, of_key: &mut OfKey) {
+        let Waiting { before, after, .. } = self.waiting[row as usize];
+        match self.waiting.get_mut(before as usize) {
+            Some(before) => before.after = after,
+            None => of_key.first = after,
+        }
+        match self.waiting.get_mut(after as usize) {
+            Some(after) => after.before = before,
+            None => of_key.last = before,
+        }
+    }
+
+    /// The number of a row's key; `None`: its key is null.
+    pub fn key(&self, row: u32) -> Option<u32> {
+        Some(self.waiting[row as usize].key).filter(|key| *key != NONE)
+    }
+
+    /// The rows of a key, in the order in which they came.
+    pub fn of_key(&self, of_key: &OfKey) -> impl Iterator<Item = u32> {
+        let row = |row: u32| Some(row).filter(|row| *row != NONE);
+        std::iter::successors(row(of_key.first), move |before| row(self.waiting[*before as usize].after))
+    }
+
+    /// Whether a row came before these.
+    pub fn came_before(&self, row: u32, taken: &Taken) -> bool {
+        self.waiting[row as usize].came < taken.since
     }
 
     /// Notes that a row met a partner; true: for the first time.
-    pub fn meet(&mut self, id: u64) -> bool {
-        self.rows.get_mut(&id).is_some_and(|waiting| !std::mem::replace(&mut waiting.matched, true))
+    pub fn meet(&mut self, row: u32) -> bool {
+        !std::mem::replace(&mut self.waiting[row as usize].matched, true)
     }
 
     /// The first `columns` columns of rows.
     ///
     /// # Errors
     /// Of kind `Failed` where Arrow cannot gather a type.
-    pub fn gather(&self, ids: &[u64], columns: usize) -> Result<Vec<ArrayRef>> {
-        let number = |id: &u64| {
-            let waiting = self.rows.get(id);
-            waiting.map(|waiting| waiting.row).ok_or_else(|| Error::failed("a row of a join was let go too early"))
-        };
-        let numbers = ids.iter().map(number).collect::<Result<Vec<u32>>>()?;
-        let mut gathered = self.columns.gather(&numbers)?;
+    pub fn gather(&self, rows: &[u32], columns: usize) -> Result<Vec<ArrayRef>> {
+        let mut gathered = self.columns.gather(rows)?;
         gathered.truncate(columns);
         Ok(gathered)
     }
 
-    /// The rows that are over at `watermark_us` and, of these, the ones that met no partner; they stay until [`JoinSide::remove`].
-    pub fn over(&self, watermark_us: i64) -> (Vec<u64>, Vec<u64>) {
+    /// The rows that are over at `watermark_us` and, of these, the ones that met no partner; both in the order in which
+    /// they came. No one asks for them again: they must be let go.
+    pub fn over(&mut self, watermark_us: i64) -> (Vec<u32>, Vec<u32>) {
         // never means never
         let last = watermark_us.min(i64::MAX - 1);
-        let over: BTreeSet<u64> = self.by_until.range(..=last).flat_map(|(_, ids)| ids.iter().copied()).collect();
-        let alone = |id: &u64| self.rows.get(id).is_some_and(|waiting| !waiting.matched);
-        let unmatched = over.iter().copied().filter(alone).collect();
-        (over.into_iter().collect(), unmatched)
+        let taken = self.by_until.take_until(last);
+        let is_over = |row: &u32| {
+            let waiting = &self.waiting[*row as usize];
+            waiting.came != GONE && waiting.until <= last
+        };
+        let mut over: Vec<u32> = taken.into_iter().filter(is_over).collect();
+        over.sort_unstable_by_key(|row| self.waiting[*row as usize].came);
+        // a number that was let go, and is used again, may be there twice
+        over.dedup();
+        let alone = over.iter().copied().filter(|row| !self.waiting[*row as usize].matched).collect();
+        (over, alone)
     }
 
-    /// Lets go of rows.
-    pub fn remove(&mut self, ids: &[u64]) {
-        for id in ids {
-            let Some(waiting) = self.rows.remove(id) else { continue };
-            self.free.push(waiting.row);
-            if let Some(ids) = self.by_until.get_mut(&waiting.until) {
-                ids.remove(id);
-                if ids.is_empty() {
-                    self.by_until.remove(&waiting.until);
-                }
-            }
-            if let Some(key) = waiting.key
-                && let Some(ids) = self.by_key.get_mut(&key)
-            {
-                ids.remove(id);
-                if ids.is_empty() {
-                    self.by_key.remove(&key);
-                    self.key_bytes -= key.len();
+    /// Lets go of rows, each of which is there and not among those of its key any more.
+    pub fn let_go(&mut self, rows: &[u32]) {
+        for row in rows {
+            self.waiting[*row as usize].came = GONE;
+        }
+        self.free.extend(rows);
+        if self.len() == 0 {
+            (self.waiting, self.free, self.by_until) = Default::default();
+            self.columns = Columns::new(&self.schema.fields()[..self.columns_count()]);
+        } else if self.by_until.len() > 2 * self.len() + 1024 {
+            // most were let go before their time
+            self.by_until = Calendar::default();
+            for (row, waiting) in self.waiting.iter().enumerate() {
+                if waiting.came != GONE && waiting.until < i64::MAX {
+                    self.by_until.insert(waiting.until, row as u32);
                 }
             }
         }
     }
 
-    /// The state whole, in the order in which rows came.
+    /// The rows whole, in the order in which they came.
     ///
     /// # Errors
-    /// As [`JoinSide::gather`].
+    /// As [`Side::gather`].
     pub fn whole(&self) -> Result<RecordBatch> {
-        let ids: Vec<u64> = self.rows.keys().copied().collect();
-        let mut columns = self.gather(&ids, self.columns_count)?;
-        columns.push(Arc::new(Int64Array::from_iter_values(self.rows.values().map(|waiting| waiting.until))));
-        columns.push(Arc::new(BooleanArray::from_iter(self.rows.values().map(|waiting| Some(waiting.matched)))));
-        with_rows(&self.schema, columns, ids.len())
+        let there = self.waiting.iter().zip(0..).filter(|(waiting, _)| waiting.came != GONE);
+        let mut ordered: Vec<(u64, u32)> = there.map(|(waiting, row)| (waiting.came, row)).collect();
+        ordered.sort_unstable();
+        let rows: Vec<u32> = ordered.into_iter().map(|(_, row)| row).collect();
+        let waiting = || rows.iter().map(|row| &self.waiting[*row as usize]);
+        let mut columns = self.columns.gather(&rows)?;
+        columns.push(Arc::new(Int64Array::from_iter_values(waiting().map(|waiting| waiting.until))));
+        columns.push(Arc::new(BooleanArray::from_iter(waiting().map(|waiting| Some(waiting.matched)))));
+        with_rows(&self.schema, columns, rows.len())
     }
 
-    fn keys(&self, rows: &RecordBatch) -> Result<Vec<Option<Key>>> {
-        let keys = &rows.columns()[self.key_columns()];
-        let encoded = self.converter.convert_columns(keys).map_err(|error| failed(&error))?;
-        let key = |row: usize| {
-            let known = keys.iter().all(|key| key.is_valid(row));
-            known.then(|| Key::from(encoded.row(row).as_ref()))
-        };
-        Ok((0..rows.num_rows()).map(key).collect())
-    }
-
-    fn key_columns(&self) -> std::ops::Range<usize> {
-        self.columns_count - self.key_count..self.columns_count
-    }
-
-    fn take_number(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.numbers += 1;
-            self.numbers - 1
-        })
-    }
-}
-
-fn failed(error: &ArrowError) -> Error {
-    Error::failed("keys of a join could not be compared").because(error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use datafusion::arrow::array::StringArray;
-
-    use super::*;
-
-    #[test]
-    fn bytes_of_keys_are_those_of_the_rows_that_wait() {
-        let key: FieldRef = Arc::new(Field::new("key", DataType::Utf8, true));
-        let mut side = JoinSide::new(&[key], 1).unwrap();
-        let keys: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("longer"), Some("a"), None]));
-        let delta = side.delta(&[keys], vec![1, 2, 3, 3]).unwrap();
-        side.add(&delta).unwrap();
-        let counted = |side: &JoinSide| side.by_key.keys().map(|key| key.len()).sum::<usize>();
-        for watermark_us in 0..=3 {
-            let (over, _) = side.over(watermark_us);
-            side.remove(&over);
-            assert_eq!(side.key_bytes, counted(&side), "at {watermark_us}");
-        }
-        assert_eq!((side.len(), side.key_bytes), (0, 0));
+    fn columns_count(&self) -> usize {
+        self.schema.fields().len() - 2
     }
 }

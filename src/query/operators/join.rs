@@ -1,6 +1,6 @@
 //! A join of two streams: each row meets those of the other side that came before it, or come while it is kept.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::{
     arrow::{
@@ -26,7 +26,7 @@ use crate::{
         errors::running,
         feed::{Rows, Slot},
     },
-    state::JoinSide,
+    state::{JoinRows, Taken},
 };
 
 pub(super) struct StreamJoin {
@@ -40,14 +40,14 @@ pub(super) struct StreamJoin {
     /// Over the columns of both sides.
     filter: Option<Arc<dyn PhysicalExpr>>,
     pair_schema: SchemaRef,
-    sides: [JoinSide; 2],
+    kept: JoinRows,
 }
 
 /// Rows of both sides that belong together.
 #[derive(Default)]
 struct Pairs {
-    left: Vec<u64>,
-    right: Vec<u64>,
+    left: Vec<u32>,
+    right: Vec<u32>,
 }
 
 impl StreamJoin {
@@ -69,8 +69,8 @@ impl StreamJoin {
         let nullable = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_nullable(true));
         let pair_schema = Arc::new(Schema::new(both.fields().iter().map(nullable).collect::<Vec<_>>()));
         let keys = join.on.len();
-        let sides = sides(&plans, keys);
-        Ok(sides.map(|sides| StreamJoin {
+        let kept = nothing(&plans, keys);
+        Ok(kept.map(|kept| StreamJoin {
             join_type: join.join_type,
             inputs: plans,
             columns,
@@ -78,7 +78,7 @@ impl StreamJoin {
             bounds: cut.bounds.clone(),
             filter,
             pair_schema,
-            sides,
+            kept,
         }))
     }
 
@@ -105,7 +105,7 @@ impl StreamJoin {
         for side in 0..2 {
             let rows = run(batch.query, batch.executor, &self.inputs[side])?;
             let rows = concat_batches(&self.inputs[side].schema(), &rows).map_err(|error| failed(&error))?;
-            deltas.push(self.sides[side].delta(rows.columns(), self.until(side, &rows)?)?);
+            deltas.push(self.kept.delta(side, rows.columns(), self.until(side, &rows)?)?);
         }
         let rows_in = rows_in(&deltas);
         let mut given = Vec::new();
@@ -129,7 +129,7 @@ impl StreamJoin {
         deltas: &[RecordBatch],
         given: Option<&mut Vec<RecordBatch>>,
     ) -> Result<()> {
-        let new = [self.sides[0].add(&deltas[0])?, self.sides[1].add(&deltas[1])?];
+        let new = [self.kept.add(0, &deltas[0])?, self.kept.add(1, &deltas[1])?];
         let mut done = [Vec::new(), Vec::new()];
         // who met whom is nothing that an inner join keeps
         if given.is_some() || self.join_type != JoinType::Inner {
@@ -137,9 +137,10 @@ impl StreamJoin {
         }
         for side in 0..2 {
             if !self.gives_out_alone(side) {
-                done[side].extend(new[side].clone().filter(|id| self.sides[side].key(*id).is_none()));
+                let rows = new[side].rows.iter().copied();
+                done[side].extend(rows.filter(|row| self.kept.is_without_key(side, *row)));
             }
-            self.sides[side].remove(&done[side]);
+            self.kept.remove(side, &done[side]);
         }
         Ok(())
     }
@@ -148,31 +149,32 @@ impl StreamJoin {
     fn meet(
         &mut self,
         batch: &Batch<'_>,
-        [new_left, new_right]: &[Range<u64>; 2],
+        [new_left, new_right]: &[Taken; 2],
         given: Option<&mut Vec<RecordBatch>>,
-    ) -> Result<Vec<u64>> {
+    ) -> Result<Vec<u32>> {
         let mut pairs = Pairs::default();
-        for left in new_left.clone() {
-            for right in self.sides[1].partners(&self.sides[0].key(left)) {
-                pairs.left.push(left);
+        for left in &new_left.rows {
+            for right in self.kept.partners(0, *left) {
+                pairs.left.push(*left);
                 pairs.right.push(right);
             }
         }
-        for right in new_right.clone() {
-            let key = self.sides[1].key(right);
-            for left in self.sides[0].partners(&key).filter(|left| !new_left.contains(left)) {
+        for right in &new_right.rows {
+            // the new ones are behind the others, and have met it
+            let before = self.kept.partners(1, *right).take_while(|left| self.kept.came_before(0, *left, new_left));
+            for left in before {
                 pairs.left.push(left);
-                pairs.right.push(right);
+                pairs.right.push(*right);
             }
         }
         let pairs = self.filtered(batch, pairs)?;
         let mut met_first = Vec::new();
         if self.join_type != JoinType::Inner {
             for (left, right) in pairs.left.iter().zip(&pairs.right) {
-                if self.sides[0].meet(*left) {
+                if self.kept.meet(0, *left) {
                     met_first.push(*left);
                 }
-                self.sides[1].meet(*right);
+                self.kept.meet(1, *right);
             }
         }
         let is_semi = self.join_type == JoinType::LeftSemi;
@@ -199,9 +201,9 @@ impl StreamJoin {
         let kept = filter.evaluate(&rows).and_then(|value| value.into_array(rows.num_rows()));
         let kept = kept.map_err(|error| running(batch.query, error))?;
         let kept: &BooleanArray = kept.as_boolean();
-        let chosen = |ids: Vec<u64>| {
-            let ids = ids.into_iter().enumerate();
-            ids.filter(|(row, _)| kept.is_valid(*row) && kept.value(*row)).map(|(_, id)| id).collect()
+        let chosen = |rows: Vec<u32>| {
+            let rows = rows.into_iter().enumerate();
+            rows.filter(|(pair, _)| kept.is_valid(*pair) && kept.value(*pair)).map(|(_, row)| row).collect()
         };
         Ok(Pairs { left: chosen(pairs.left), right: chosen(pairs.right) })
     }
@@ -211,12 +213,12 @@ impl StreamJoin {
         let Some(over_us) = batch.watermarks.over_us else { return Ok(0) };
         let mut removed = 0;
         for side in 0..2 {
-            let (over, alone) = self.sides[side].over(over_us);
+            let (over, alone) = self.kept.over(side, over_us);
             let keeps = self.gives_out_alone(side);
             if let (true, false, Some(given)) = (keeps, alone.is_empty(), given.as_deref_mut()) {
                 given.push(self.rows_without_partner(side, &alone)?);
             }
-            self.sides[side].remove(&over);
+            self.kept.remove(side, &over);
             removed += over.len() as u64;
         }
         Ok(removed)
@@ -243,51 +245,50 @@ impl StreamJoin {
         Ok(until)
     }
 
-    fn rows_of(&self, side: usize, ids: &[u64]) -> Result<RecordBatch> {
-        let columns = self.sides[side].gather(ids, self.columns[side])?;
+    fn rows_of(&self, side: usize, wanted: &[u32]) -> Result<RecordBatch> {
+        let columns = self.kept.gather(side, wanted, self.columns[side])?;
         let fields = match side {
             0 => &self.pair_schema.fields()[..self.columns[0]],
             _ => &self.pair_schema.fields()[self.columns[0]..],
         };
-        batch_of(Arc::new(Schema::new(fields.to_vec())), columns, ids.len())
+        batch_of(Arc::new(Schema::new(fields.to_vec())), columns, wanted.len())
     }
 
     fn rows_of_pairs(&self, pairs: &Pairs) -> Result<RecordBatch> {
-        let mut columns = self.sides[0].gather(&pairs.left, self.columns[0])?;
-        columns.extend(self.sides[1].gather(&pairs.right, self.columns[1])?);
+        let mut columns = self.kept.gather(0, &pairs.left, self.columns[0])?;
+        columns.extend(self.kept.gather(1, &pairs.right, self.columns[1])?);
         batch_of(self.pair_schema.clone(), columns, pairs.left.len())
     }
 
-    fn rows_without_partner(&self, side: usize, ids: &[u64]) -> Result<RecordBatch> {
-        let own = self.sides[side].gather(ids, self.columns[side])?;
+    fn rows_without_partner(&self, side: usize, wanted: &[u32]) -> Result<RecordBatch> {
+        let own = self.kept.gather(side, wanted, self.columns[side])?;
         let other = match side {
             0 => &self.pair_schema.fields()[self.columns[0]..],
             _ => &self.pair_schema.fields()[..self.columns[0]],
         };
-        let nulls: Vec<ArrayRef> = other.iter().map(|field| new_null_array(field.data_type(), ids.len())).collect();
+        let nulls: Vec<ArrayRef> = other.iter().map(|field| new_null_array(field.data_type(), wanted.len())).collect();
         let columns = if side == 0 { [own, nulls].concat() } else { [nulls, own].concat() };
-        batch_of(self.pair_schema.clone(), columns, ids.len())
+        batch_of(self.pair_schema.clone(), columns, wanted.len())
     }
 
     pub fn state_schemas(&self) -> Vec<SchemaRef> {
-        self.sides.iter().map(|side| side.schema().clone()).collect()
+        [0, 1].map(|side| self.kept.schema(side).clone()).to_vec()
     }
 
     pub fn size(&self) -> (u64, u64) {
-        let count = |size: fn(&JoinSide) -> usize| self.sides.iter().map(|side| size(side) as u64).sum();
-        (count(JoinSide::len), count(JoinSide::memory_bytes))
+        (self.kept.len() as u64, self.kept.memory_bytes() as u64)
     }
 
     pub fn load(&mut self, part: usize, rows: &RecordBatch) -> Result<()> {
-        self.sides[part].add(rows).map(|_| ())
+        self.kept.add(part, rows).map(|_| ())
     }
 
     pub fn whole(&self) -> Result<Vec<Vec<RecordBatch>>> {
-        self.sides.iter().map(|side| Ok(vec![side.whole()?])).collect()
+        [0, 1].into_iter().map(|side| Ok(vec![self.kept.whole(side)?])).collect()
     }
 
     pub fn clear(&mut self) -> Result<()> {
-        self.sides = sides(&self.inputs, self.keys)?;
+        self.kept = nothing(&self.inputs, self.keys)?;
         Ok(())
     }
 
@@ -300,9 +301,9 @@ impl StreamJoin {
     }
 }
 
-fn sides(plans: &[Arc<dyn ExecutionPlan>; 2], keys: usize) -> Result<[JoinSide; 2]> {
-    let side = |plan: &Arc<dyn ExecutionPlan>| JoinSide::new(plan.schema().fields(), keys);
-    Ok([side(&plans[0])?, side(&plans[1])?])
+fn nothing(plans: &[Arc<dyn ExecutionPlan>; 2], keys: usize) -> Result<JoinRows> {
+    let [left, right] = [plans[0].schema(), plans[1].schema()];
+    JoinRows::new([left.fields(), right.fields()], keys)
 }
 
 fn batch_of(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
