@@ -1,6 +1,11 @@
 //! Time travel: any query's result as of any committed batch, from the records alone. Works on a running job too.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    cell::{RefCell, RefMut},
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+};
 
 use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 
@@ -54,7 +59,19 @@ pub struct LogRow {
 pub struct View {
     pub(super) reader: Reader,
     pub(super) job: JobSpec,
+    planned: RefCell<Option<Planned>>,
 }
+
+/// The queries that were asked for last: several results at one batch are planned and restored once.
+struct Planned {
+    version: Version,
+    /// Whose state they have; `None`: no batch's yet.
+    at: Option<BatchAddress>,
+    queries: JobQueries,
+}
+
+/// Which of the job's texts: its place among the accepted changes; `None`: the first.
+type Version = Option<usize>;
 
 impl View {
     /// # Errors
@@ -62,7 +79,7 @@ impl View {
     pub fn open(dir: &Path) -> Result<View> {
         let reader = Reader::open(dir)?;
         let job = kept_job(reader.history())?;
-        Ok(View { reader, job })
+        Ok(View { reader, job, planned: RefCell::default() })
     }
 
     /// What of the log is lost, for whoever looks at what is left of it; empty: nothing, as far as can be seen here.
@@ -119,23 +136,48 @@ impl View {
     /// Of kind `Usage` for an unknown query, or one whose result cannot be had again; `Refused` for damage.
     pub fn result(&self, query: &str, at: BatchAddress) -> Result<Table> {
         let index = self.query_index(query)?;
-        let queries = JobQueries::plan(&self.job)?;
-        if queries.queries[index].gives_out_for_good() {
-            return self.appended(&queries, index, at);
+        let accepted = self.reader.history().accepted();
+        let now = accepted.len().checked_sub(1);
+        {
+            let queries = self.planned(now, None)?;
+            if queries.queries[index].gives_out_for_good() {
+                return self.appended(&queries, index, at);
+            }
         }
-        let then = job_as_of(self.reader.history(), at.batch)?;
+        let version = accepted.iter().rposition(|accepted| accepted.from <= at.batch);
+        let then = job_as_of(self.reader.history(), version)?;
         // a query that was added later had seen nothing yet
-        let (mut queries, index) = match then.queries.iter().position(|spec| spec.name == query) {
-            Some(index) => (JobQueries::plan(&then)?, index),
-            None => (queries, index),
+        let (version, index) = match then.queries.iter().position(|spec| spec.name == query) {
+            Some(index) => (version, index),
+            None => (now, index),
         };
-        let steps = self.reader.restore_steps(at)?;
-        restore::restore(&mut queries, &steps, &|payload| self.reader.read_payload(payload))?;
+        let queries = self.planned(version, Some(at))?;
         if queries.queries[index].shows_statics() {
             self.feed_statics(&then, &queries, at.batch)?;
         }
         let rows = queries.queries[index].result(&queries.executor())?;
         Ok(table(&queries, index, rows))
+    }
+
+    /// The queries of one of the job's texts; `at`: with the state as of that batch.
+    fn planned(&self, version: Version, at: Option<BatchAddress>) -> Result<RefMut<'_, JobQueries>> {
+        let mut kept = self.planned.borrow_mut();
+        let fits = |planned: &Planned| {
+            planned.version == version && (at.is_none() || planned.at.is_none() || planned.at == at)
+        };
+        let mut planned = match kept.take().filter(fits) {
+            Some(planned) => planned,
+            None => {
+                let job = job_as_of(self.reader.history(), version)?;
+                Planned { version, at: None, queries: JobQueries::plan(&job)? }
+            }
+        };
+        if let (Some(at), None) = (at, planned.at) {
+            let steps = self.reader.restore_steps(at)?;
+            restore::restore(&mut planned.queries, &steps, &|payload| self.reader.read_payload(payload))?;
+            planned.at = Some(at);
+        }
+        Ok(RefMut::map(kept, |kept| &mut kept.insert(planned).queries))
     }
 
     /// What changed between two batches: changed groups, or rows that were added (and taken away, where the key that
@@ -147,7 +189,7 @@ impl View {
         let (table_from, table_to) = (self.result(query, from)?, self.result(query, to)?);
         let count = |table: &Table| table.rows.iter().map(RecordBatch::num_rows).sum::<usize>();
         let index = self.query_index(query)?;
-        let queries = JobQueries::plan(&self.job)?;
+        let queries = self.planned(self.reader.history().accepted().len().checked_sub(1), None)?;
         let query = &queries.queries[index];
         if table_from.schema.fields() != table_to.schema.fields() {
             return Err(Error::usage(format!(
@@ -323,9 +365,9 @@ pub(super) fn kept_job(history: &History) -> Result<JobSpec> {
     parse_kept(history, history.template(), history.variables())
 }
 
-/// The job as a batch ran it: filters and projections may have been changed since.
-fn job_as_of(history: &History, batch: BatchId) -> Result<JobSpec> {
-    match history.accepted().iter().rfind(|accepted| accepted.from <= batch) {
+/// The job as it was then: filters and projections may have been changed since.
+fn job_as_of(history: &History, version: Version) -> Result<JobSpec> {
+    match version.and_then(|version| history.accepted().get(version)) {
         Some(accepted) => parse_kept(history, &accepted.template, &accepted.variables),
         None => parse_kept(history, &history.genesis().template, &history.genesis().variables),
     }
