@@ -8,10 +8,10 @@ use std::{
 use super::{
     clock::{now_us, unique_id},
     input::{Inputs, absolute},
+    kept_job::make_absolute,
     open::{Loss, reopen},
     outputs::{self, Outputs},
     statics,
-    view::make_absolute,
 };
 use crate::{
     checkpoint::{Checkpoint, Genesis, OpenOptions},

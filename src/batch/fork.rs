@@ -38,7 +38,7 @@ fn new_job(view: &View, set: BTreeMap<String, String>) -> Result<JobSpec> {
     given.extend(set);
     let old = view.job();
     let mut new = job::parse(&old.file, &old.name, history.template(), &Variables::new(given))?;
-    super::view::make_absolute(&mut new, &history.genesis().roots.iter().cloned().collect());
+    super::kept_job::make_absolute(&mut new, &history.genesis().roots.iter().cloned().collect());
     for (ours, theirs) in new.sinks.iter().zip(&old.sinks) {
         refuse_shared(ours, theirs)?;
     }

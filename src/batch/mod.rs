@@ -20,6 +20,7 @@ mod event_time;
 mod expected;
 mod fork;
 mod input;
+mod kept_job;
 mod one_batch;
 mod open;
 mod outputs;

@@ -7,9 +7,9 @@ use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use super::{
     engine::Engine,
     input::Inputs,
+    kept_job::{kept_job, make_absolute},
     outputs::keeps_rows,
     statics,
-    view::{kept_job, make_absolute},
 };
 use crate::{
     checkpoint::{Checkpoint, History, OpenOptions, PayloadKind},

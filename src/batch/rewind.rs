@@ -5,9 +5,10 @@ use std::path::Path;
 use super::{
     clock::now_us,
     engine::{Engine, EngineOptions, MakeSink},
+    kept_job::kept_job,
     open::Loss,
     restore,
-    view::{View, kept_job, published},
+    view::{View, published},
 };
 use crate::{
     checkpoint::Checkpoint,

@@ -9,10 +9,13 @@ use std::{
 
 use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 
-use super::{restore, statics};
+use super::{
+    kept_job::{Version, job_as_of, kept_job},
+    restore, statics,
+};
 use crate::{
-    checkpoint::{Commit, History, PayloadKind, Reader},
-    job::{self, JobSpec, SinkConnector, Variables},
+    checkpoint::{Commit, PayloadKind, Reader},
+    job::{self, JobSpec, SinkConnector},
     model::{BatchAddress, BatchId, Error, Result},
     progress::{LateProgress, Progress},
     query::{self, GroupChange, JobQueries},
@@ -59,19 +62,16 @@ pub struct LogRow {
 pub struct View {
     pub(super) reader: Reader,
     pub(super) job: JobSpec,
-    planned: RefCell<Option<Planned>>,
+    /// Of the texts that were asked for last, one with a state at most.
+    planned: RefCell<BTreeMap<Version, Planned>>,
 }
 
-/// The queries that were asked for last: several results at one batch are planned and restored once.
+/// A job text's queries, kept, so that several results at one batch are planned and restored once.
 struct Planned {
-    version: Version,
+    queries: JobQueries,
     /// Whose state they have; `None`: no batch's yet.
     at: Option<BatchAddress>,
-    queries: JobQueries,
 }
-
-/// Which of the job's texts: its place among the accepted changes; `None`: the first.
-type Version = Option<usize>;
 
 impl View {
     /// # Errors
@@ -162,22 +162,19 @@ impl View {
     /// The queries of one of the job's texts; `at`: with the state as of that batch.
     fn planned(&self, version: Version, at: Option<BatchAddress>) -> Result<RefMut<'_, JobQueries>> {
         let mut kept = self.planned.borrow_mut();
-        let fits = |planned: &Planned| {
-            planned.version == version && (at.is_none() || planned.at.is_none() || planned.at == at)
-        };
-        let mut planned = match kept.take().filter(fits) {
+        let fits = |planned: &Planned| at.is_none() || planned.at.is_none() || planned.at == at;
+        let mut planned = match kept.remove(&version).filter(fits) {
             Some(planned) => planned,
-            None => {
-                let job = job_as_of(self.reader.history(), version)?;
-                Planned { version, at: None, queries: JobQueries::plan(&job)? }
-            }
+            None => Planned { queries: JobQueries::plan(&job_as_of(self.reader.history(), version)?)?, at: None },
         };
         if let (Some(at), None) = (at, planned.at) {
+            // memory for one state, not for one of each text
+            kept.retain(|_, other| other.at.is_none());
             let steps = self.reader.restore_steps(at)?;
             restore::restore(&mut planned.queries, &steps, &|payload| self.reader.read_payload(payload))?;
             planned.at = Some(at);
         }
-        Ok(RefMut::map(kept, |kept| &mut kept.insert(planned).queries))
+        Ok(RefMut::map(kept, |kept| &mut kept.entry(version).or_insert(planned).queries))
     }
 
     /// What changed between two batches: changed groups, or rows that were added (and taken away, where the key that
@@ -356,50 +353,6 @@ pub(super) fn as_read_back(
         }
         SinkConnector::Console | SinkConnector::Memory | SinkConnector::Sqlite { .. } | SinkConnector::Command(_) => {
             Ok(rows)
-        }
-    }
-}
-
-/// The job that a checkpoint keeps, its relative paths made what they were.
-pub(super) fn kept_job(history: &History) -> Result<JobSpec> {
-    parse_kept(history, history.template(), history.variables())
-}
-
-/// The job as it was then: filters and projections may have been changed since.
-fn job_as_of(history: &History, version: Version) -> Result<JobSpec> {
-    match version.and_then(|version| history.accepted().get(version)) {
-        Some(accepted) => parse_kept(history, &accepted.template, &accepted.variables),
-        None => parse_kept(history, &history.genesis().template, &history.genesis().variables),
-    }
-}
-
-fn parse_kept(history: &History, template: &str, variables: &BTreeMap<String, String>) -> Result<JobSpec> {
-    let genesis = history.genesis();
-    let variables = Variables::without_secrets(variables.clone());
-    let mut spec = job::parse(&genesis.job_file, &genesis.job_name, template, &variables)?;
-    make_absolute(&mut spec, &genesis.roots.iter().cloned().collect());
-    Ok(spec)
-}
-
-/// Replaces relative paths by the absolute ones that they meant when the checkpoint was made.
-pub(super) fn make_absolute(job: &mut JobSpec, kept: &BTreeMap<String, std::path::PathBuf>) {
-    let keep = |name: &str, path: &str| {
-        let kept = kept.get(name)?;
-        let same = !path.starts_with('/') && kept.ends_with(path.trim_start_matches("./"));
-        same.then(|| kept.clone())
-    };
-    for source in job.sources.iter_mut().chain(&mut job.statics) {
-        if let Some(path) = keep(&source.name, &source.files.path) {
-            source.files.path = path.to_string_lossy().into_owned();
-        }
-    }
-    for sink in &mut job.sinks {
-        for name in [sink.name.clone(), sink.late_name()] {
-            if let Some(path) = sink.path_mut(&name)
-                && let Some(kept) = keep(&name, &path.to_string_lossy())
-            {
-                *path = kept;
-            }
         }
     }
 }

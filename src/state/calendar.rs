@@ -59,6 +59,8 @@ impl Calendar {
                 cut => cut,
             };
             let behind = leaf.split_off(cut);
+            // a leaf of one time may have been far longer
+            leaf.shrink_to(LEAF_LEN);
             self.leaves.insert(behind[0].time, behind);
             self.place(entry);
         }

@@ -132,6 +132,23 @@ impl JoinRows {
         }
     }
 
+    /// Gives memory back where far more rows were kept than are now: the others are numbered anew.
+    ///
+    /// # Errors
+    /// As [`JoinRows::add`].
+    pub fn give_back(&mut self) -> Result<()> {
+        if !self.sides.iter().any(Side::is_sparse) {
+            return Ok(());
+        }
+        let rows = [self.whole(0)?, self.whole(1)?];
+        self.sides = [self.sides[0].emptied()?, self.sides[1].emptied()?];
+        (self.keys, self.of_key) = Default::default();
+        for (side, rows) in rows.iter().enumerate() {
+            self.add(side, rows)?;
+        }
+        Ok(())
+    }
+
     /// A side's rows whole, in the order in which they came.
     ///
     /// # Errors
@@ -259,6 +276,9 @@ mod tests {
                     model.retain(|_, row| !is_over(&&*row));
                     same(&kept, side, model)?;
                 }
+                if reload {
+                    kept.give_back().unwrap();
+                }
                 prop_assert_eq!(kept.len(), models[0].len() + models[1].len());
                 prop_assert_eq!(kept.memory_bytes() == 0, kept.is_empty());
                 if reload {
@@ -271,6 +291,34 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_join_that_was_large_gives_memory_back() {
+        let mut kept = empty();
+        let rows = |from: i64, count: i64, until: i64| -> Vec<_> {
+            (from..from + count).map(|row| (row, Some(format!("key {row}")), until)).collect()
+        };
+        for (from, count, until) in [(0, 5, 9), (10, 20_000, 5), (50_000, 5, i64::MAX)] {
+            for side in 0..2 {
+                let (columns, until) = columns(&rows(from, count, until));
+                kept.add(side, &kept.delta(side, &columns, until).unwrap()).unwrap();
+            }
+        }
+        let full = kept.memory_bytes();
+        for side in 0..2 {
+            let (over, _) = kept.over(side, 8);
+            assert_eq!(over.len(), 20_000);
+            kept.remove(side, &over);
+        }
+        let before = kept.whole(0).unwrap();
+        kept.give_back().unwrap();
+        assert_eq!((kept.whole(0).unwrap(), kept.len()), (before, 20));
+        assert!(kept.memory_bytes() < full / 100, "{} of {full} bytes", kept.memory_bytes());
+        for row in 0..10 {
+            assert_eq!(kept.partners(0, row).collect::<Vec<_>>(), [row]);
+        }
+        assert_eq!(kept.over(0, 9).0, [0, 1, 2, 3, 4]);
     }
 
     /// Rows of a semi join are let go when they meet, long before their time.

@@ -18,6 +18,9 @@ const NONE: u32 = u32::MAX;
 /// When a row came that is gone.
 const GONE: u64 = u64::MAX;
 
+/// Room for so many rows is never given back before the last of them is let go.
+const SPARSE_MIN: usize = 4096;
+
 /// A row that waits for partners.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
@@ -97,12 +100,25 @@ impl Side {
         })
     }
 
+    /// A side of the same kind without rows.
+    ///
+    /// # Errors
+    /// As [`Side::new`].
+    pub fn emptied(&self) -> Result<Side> {
+        Side::new(&self.schema.fields()[..self.columns_count()], self.key_count)
+    }
+
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     pub fn len(&self) -> usize {
         self.waiting.len() - self.free.len()
+    }
+
+    /// Whether there is room for far more rows than there are.
+    pub fn is_sparse(&self) -> bool {
+        self.waiting.len() > SPARSE_MIN.max(4 * self.len())
     }
 
     /// Bytes in memory, about.
@@ -245,7 +261,8 @@ impl Side {
     /// Lets go of rows, each of which is there and not among those of its key any more.
     pub fn let_go(&mut self, rows: &[u32]) {
         for row in rows {
-            self.waiting[*row as usize].came = GONE;
+            let came = std::mem::replace(&mut self.waiting[*row as usize].came, GONE);
+            assert!(came != GONE, "a row that is let go is there");
         }
         self.free.extend(rows);
         if self.len() == 0 {

@@ -142,7 +142,7 @@ impl StreamJoin {
             }
             self.kept.remove(side, &done[side]);
         }
-        Ok(())
+        self.kept.give_back()
     }
 
     /// Finds what new rows meet, and says which rows of the left side are done with it.
@@ -221,6 +221,7 @@ impl StreamJoin {
             self.kept.remove(side, &over);
             removed += over.len() as u64;
         }
+        self.kept.give_back()?;
         Ok(removed)
     }
 
