@@ -121,7 +121,7 @@ impl Engine {
         };
         engine.claim_sinks(loss)?;
         engine.accept(differences)?;
-        engine.resume()?;
+        engine.resume(loss)?;
         Ok(engine)
     }
 

@@ -64,6 +64,13 @@ fn refuse_shared(ours: &SinkSpec, theirs: &SinkSpec) -> Result<()> {
             .because(shared)
             .help(help));
     }
+    if ours.connector.shares_server(&theirs.connector) {
+        return Err(Error::refused(format!("both checkpoints would write sink '{}'", theirs.name))
+            .because(format!("its place is {}", theirs.connector.server_shown().unwrap_or_default()))
+            .help(
+                "give the fork a place of its own: write what differs as ${NAME} in the job, and --set NAME=VALUE here",
+            ));
+    }
     match (&ours.connector, &theirs.connector) {
         (SinkConnector::Command(command), SinkConnector::Command(before)) if command.shell == before.shell => {
             Err(Error::refused(format!("both checkpoints would run the program of sink '{}'", theirs.name))

@@ -17,7 +17,7 @@ use crate::{
         JobSpec, SinkSpec,
         fingerprint::{self, Difference},
     },
-    model::{Error, Place, Result},
+    model::{BatchId, Error, Place, Result},
     query::JobQueries,
 };
 
@@ -26,8 +26,8 @@ use crate::{
 pub(super) enum Loss {
     /// They are read again: refuse where their input is gone.
     Replay,
-    /// The operator has decided (a rewind).
-    Accept,
+    /// The operator has decided (a rewind to this batch; `None`: to before the first).
+    Accept { to: Option<BatchId> },
 }
 
 /// Opens the checkpoint for this job, whose paths become those that the checkpoint was made with; also returns how the
@@ -164,11 +164,11 @@ fn columns(schema: &SchemaRef) -> String {
 /// took back at a sink is published again by rewinding again only.
 fn refuse_loss(job: &JobSpec, queries: &JobQueries, checkpoint: &Checkpoint, inputs: &Inputs) -> Result<()> {
     let Some(repair) = checkpoint.repaired() else { return Ok(()) };
-    let outside = |sink: &SinkSpec| !sink.places().is_empty();
+    let outside = |sink: &SinkSpec| !sink.places().is_empty() || sink.connector.is_server();
     if repair.rewind_lost && job.sinks.iter().any(outside) {
         return Err(repair.refuse_lost_rewind(checkpoint.dir()));
     }
-    let next = |newest: Option<crate::model::BatchId>| newest.map_or(0, |batch| batch.0 + 1);
+    let next = |newest: Option<BatchId>| newest.map_or(0, |batch| batch.0 + 1);
     let lost = next(repair.acknowledged).saturating_sub(next(repair.newest));
     let replayed = checkpoint.history().pending().count() as u64 + u64::from(checkpoint.history().intent().is_some());
     // at least every other batch took a file: one without data follows one that raised the watermark

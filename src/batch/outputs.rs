@@ -165,19 +165,19 @@ pub(super) fn check_sinks(job: &JobSpec, queries: &JobQueries, make_sink: MakeSi
 
 /// What a query's sink is told of its rows.
 fn columns(query: &Query) -> Columns<'_> {
+    // a grouping set has a key besides that no column shows: its number
+    let whole = query.shows_key() && query.key_count() == Some(query.key_columns().len());
     let key = match query.mode() {
-        OutputMode::Update if !query.gives_out_for_good() => {
-            // a grouping set has a key besides that no column shows: its number
-            let whole = query.shows_key() && query.key_count() == Some(query.key_columns().len());
-            if whole { RowKey::Columns(query.key_columns()) } else { RowKey::Hidden }
-        }
+        OutputMode::Update if !query.gives_out_for_good() && whole => RowKey::Columns(query.key_columns()),
+        OutputMode::Update if !query.gives_out_for_good() => RowKey::Hidden,
+        OutputMode::Complete if whole => RowKey::All(query.key_columns()),
         _ => RowKey::None,
     };
     Columns { schema: query.output_schema(), key }
 }
 
 /// Whether the checkpoint keeps the rows that a query gives out: appended rows are in no state, so `show` (memory) and a
-/// second publishing after a crash (console, sqlite, command) need them. Files are staged, and read back.
+/// second publishing after a crash (console, command, databases) need them. Files are staged, and read back.
 pub(super) fn keeps_rows(job: &JobSpec, spec: &QuerySpec, query: &Query) -> bool {
     query.gives_out_for_good() && !matches!(job.sink_of(spec).connector, SinkConnector::Files { .. })
 }

@@ -1,6 +1,6 @@
 //! What a run owes before it plans anything: state restored, interrupted output discarded or published again.
 
-use super::{engine::Engine, outputs::Rows, restore};
+use super::{engine::Engine, open::Loss, outputs::Rows, restore};
 use crate::{
     checkpoint::{Recovery, RestoreSteps},
     job::SinkConnector,
@@ -9,7 +9,8 @@ use crate::{
 
 impl Engine {
     /// Restores the state, and does what the log's verdict says.
-    pub(super) fn resume(&mut self) -> Result<()> {
+    pub(super) fn resume(&mut self, loss: Loss) -> Result<()> {
+        let newest = self.checkpoint.history().newest().map(|newest| newest.batch());
         match self.checkpoint.recovery() {
             Recovery::PlanAnew => {
                 self.outputs.abort()?;
@@ -19,6 +20,11 @@ impl Engine {
                 self.outputs.abort()?;
                 self.restore_newest(false)?;
                 self.bound = Some(plan);
+            }
+            // What is about to be taken back is not published first: a sink may refuse it, and the rewind be the way out. It
+            // stays staged until the rewind is durable.
+            Recovery::PublishAgain { .. } if matches!(loss, Loss::Accept { to } if to < newest) => {
+                self.restore_newest(false)?;
             }
             Recovery::PublishAgain { .. } => self.publish_again()?,
             Recovery::RetractAgain { to } => {

@@ -63,7 +63,7 @@ pub fn rewind(dir: &Path, options: &RewindOptions, make_sink: MakeSink<'_>) -> R
         accept_change: false,
         faults: options.faults.clone(),
     };
-    let mut engine = Engine::open_with(job, engine, Loss::Accept, make_sink)?;
+    let mut engine = Engine::open_with(job, engine, Loss::Accept { to: options.to }, make_sink)?;
     engine.rewind(options.to, options.replan)?;
     engine.close()?;
     Ok(report)
@@ -95,9 +95,12 @@ fn report(view: &View, options: &RewindOptions) -> Result<RewindReport> {
             }
             SinkConnector::Files { path, .. } => in_files(&sink.name, path, &outputs),
             SinkConnector::Sqlite { path, table } => {
-                let of = outputs.len();
-                let batches = if of == 1 { "1 batch".to_owned() } else { format!("{of} batches") };
-                format!("{}: sqlite: rows of {batches} in table '{table}' of {}", sink.name, path.display())
+                let shown = format!("table '{table}' of {}", path.display());
+                format!("{}: sqlite: rows of {} in {shown}", sink.name, batches(outputs.len()))
+            }
+            SinkConnector::Postgres(_) | SinkConnector::Redis(_) => {
+                let (kind, shown) = (sink.connector.name(), sink.connector.server_shown().unwrap_or_default());
+                format!("{}: {kind}: rows of {} in {shown}", sink.name, batches(outputs.len()))
             }
             SinkConnector::Command(_) => {
                 format!("{}: command: what its program was given stays; a notice says so", sink.name)
@@ -116,6 +119,10 @@ fn report(view: &View, options: &RewindOptions) -> Result<RewindReport> {
         replays: replays as u64,
         dropped: dropped as u64,
     })
+}
+
+fn batches(count: usize) -> String {
+    if count == 1 { "1 batch".to_owned() } else { format!("{count} batches") }
 }
 
 fn in_files(name: &str, folder: &Path, outputs: &[(BatchId, StagedOutput)]) -> String {
@@ -149,7 +156,7 @@ impl Engine {
         let connector = &self.job.sink_of(&self.job.queries[query]).connector;
         match self.queries.queries[query].mode() {
             OutputMode::Complete => self.wants_rows(query),
-            OutputMode::Update => matches!(connector, SinkConnector::Sqlite { .. }),
+            OutputMode::Update => connector.replaces_rows(),
             OutputMode::Append => false,
         }
     }

@@ -351,8 +351,6 @@ pub(super) fn as_read_back(
         SinkConnector::Files { format, .. } => {
             sink::rows::from_bytes(*format, schema, sink::rows::to_bytes(*format, schema, &rows)?)
         }
-        SinkConnector::Console | SinkConnector::Memory | SinkConnector::Sqlite { .. } | SinkConnector::Command(_) => {
-            Ok(rows)
-        }
+        _ => Ok(rows),
     }
 }

@@ -5,6 +5,7 @@ use std::{num::NonZeroU64, path::PathBuf};
 use datafusion::arrow::datatypes::DataType;
 
 use super::{
+    databases::{self, POSTGRES_SINK_KEYS, REDIS_SINK_KEYS, SQLITE_SINK_KEYS},
     format,
     names::suggestion,
     options::{Options, Setting},
@@ -56,10 +57,9 @@ const FILES_SINK_KEYS: &[&str] = &[
     "window_batches",
     "slide_batches",
 ];
-const PLAIN_SINK_KEYS: &[&str] =
+pub(super) const PLAIN_SINK_KEYS: &[&str] =
     &["connector", "output_mode", "dedup_within_watermark", "late_rows", "window_batches", "slide_batches"];
 /// What some sinks have besides [`PLAIN_SINK_KEYS`].
-const SQLITE_SINK_KEYS: &[&str] = &["path", "table"];
 const COMMAND_SINK_KEYS: &[&str] = &["command", "format"];
 
 /// A table with columns.
@@ -161,7 +161,7 @@ fn source_connector(options: &Options<'_>, name: &str) -> Result<()> {
     let connector = options.required("connector", "files")?;
     match connector.value.trim().to_ascii_lowercase().as_str() {
         "files" => Ok(()),
-        "console" | "memory" | "sqlite" | "command" => Err(options
+        "console" | "memory" | "sqlite" | "postgres" | "redis" | "command" => Err(options
             .bad_value(connector)
             .because(format!("'{name}' declares columns and so is a source; {} is a sink", connector.shown))
             .help("a sink declares no columns: they come from its query")),
@@ -174,18 +174,22 @@ pub(super) fn sink(text: Source<'_>, name: &str, at: At, settings: Vec<Setting>)
     let options = Options { source: text, owner: format!("the sink '{name}'"), owner_at: at, settings };
     if options.get("connector").is_none() {
         // a misspelt 'connector' is better named than a missing one
-        options.check_keys(&[FILES_SINK_KEYS, SQLITE_SINK_KEYS, COMMAND_SINK_KEYS].concat(), &[])?;
+        let keys = [FILES_SINK_KEYS, SQLITE_SINK_KEYS, POSTGRES_SINK_KEYS, REDIS_SINK_KEYS, COMMAND_SINK_KEYS];
+        options.check_keys(&keys.concat(), &[])?;
     }
     let connector = options.required("connector", "console")?;
     let connector = match connector.value.trim().to_ascii_lowercase().as_str() {
         "console" => plain_sink(&options, SinkConnector::Console)?,
         "memory" => plain_sink(&options, SinkConnector::Memory)?,
         "files" => files_sink(&options, name)?,
-        "sqlite" => sqlite_sink(&options, name)?,
+        "sqlite" => databases::sqlite_sink(&options, name)?,
+        "postgres" | "postgresql" => databases::postgres_sink(&options, name)?,
+        "redis" => databases::redis_sink(&options, name)?,
         "command" => command_sink(&options)?,
         word => {
             let error = options.bad_value(connector);
-            return Err(error.help(suggestion(word, ["console", "memory", "files", "sqlite", "command"])));
+            let known = ["console", "memory", "files", "sqlite", "postgres", "redis", "command"];
+            return Err(error.help(suggestion(word, known)));
         }
     };
     let modes = [("append", OutputMode::Append), ("update", OutputMode::Update), ("complete", OutputMode::Complete)];
@@ -233,24 +237,6 @@ fn files_sink(options: &Options<'_>, name: &str) -> Result<SinkConnector> {
     let format = options.required("format", "json")?;
     let format = options.pick(format, &RowFormat::ALL.map(|format| (format.name(), format)))?;
     Ok(SinkConnector::Files { path, format })
-}
-
-fn sqlite_sink(options: &Options<'_>, name: &str) -> Result<SinkConnector> {
-    options.check_keys(&[PLAIN_SINK_KEYS, SQLITE_SINK_KEYS].concat(), &[])?;
-    let path = PathBuf::from(&options.path("out.db")?.value);
-    let given = options.name_of("table", name)?;
-    let table = given.map_or(name, |setting| setting.value.as_str()).to_owned();
-    let lower = table.to_ascii_lowercase();
-    let Some(whose) = [("sqlite_", "SQLite's own"), ("highwater_", "for Highwater")]
-        .iter()
-        .find(|(start, _)| lower.starts_with(start))
-    else {
-        return Ok(SinkConnector::Sqlite { path, table });
-    };
-    let at = given.map_or(options.owner_at, |setting| setting.value_at);
-    let (start, whose) = whose;
-    let error = options.source.error(at, format!("a table cannot be named '{table}'"));
-    Err(error.because(format!("names that begin with {start} are {whose}")).help("give the sink another table"))
 }
 
 fn command_sink(options: &Options<'_>) -> Result<SinkConnector> {

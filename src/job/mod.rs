@@ -1,10 +1,11 @@
 //! A job file becomes a [`JobSpec`]: validated, plain data.
 //!
 //! In the order a job takes: `substitute` fills in `${NAME}`, `tokens` cuts the text into statements, `parse` reads
-//! them one by one (`table` the columns, `options` the `WITH` list, `connectors` what the options mean) and puts the
-//! job together; `keywords` finds the slip behind a syntax error; `overlap` refuses a job that would read its own output.
+//! them one by one (`table` the columns, `options` the `WITH` list, `connectors` and `databases` what the options mean, `server` how
+//! one is called) and puts the job together; `keywords` finds the slip behind a syntax error; `overlap` refuses a job that would read its own output.
 
 mod connectors;
+mod databases;
 pub mod fingerprint;
 mod format;
 mod keywords;
@@ -12,6 +13,7 @@ mod names;
 mod options;
 mod overlap;
 mod parse;
+mod server;
 mod sink;
 pub mod spec;
 mod substitute;
@@ -23,6 +25,7 @@ mod values;
 pub use format::FILE_COLUMN;
 pub use names::{nearest, nearest_function};
 pub use parse::parse;
+pub use server::{Address, Guarded, Layout, OptionsText, Patience, PostgresSpec, RedisSpec, ServerSpec, SslMode};
 pub use sink::{CommandSpec, PlaceKind, RowFormat, SinkConnector, SinkPlace, SinkSpec};
 pub use spec::*;
 pub use substitute::Variables;

@@ -4,7 +4,9 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::{
     names::suggestion,
+    server::Guarded,
     spec::At,
+    substitute::Secret,
     tokens::{Cursor, Lexeme, Source},
 };
 use crate::model::{Error, Result};
@@ -54,11 +56,12 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Vec<Setting>> {
     }
 }
 
-/// The option whose secrets are never filled in ([`Options::shell_text`]), so that it is read without them too.
-const SHELL_TEXT: &str = "command";
+/// Options that are read without their secrets too: those of a command are never filled in ([`Options::shell_text`]), and a
+/// server that is not asked needs none ([`Options::guarded`]).
+const READ_WITHOUT: [&str; 7] = ["command", "url", "host", "port", "user", "password", "dbname"];
 
 fn known(mut settings: Vec<Setting>) -> Vec<Setting> {
-    settings.retain(|setting| setting.known || setting.key == SHELL_TEXT);
+    settings.retain(|setting| setting.known || READ_WITHOUT.contains(&setting.key.as_str()));
     settings
 }
 
@@ -193,6 +196,18 @@ impl Options<'_> {
         }
         text += &self.source.text[from..end.max(from)].replace("''", "'");
         (text, names)
+    }
+
+    /// A value that may be secret, for a server's ears only.
+    pub fn guarded(&self, setting: &Setting) -> Guarded {
+        let written = setting.value_at.0..setting.value_at.0 + setting.shown.len();
+        let name = |secret: &Secret| {
+            let shown = &self.source.text[secret.at.clone()];
+            shown.trim_start_matches("${env:").trim_end_matches('}').to_owned()
+        };
+        let secrets: Vec<String> = self.source.secrets_in(written).iter().map(name).collect();
+        let shown = setting.shown.trim_matches('\'').replace("''", "'");
+        Guarded { value: setting.value.clone(), shown, secrets, known: setting.known }
     }
 
     /// What a query means must be known wherever the checkpoint's job is read again.

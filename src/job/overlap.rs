@@ -29,11 +29,13 @@ pub(super) fn refuse_shared_tables(text: Source<'_>, sinks: &[SinkSpec]) -> Resu
     };
     for (at, sink) in sinks.iter().enumerate() {
         let own = table(sink);
-        if let Some(first) = sinks[..at].iter().find(|first| own.is_some() && table(first) == own) {
+        let shares =
+            |first: &&SinkSpec| own.is_some() && table(first) == own || first.connector.shares_server(&sink.connector);
+        if let Some(first) = sinks[..at].iter().find(shares) {
             return Err(text
                 .error(sink.at, format!("'{}' and '{}' write to the same table", first.name, sink.name))
                 .because("what one of them published could not be told from the other's")
-                .help("give one of them another table, or another path"));
+                .help("give one of them another table, or another database"));
         }
     }
     Ok(())

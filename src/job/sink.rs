@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::spec::At;
+use super::{
+    server::{OptionsText, PostgresSpec, RedisSpec},
+    spec::At,
+};
 use crate::model::{BatchWindow, OutputMode};
 
 /// A sink table.
@@ -55,13 +58,18 @@ impl SinkSpec {
         format!("{}.late", self.name)
     }
 
-    /// All places outside of the checkpoint that it publishes to. What a console or a program was given is in none.
+    /// All paths outside of the checkpoint that it publishes to. What a console or a program was given is in none, and a server
+    /// ([`SinkConnector::is_server`]) has no path.
     pub fn places(&self) -> Vec<SinkPlace<'_>> {
         let mut places = Vec::new();
         let own = match &self.connector {
             SinkConnector::Files { path, format } => Some((path, PlaceKind::Folder(*format))),
             SinkConnector::Sqlite { path, table } => Some((path, PlaceKind::Table(table))),
-            SinkConnector::Console | SinkConnector::Memory | SinkConnector::Command(_) => None,
+            SinkConnector::Console
+            | SinkConnector::Memory
+            | SinkConnector::Postgres(_)
+            | SinkConnector::Redis(_)
+            | SinkConnector::Command(_) => None,
         };
         places.extend(own.map(|(path, kind)| SinkPlace { name: self.name.clone(), path, kind }));
         if let Some(path) = &self.late_rows {
@@ -95,6 +103,10 @@ pub enum SinkConnector {
         path: PathBuf,
         table: String,
     },
+    /// A table of a PostgreSQL database.
+    Postgres(Box<PostgresSpec>),
+    /// Keys of a Redis server.
+    Redis(Box<RedisSpec>),
     Command(CommandSpec),
 }
 
@@ -115,8 +127,47 @@ impl SinkConnector {
             SinkConnector::Memory => "memory",
             SinkConnector::Files { .. } => "files",
             SinkConnector::Sqlite { .. } => "sqlite",
+            SinkConnector::Postgres(_) => "postgres",
+            SinkConnector::Redis(_) => "redis",
             SinkConnector::Command(_) => "command",
         }
+    }
+
+    /// Whether it publishes to a server, which takes back what it was given.
+    pub fn is_server(&self) -> bool {
+        matches!(self, SinkConnector::Postgres(_) | SinkConnector::Redis(_))
+    }
+
+    /// Whether both publish to the same place of a server.
+    pub fn shares_server(&self, other: &SinkConnector) -> bool {
+        match (self, other) {
+            (SinkConnector::Postgres(one), SinkConnector::Postgres(another)) => one.same_place(another),
+            (SinkConnector::Redis(one), SinkConnector::Redis(another)) => one.same_place(another),
+            _ => false,
+        }
+    }
+
+    /// Where the options of a server's sink stand in the job's text.
+    pub fn server_options(&self) -> Option<&OptionsText> {
+        match self {
+            SinkConnector::Postgres(spec) => Some(&spec.text),
+            SinkConnector::Redis(spec) => Some(&spec.text),
+            _ => None,
+        }
+    }
+
+    /// What rows of it are in, as it is shown; `None`: no server.
+    pub fn server_shown(&self) -> Option<String> {
+        match self {
+            SinkConnector::Postgres(spec) => Some(format!("table '{}' of {}", spec.table_shown(), spec.server.shown())),
+            SinkConnector::Redis(spec) => Some(format!("keys '{}' of {}", spec.key_prefix, spec.server.shown())),
+            _ => None,
+        }
+    }
+
+    /// Whether rows of later batches take the place of earlier ones in update mode.
+    pub fn replaces_rows(&self) -> bool {
+        matches!(self, SinkConnector::Sqlite { .. }) || self.is_server()
     }
 }
 

@@ -33,6 +33,7 @@ fn variables() -> Variables {
     Variables::with_environment(given, |name| match name {
         "SECRET" => Some(OsString::from("hush")),
         "DEPTH" => Some(OsString::from("987")),
+        "DATABASE_URL" => Some(OsString::from("postgres://me@localhost/mine")),
         _ => None,
     })
 }

@@ -47,6 +47,8 @@ pub enum Place {
     Input { file: String, line: u64, byte: u64 },
     /// A file or folder.
     Path(PathBuf),
+    /// A server, as the job has it: nothing secret is in it.
+    Server(String),
     /// A batch.
     Batch(BatchId),
 }
@@ -182,6 +184,7 @@ impl fmt::Display for Error {
                 write!(f, "\n  --> {}, line {line}, byte {byte}", printable_name(file))?;
             }
             Some(Place::Path(path)) => write!(f, "\n  --> {}", printable_name(&path.to_string_lossy()))?,
+            Some(Place::Server(shown)) => write!(f, "\n  --> {}", printable_name(shown))?,
             Some(Place::Batch(batch)) => write!(f, "\n  --> batch {batch}")?,
             None => {}
         }

@@ -1,7 +1,7 @@
 //! Where results go: stage, publish, abort, retract. One file per connector.
 //!
 //! The checkpoint keeps what memory shows, and what a console or a program is given again after a kill. Files are staged and
-//! renamed; a table of SQLite gets a batch and its number in one transaction.
+//! renamed; a table of a database gets a batch and its number in one transaction.
 
 mod command;
 mod console;
@@ -10,8 +10,12 @@ mod files;
 mod late;
 mod memory;
 mod parquet;
+mod postgres;
+mod redis;
 pub mod rows;
+mod server;
 mod sqlite;
+mod table;
 
 use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 
@@ -20,7 +24,11 @@ pub use console::{ConsoleFormat, ConsoleSink, ConsoleTarget};
 pub use files::FilesSink;
 pub use late::LateRowsSink;
 pub use memory::MemorySink;
-pub use sqlite::{SqliteSink, table_lines};
+pub use sqlite::table_lines;
+
+use self::redis::RedisSink;
+use postgres::PostgresSink;
+use sqlite::SqliteSink;
 
 use crate::{
     checkpoint::CommitPermit,
@@ -35,7 +43,11 @@ pub fn make_sink(spec: &SinkSpec, mode: OutputMode, console: impl FnOnce() -> Co
         SinkConnector::Console => Box::new(ConsoleSink::new(&spec.name, console())),
         SinkConnector::Memory => Box::new(MemorySink::new(&spec.name)),
         SinkConnector::Files { path, format } => Box::new(FilesSink::new(&spec.name, path, *format, mode)),
-        SinkConnector::Sqlite { path, table } => Box::new(SqliteSink::new(&spec.name, path, table, mode)),
+        SinkConnector::Sqlite { path, table } => Box::new(SqliteSink::new(&spec.name, path.clone(), table, mode)),
+        SinkConnector::Postgres(server) => {
+            Box::new(PostgresSink::new(&spec.name, (**server).clone(), &server.table, mode))
+        }
+        SinkConnector::Redis(server) => Box::new(RedisSink::new(&spec.name, server, mode)),
         SinkConnector::Command(command) => Box::new(CommandSink::new(&spec.name, command, console().notices)),
     }
 }
@@ -81,6 +93,8 @@ pub enum RowKey<'a> {
     None,
     /// It replaces the one with the same values in these columns (update mode over groups).
     Columns(&'a [usize]),
+    /// Each batch replaces all (complete mode), whose rows are told apart by these columns.
+    All(&'a [usize]),
     /// It replaces one that cannot be told, since not all of the group's key is among the columns.
     Hidden,
 }

@@ -1,6 +1,6 @@
 //! A job whose sinks write elsewhere, as a job file of its own, so that everything that reads the checkpoint later
 //! finds them where they are. A sink that runs a program gets one that takes the rows and does nothing with them: what a
-//! program does outside cannot be moved.
+//! program does outside cannot be moved. Nor can a server: a sink of one gets a table of SQLite, which takes the same rows.
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +30,7 @@ pub(super) struct Moved {
 /// # Errors
 /// Of kind `Refused` for a sink whose place cannot be changed in the text.
 pub(super) fn redirect(job: &JobSpec, folder: &Path, kept: &[String]) -> Result<(String, Vec<Moved>)> {
+    let job = &without_servers(job, folder, kept)?;
     let mut text = job.text.clone();
     let mut places = Vec::new();
     for sink in &job.sinks {
@@ -50,6 +51,22 @@ pub(super) fn redirect(job: &JobSpec, folder: &Path, kept: &[String]) -> Result<
         }
     }
     Ok((text, places))
+}
+
+/// The job with a table of SQLite in the place of each server's that is not `kept`.
+fn without_servers(job: &JobSpec, folder: &Path, kept: &[String]) -> Result<JobSpec> {
+    let mut moved = job.clone();
+    let is_left = |sink: &&SinkSpec| sink.connector.is_server() && !kept.contains(&sink.name);
+    while let Some(sink) = moved.sinks.iter().find(is_left) {
+        let Some(options) = sink.connector.server_options() else { break };
+        let path = quoted(&folder.join(format!("{}.db", sink.name)).to_string_lossy());
+        let list = format!("{}connector = 'sqlite', path = {path}", options.common);
+        let mut text = moved.text.clone();
+        text.replace_range(options.list.clone(), &list);
+        let parsed = job::parse(&job.file, &job.name, &text, &Variables::new(BTreeMap::new()));
+        moved = parsed.map_err(|error| cannot_be_moved(job, sink, error.what().to_owned()))?;
+    }
+    Ok(moved)
 }
 
 /// Replaces one path of a sink, and asks the parser whether that was it.
@@ -148,6 +165,23 @@ INSERT INTO e SELECT x FROM flows;
         assert!(matches!(&moved.sinks[4].connector, SinkConnector::Command(command) if command.shell == NO_PROGRAM));
         assert_eq!(moved.sources[0].files.path, "files");
         assert_eq!(moved.queries[0].sql, job.queries[0].sql);
+    }
+
+    #[test]
+    fn a_server_gives_way_to_a_table_of_sqlite() {
+        let job = parse(&JOB.replace(
+            "'sqlite', path = 'o.db'",
+            "'postgres', url = 'postgres://a@h/x', table = 'far', late_rows = 'late'",
+        ));
+        let (text, places) = redirect(&job, Path::new("/tmp/it's"), &[]).unwrap();
+        let moved = parse(&text);
+        let connector = SinkConnector::Sqlite { path: "/tmp/it's/d.db".into(), table: "d".to_owned() };
+        assert_eq!(moved.sinks[3].connector, connector);
+        assert_eq!(moved.sinks[3].late_rows.as_deref(), Some(Path::new("/tmp/it's/d.late")));
+        assert_eq!(moved.sinks[3].output_mode, job.sinks[3].output_mode);
+        assert_eq!(places.len(), 5);
+        let (text, places) = redirect(&job, Path::new("/tmp/x"), &["d".to_owned()]).unwrap();
+        assert_eq!((parse(&text).sinks[3].connector.name(), places.len()), ("postgres", 4));
     }
 
     #[test]

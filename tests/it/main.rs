@@ -72,6 +72,7 @@ mod readme;
 mod repairs;
 mod restarts;
 mod rewinds;
+mod servers;
 mod sinks;
 mod statics;
 mod stream;

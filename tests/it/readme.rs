@@ -1,41 +1,34 @@
-//! The README's walk through, command by command as it stands, in a scratch copy.
+//! The README's walks through, command by command as they stand, in a scratch copy.
 //!
-//! Two things differ: the binary under test is used in place of a build, and the input is smaller.
+//! What differs: the binary under test is used in place of a build, the input is smaller, and a database is the tests' own.
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf, process::Command};
 
-use crate::binary::{Running, copy_tree, executable};
+use crate::{
+    binary::{Ended, Running, copy_tree, executable},
+    servers,
+};
 
-/// The commands of the section, in order.
-fn commands() -> Vec<String> {
+/// The commands of a section, in order.
+fn commands(section: &str) -> Vec<String> {
     let readme = include_str!("../../README.md");
-    let (_, section) = readme.split_once("\n## A walk through").expect("the README has the section");
+    let (_, section) = readme.split_once(&format!("\n## {section}")).expect("the README has the section");
     let section = section.split("\n## ").next().expect("it has a text");
     let blocks = section.split("```sh\n").skip(1).map(|block| block.split("```").next().expect("a block ends"));
     blocks.flat_map(str::lines).filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
-#[test]
-fn every_command_of_the_walk_through_works_as_it_stands() {
-    let commands = commands();
-    assert!(commands.len() >= 12, "{commands:?}");
-    assert!(commands[0].starts_with("cargo build --release"), "{}", commands[0]);
+/// Runs commands in a folder with the jobs: each must end well by itself (in a pipe, its first part too).
+fn run(commands: &[String]) -> Ended {
     let dir = tempfile::tempdir().expect("a temporary folder");
     copy_tree(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("jobs"), &dir.path().join("jobs"));
     let bin = dir.path().join("bin");
     fs::create_dir(&bin).expect("a folder");
     symlink(executable(), bin.join("highwater")).expect("a link");
-    // each command must end well by itself (in a pipe, its first part too); the one that is killed has no say
     let mut script = format!("set -euo pipefail\nexport PATH={}:$PATH\n", bin.display());
-    for command in &commands[1..] {
-        let mut command = command.replace("--rows 10000", "--rows 1000");
-        if command.contains("kill -9") {
-            // over so little input the job may have ended before
-            command += " || echo 'too late'";
-        }
+    for command in commands {
         script += &format!("echo \"+ {}\" >&2\n{command}\n", command.replace(['"', '$', '`', '\\'], " "));
     }
-    assert!(script.contains("--rows 1000") && script.contains("kill -9"), "{script}");
     fs::write(dir.path().join("walk.sh"), &script).expect("it can be written");
     let mut bash = Command::new("bash");
     bash.arg("walk.sh").current_dir(dir.path());
@@ -44,6 +37,37 @@ fn every_command_of_the_walk_through_works_as_it_stands() {
     }
     let ended = Running::start(&mut bash).wait();
     assert_eq!(ended.code(), Some(0), "{}\n{}", ended.stdout, ended.stderr);
-    assert!(ended.stdout.contains("all good: 50 batches checked, 50 results compared"), "{}", ended.stdout);
     assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+    ended
+}
+
+#[test]
+fn every_command_of_the_walk_through_works_as_it_stands() {
+    let commands = commands("A walk through");
+    assert!(commands.len() >= 12, "{commands:?}");
+    assert!(commands[0].starts_with("cargo build --release"), "{}", commands[0]);
+    let smaller = |command: &String| {
+        let command = command.replace("--rows 10000", "--rows 1000");
+        // the one that is killed has no say: over so little input it may have ended before
+        if command.contains("kill -9") { command + " || echo 'too late'" } else { command }
+    };
+    let commands: Vec<String> = commands[1..].iter().map(smaller).collect();
+    assert!(commands.concat().contains("--rows 1000") && commands.concat().contains("kill -9"), "{commands:?}");
+    let ended = run(&commands);
+    assert!(ended.stdout.contains("all good: 50 batches checked, 50 results compared"), "{}", ended.stdout);
+}
+
+#[test]
+fn every_command_of_the_live_table_works_as_it_stands() {
+    let Some(place) = servers::schema("readme::every_command_of_the_live_table") else { return };
+    let mut commands = commands("A live table in PostgreSQL");
+    assert!(commands.len() >= 12 && commands[0].starts_with("export DATABASE_URL="), "{commands:?}");
+    place.execute(&format!("CREATE DATABASE {}", place.schema));
+    let (server, _) = place.url.rsplit_once('/').expect("a database");
+    commands[0] = format!("export DATABASE_URL={server}/{}", place.schema);
+    let ended = run(&commands);
+    // rows, and the newest batch of each of the four tables
+    for part in ["all good: ", " 200 | ", "endpoints", "response_codes", "hourly", "failures"] {
+        assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
+    }
 }

@@ -1,6 +1,6 @@
 //! Every step done twice, left out, or refused: the table shows each committed batch once.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use datafusion::arrow::{
     array::{ArrayRef, Float64Array, Int64Array, StringArray},
@@ -9,8 +9,14 @@ use datafusion::arrow::{
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::*;
-use crate::model::ErrorKind;
+use super::{
+    super::{Columns, Output, RowKey, Sink},
+    *,
+};
+use crate::{
+    checkpoint::CommitPermit,
+    model::{BatchId, ErrorKind, OutputMode, StagedOutput},
+};
 
 /// A database in a folder of its own, and a sink whose table has a key `k` and a number `n`.
 struct World {
@@ -35,7 +41,7 @@ impl World {
     }
 
     fn closed(&self) -> SqliteSink {
-        SqliteSink::new("s", &self.path(), "t", self.mode)
+        SqliteSink::new("s", self.path(), "t", self.mode)
     }
 
     fn opened(&self, checkpoint: &str, resumes: bool) -> Result<SqliteSink> {

@@ -3,17 +3,16 @@
 use datafusion::arrow::{
     array::{Array, ArrayRef, AsArray},
     compute::cast,
-    datatypes::{DataType, Field, Float64Type, Int64Type, Schema, UInt64Type},
+    datatypes::{DataType, Field, Float64Type, Int64Type, UInt64Type},
     record_batch::RecordBatch,
 };
 use rusqlite::types::{Value, ValueRef};
-use std::sync::Arc;
 
-use super::super::rows;
+use super::super::table::{hash, texts};
 use crate::model::{Error, Result};
 
 /// One row, its values in the order of the columns.
-pub(super) type Row = Vec<Value>;
+pub(in crate::sink) type Row = Vec<Value>;
 
 /// The type that a column of a new table gets.
 pub(super) fn column_type(data_type: &DataType) -> &'static str {
@@ -68,7 +67,7 @@ fn column_of(column: &ArrayRef, field: &Field) -> Result<Vec<Value>> {
         DataType::Utf8View => Ok(values(column.as_string_view().iter(), |text| Value::Text(text.to_owned()))),
         DataType::LargeUtf8 => Ok(values(column.as_string::<i64>().iter(), |text| Value::Text(text.to_owned()))),
         DataType::Dictionary(_, value_type) => column_of(&wide(value_type.as_ref().clone())?, field),
-        _ => texts(column, field),
+        _ => Ok(texts(column, field)?.into_iter().map(|text| text.map_or(Value::Null, Value::Text)).collect()),
     }
 }
 
@@ -79,46 +78,6 @@ fn values<T>(from: impl Iterator<Item = Option<T>>, to: impl Fn(T) -> Value) -> 
 /// SQLite takes NaN for NULL, so it is the text that JSON lines have, too; and it knows no negative zero.
 fn real(value: f64) -> Value {
     if value.is_nan() { Value::Text("NaN".to_owned()) } else { Value::Real(value + 0.0) }
-}
-
-/// Values as the JSON sink spells them: a string without its quotes, what is nested as JSON.
-fn texts(column: &ArrayRef, field: &Field) -> Result<Vec<Value>> {
-    const BEFORE: &str = "{\"v\":";
-    let one = Arc::new(Schema::new(vec![Field::new("v", field.data_type().clone(), true)]));
-    let broken =
-        |why: String| Error::failed(format!("column '{}' cannot be written as text", field.name())).because(why);
-    let batch = RecordBatch::try_new(one, vec![Arc::clone(column)]).map_err(|error| broken(error.to_string()))?;
-    let lines = String::from_utf8(rows::json_lines(&[batch])?).map_err(|error| broken(error.to_string()))?;
-    let text = |line: &str| {
-        let value = line.strip_prefix(BEFORE).and_then(|rest| rest.strip_suffix('}'));
-        match value {
-            None => Err(broken("its JSON is not a value".to_owned())),
-            Some("null") => Ok(Value::Null),
-            Some(value) if value.starts_with('"') => {
-                serde_json::from_str(value).map(Value::Text).map_err(|error| broken(error.to_string()))
-            }
-            Some(value) => Ok(Value::Text(value.to_owned())),
-        }
-    };
-    lines.lines().map(text).collect()
-}
-
-/// Whether a key holds -0.0, which groups of a query tell from 0.0 and SQLite does not. Asked of the rows themselves.
-pub(super) fn negative_zero(batches: &[RecordBatch], keys: &[usize]) -> Option<String> {
-    for batch in batches {
-        for key in keys {
-            let column = batch.column(*key);
-            let Some(numbers) = column.data_type().is_floating().then(|| cast(column, &DataType::Float64)) else {
-                continue;
-            };
-            let Ok(numbers) = numbers else { continue };
-            let mut found = numbers.as_primitive::<Float64Type>().iter().flatten();
-            if found.any(|value| value == 0.0 && value.is_sign_negative()) {
-                return Some(batch.schema_ref().field(*key).name().clone());
-            }
-        }
-    }
-    None
 }
 
 /// A row as bytes: two rows have the same if and only if they are equal.
@@ -148,19 +107,6 @@ fn sized(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
     bytes.extend(value);
 }
 
-/// The size and the hash of rows, in whatever order.
-pub(super) fn hash(mut rows: Vec<Vec<u8>>) -> (u64, [u8; 32]) {
-    rows.sort_unstable();
-    let mut hasher = blake3::Hasher::new();
-    let mut size = 0;
-    for row in &rows {
-        size += row.len() as u64;
-        hasher.update(&(row.len() as u64).to_le_bytes());
-        hasher.update(row);
-    }
-    (size, *hasher.finalize().as_bytes())
-}
-
 /// As [`hash`], of rows that are not written yet.
 pub(super) fn hash_of(rows: &[Row]) -> (u64, [u8; 32]) {
     hash(rows.iter().map(|row| encoded(row.iter().map(ValueRef::from))).collect())
@@ -168,6 +114,8 @@ pub(super) fn hash_of(rows: &[Row]) -> (u64, [u8; 32]) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use datafusion::arrow::{
         array::{
             BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array, Int64Array, ListArray,
@@ -176,7 +124,7 @@ mod tests {
         datatypes::{Fields, Int64Type as I64},
     };
 
-    use super::*;
+    use super::{super::super::table::negative_zero, *};
     use crate::model::ErrorKind;
 
     /// A column of two values as SQLite gets it, and its type.

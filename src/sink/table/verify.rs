@@ -2,12 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::Transaction;
-
 use super::{
-    SqliteSink,
-    database::Tried,
-    table::{Found, Recorded, RowsByBatch},
+    TableSink,
+    books::{Database, Found, Recorded, RowsByBatch, Table, Tried},
     values,
 };
 use crate::model::{BatchId, OutputMode, Result, StagedOutput};
@@ -24,13 +21,13 @@ struct Held {
     comparable: bool,
 }
 
-impl SqliteSink {
+impl<D: Database> TableSink<D> {
     /// One finding for each thing that is wrong.
     pub(super) fn findings(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<String>> {
         let published: Vec<_> = published.iter().filter(|(_, staged)| !staged.name.is_empty()).collect();
-        let place = format!("table '{}' of {}", self.table, self.path.display());
-        let looked = self.look(|tx| match self.table().find(tx)? {
-            Some(found) if self.table().owner(tx)?.is_some() => self.held(tx, &found).map(Some),
+        let place = format!("table '{}' of {}", self.table, D::shown(&self.place));
+        let looked = self.look(|table| match table.find()? {
+            Some(found) if table.owner()?.is_some() => self.held(table, &found).map(Some),
             _ => Ok(None),
         })?;
         let held = match looked.flatten() {
@@ -52,17 +49,16 @@ impl SqliteSink {
     }
 
     /// All that is looked at; the error: a column that is gone.
-    fn held(&self, tx: &Transaction<'_>, found: &Found) -> Tried<std::result::Result<Held, String>> {
-        let table = self.table();
-        let owner = table.owner(tx)?;
+    fn held(&self, table: &mut dyn Table<D>, found: &Found) -> Tried<std::result::Result<Held, String>, D::Failure> {
+        let owner = table.owner()?;
         let replaces = owner.as_ref().is_some_and(|owner| owner.replaces);
         let columns = owner.and_then(|owner| owner.columns);
         if let Some(gone) = columns.as_ref().and_then(|columns| found.lacks(columns)) {
             return Ok(Err(gone.clone()));
         }
         let by_batch = self.mode != OutputMode::Complete && found.has_batch_column();
-        let rows = table.rows_by_batch(tx, columns.as_deref().unwrap_or_default(), by_batch)?;
-        Ok(Ok(Held { recorded: table.recorded(tx)?, rows, by_batch, replaces, comparable: columns.is_some() }))
+        let rows = table.rows_by_batch(columns.as_deref().unwrap_or_default(), by_batch)?;
+        Ok(Ok(Held { recorded: table.recorded()?, rows, by_batch, replaces, comparable: columns.is_some() }))
     }
 
     /// What is wrong about one batch.
