@@ -14,15 +14,18 @@
 mod bad_records;
 mod baseline;
 mod check;
+mod clean;
 pub mod clock;
 mod engine;
 mod event_time;
 mod expected;
 mod fork;
 mod input;
+mod notices;
 mod one_batch;
 mod open;
 mod outputs;
+mod receive;
 mod recover;
 mod report;
 mod restore;

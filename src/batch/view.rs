@@ -7,7 +7,7 @@ use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 use super::{restore, statics};
 use crate::{
     checkpoint::{Commit, History, PayloadKind, Reader},
-    job::{self, JobSpec, SinkConnector, Variables},
+    job::{self, CleanSource, JobSpec, SinkConnector, Variables},
     model::{BatchAddress, BatchId, Error, Result},
     progress::{LateProgress, Progress},
     query::{self, GroupChange, JobQueries},
@@ -61,7 +61,8 @@ impl View {
     /// Of kind `Refused`, where there is no checkpoint, or it cannot be read.
     pub fn open(dir: &Path) -> Result<View> {
         let reader = Reader::open(dir)?;
-        let job = kept_job(reader.history())?;
+        let mut job = kept_job(reader.history())?;
+        job.receive_in(dir);
         Ok(View { reader, job })
     }
 
@@ -346,9 +347,17 @@ pub(super) fn make_absolute(job: &mut JobSpec, kept: &BTreeMap<String, std::path
         let same = !path.starts_with('/') && kept.ends_with(path.trim_start_matches("./"));
         same.then(|| kept.clone())
     };
-    for source in job.sources.iter_mut().chain(&mut job.statics) {
+    for source in job.sources.iter_mut().chain(&mut job.statics).filter(|source| source.received.is_none()) {
         if let Some(path) = keep(&source.name, &source.files.path) {
             source.files.path = path.to_string_lossy().into_owned();
+        }
+    }
+    for source in &mut job.sources {
+        let name = source.archive_name();
+        if let Some(CleanSource::Archive(dir)) = &mut source.files.clean_source
+            && let Some(kept) = keep(&name, &dir.to_string_lossy())
+        {
+            *dir = kept;
         }
     }
     for sink in &mut job.sinks {

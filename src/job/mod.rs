@@ -2,7 +2,7 @@
 //!
 //! In the order a job takes: `substitute` fills in `${NAME}`, `tokens` cuts the text into statements, `parse` reads
 //! them one by one (`table` the columns, `options` the `WITH` list, `connectors` what the options mean) and puts the
-//! job together; `keywords` finds the slip behind a syntax error; `overlap` refuses a job that would read its own output.
+//! job together; `received` has what sources say that receive; `keywords` finds the slip behind a syntax error; `overlap` refuses a job that would read its own output.
 
 mod connectors;
 pub mod fingerprint;
@@ -12,6 +12,7 @@ mod names;
 mod options;
 mod overlap;
 mod parse;
+mod received;
 mod sink;
 pub mod spec;
 mod substitute;
@@ -23,6 +24,7 @@ mod values;
 pub use format::FILE_COLUMN;
 pub use names::{nearest, nearest_function};
 pub use parse::parse;
+pub use received::{HttpSpec, RECEIVED, ReceivedSpec, Sender, Token};
 pub use sink::{CommandSpec, PlaceKind, RowFormat, SinkConnector, SinkPlace, SinkSpec};
 pub use spec::*;
 pub use substitute::Variables;

@@ -1,8 +1,8 @@
 //! The README's walk through, command by command as it stands, in a scratch copy.
 //!
-//! Two things differ: the binary under test is used in place of a build, and the input is smaller.
+//! Three things differ: the binary under test is used in place of a build, the input is smaller, and the port is a free one.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf, process::Command};
+use std::{fs, net::TcpListener, os::unix::fs::symlink, path::PathBuf, process::Command};
 
 use crate::binary::{Running, copy_tree, executable};
 
@@ -26,9 +26,12 @@ fn every_command_of_the_walk_through_works_as_it_stands() {
     fs::create_dir(&bin).expect("a folder");
     symlink(executable(), bin.join("highwater")).expect("a link");
     // each command must end well by itself (in a pipe, its first part too); the one that is killed has no say
-    let mut script = format!("set -euo pipefail\nexport PATH={}:$PATH\n", bin.display());
+    // whatever is still in the background at the end is ended
+    let ended = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT";
+    let mut script = format!("set -euo pipefail\n{ended}\nexport PATH={}:$PATH\n", bin.display());
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it is bound").port().to_string();
     for command in &commands[1..] {
-        let mut command = command.replace("--rows 10000", "--rows 1000");
+        let mut command = command.replace("--rows 10000", "--rows 1000").replace("9999", &port);
         if command.contains("kill -9") {
             // over so little input the job may have ended before
             command += " || echo 'too late'";
