@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{statics, view::Table};
 use crate::{
     job::JobSpec,
-    model::{PlannedFile, Result},
+    model::{Error, PlannedFile, Result},
     query::{Baseline, Rows, RowsIterator},
     source::FilesSource,
 };
@@ -15,6 +15,13 @@ use crate::{
 /// # Errors
 /// Of kind `Usage` for the job, `Data` in `failfast` mode, `Failed` for input that cannot be read.
 pub fn baseline(job: &JobSpec, threads: usize, now_us: i64, notice: &mut dyn FnMut(String)) -> Result<Vec<Table>> {
+    if let Some((source, received)) = job.first_received() {
+        return Err(Error::usage(format!("there is no batch over source '{source}'"))
+            .because(format!("connector '{}' receives rows only while the job runs", received.connector()))
+            .help(
+                "run the job; `highwater verify DIR --batch` compares its results with a batch over what it received",
+            ));
+    }
     let baseline = Baseline::new(job)?;
     baseline.set_time(now_us);
     let bad = Arc::new(BadRows::default());

@@ -6,6 +6,7 @@ use crate::{
     model::{BatchWindow, OutputMode, Result},
     query::{JobQueries, Kept, Query},
     sink::{self, Guarantee},
+    source::check_received,
 };
 
 /// What `check` says of one query.
@@ -38,6 +39,12 @@ pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> 
         let mut notes = Vec::new();
         for source in query.sources() {
             let input = inputs.find(&job.sources[*source].name)?;
+            if let Some(received) = &job.sources[*source].received {
+                check_received(received)
+                    .map_err(|error| error.at_if_none(job.place(job.sources[*source].files.path_at)))?;
+                notes.push(format!("source '{}': {}: {}", input.name, input.description, received.guarantee()));
+                continue;
+            }
             let files = input.source.list()?.files.len();
             notes.push(format!("source '{}': {files} files in {}", input.name, input.source.root().display()));
         }

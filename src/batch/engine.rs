@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     checkpoint::{Checkpoint, Genesis, OpenOptions},
-    job::{JobSpec, SinkSpec},
+    job::{CleanSource, JobSpec, SinkSpec},
     model::{BatchId, BatchPlan, Error, ErrorKind, Faults, FileRead, OutputMode, Result, StagedOutput},
     progress::LateProgress,
     query::JobQueries,
@@ -78,6 +78,7 @@ impl Engine {
         make_sink: MakeSink<'_>,
     ) -> Result<Engine> {
         let EngineOptions { checkpoint: dir, threads, accept_change, faults } = options;
+        job.receive_in(&absolute(&dir)?);
         let log_options = OpenOptions { faults: faults.clone(), settings: job.settings.clone() };
         let mut queries = JobQueries::plan(&job)?;
         let mut notices = Vec::new();
@@ -156,6 +157,7 @@ impl Engine {
     /// # Errors
     /// Of kind `Failed`, where the log cannot be written.
     pub fn close(mut self) -> Result<()> {
+        self.inputs.stop_receiving()?;
         self.checkpoint.mark_published()?;
         self.checkpoint.close()
     }
@@ -164,8 +166,14 @@ impl Engine {
 /// What a new checkpoint is made for; `now_us`: microseconds since the Unix epoch.
 pub(super) fn genesis(job: &JobSpec, queries: &JobQueries, checkpoint_id: String, now_us: i64) -> Result<Genesis> {
     let mut roots = Vec::with_capacity(job.sources.len() + job.sinks.len());
-    for source in job.sources.iter().chain(&job.statics) {
+    // a receive log moves with its checkpoint
+    for source in job.sources.iter().chain(&job.statics).filter(|source| source.received.is_none()) {
         roots.push((source.name.clone(), absolute(Path::new(&source.files.path))?));
+    }
+    for source in &job.sources {
+        if let Some(CleanSource::Archive(dir)) = &source.files.clean_source {
+            roots.push((source.archive_name(), absolute(dir)?));
+        }
     }
     for sink in &job.sinks {
         for place in sink.places() {

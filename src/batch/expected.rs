@@ -72,7 +72,8 @@ impl Input {
                         gone = Some((seen.batch, other));
                         continue;
                     }
-                    Err(error) if error.kind() == ErrorKind::Moved => {
+                    // of kind Refused: a segment of a receive log that is damaged
+                    Err(error) if matches!(error.kind(), ErrorKind::Moved | ErrorKind::Refused) => {
                         gone = Some((seen.batch, error));
                         continue;
                     }

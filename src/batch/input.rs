@@ -5,7 +5,12 @@ use std::{
     time::Duration,
 };
 
-use super::clock::{Stopwatch, now_us};
+use super::{
+    clean::Cleaned,
+    clock::{Stopwatch, now_us},
+    notices::tell,
+    receive::Receiving,
+};
 use crate::{
     checkpoint::History,
     job::JobSpec,
@@ -26,6 +31,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Input {
     pub name: String,
     pub source: FilesSource,
+    /// As progress names it.
+    pub description: String,
+    /// Whether its files are segments of a receive log.
+    is_received: bool,
+    /// Whether its files are cleared away when nobody needs them, and which were.
+    pub cleans: bool,
+    pub cleaned: Cleaned,
+    /// What receives, while the job runs.
+    pub receiving: Option<Receiving>,
     pub seen: Seen,
     /// `logOffset` of the newest batch that took a file of it.
     pub offset: Option<u64>,
@@ -69,6 +83,14 @@ impl Inputs {
                 .map_err(|error| error.at_if_none(job.place(spec.files.path_at)))?;
             inputs.push(Input {
                 name: spec.name.clone(),
+                description: match &spec.received {
+                    Some(received) => received.description(),
+                    None => format!("FileStreamSource[{}]", source.root().display()),
+                },
+                is_received: spec.received.is_some(),
+                cleans: spec.files.clean_source.is_some(),
+                cleaned: Cleaned::default(),
+                receiving: None,
                 source,
                 seen: Seen::default(),
                 offset: None,
@@ -90,11 +112,12 @@ impl Inputs {
     pub fn look_ahead(&mut self) {
         let mut waiting = Vec::with_capacity(self.inputs.len());
         for (source, input) in self.inputs.iter_mut().enumerate() {
-            let Ok(next) = input.find_new() else { continue };
+            // a segment that is still open comes first, when it is closed
+            let Ok(next) = input.find_new(&mut |_| {}) else { continue };
             let first: Vec<_> = next.files.iter().take(self.ahead.files_max()).cloned().collect();
             let reader = input.source.clone();
             waiting.push(first.into_iter().map(move |file| Wanted { source, reader: reader.clone(), file }));
-            input.looked = Some(next);
+            input.looked = Some(next).filter(|_| !input.is_received);
         }
         self.ahead.want(None, &in_turns(waiting, self.ahead.files_max()));
     }
@@ -132,10 +155,14 @@ impl Inputs {
     pub fn fix(&mut self, notice: &mut dyn FnMut(String)) -> Result<()> {
         let waited = Stopwatch::start();
         for input in &mut self.inputs {
-            let mut next = input.look()?;
+            if input.will_end() {
+                // all that will come of it is what is there
+                continue;
+            }
+            let mut next = input.look(notice)?;
             while let Some(left) = next.settles_in.filter(|_| waited.elapsed() < PATIENCE) {
                 std::thread::sleep(left);
-                next = input.find_new()?;
+                next = input.find_new(notice)?;
             }
             for file in &next.unsettled {
                 notice(format!(
@@ -242,6 +269,10 @@ impl Inputs {
                 input.seen.insert(file);
             }
             input.backlog.committed(&planned.files);
+            input.cleaned.told();
+            if let Some(receiving) = &input.receiving {
+                receiving.committed(&planned.files);
+            }
         }
     }
 
@@ -255,6 +286,10 @@ impl Inputs {
         // One source is watched by its hint; with several, each gets an equal part of the time.
         let share = longest / u32::try_from(self.inputs.len().max(1)).unwrap_or(u32::MAX);
         for input in &mut self.inputs {
+            if let Some(receiving) = &input.receiving {
+                receiving.wait(share);
+                continue;
+            }
             let watch = input.watch.get_or_insert_with(|| input.source.watch());
             if watch.wait(share, stop) {
                 return;
@@ -287,7 +322,7 @@ impl Input {
     fn next(&mut self, ignore_limits: bool, notice: &mut dyn FnMut(String)) -> Result<SourceInput> {
         let limits = if ignore_limits { self.limits.without_size() } else { self.limits };
         if !self.fixed && (self.latest_first || !self.backlog.fills(&limits)) {
-            let next = self.look()?;
+            let next = self.look(notice)?;
             self.take_over(next, notice);
         }
         let files = self.backlog.next(&self.seen, &limits);
@@ -295,17 +330,24 @@ impl Input {
     }
 
     /// What is there, as of now or as of the start.
-    fn look(&mut self) -> Result<Next> {
+    fn look(&mut self, notice: &mut dyn FnMut(String)) -> Result<Next> {
         match self.looked.take() {
             Some(next) => Ok(next),
-            None => self.find_new(),
+            None => self.find_new(notice),
         }
     }
 
     /// Looks at what is there.
-    fn find_new(&self) -> Result<Next> {
+    fn find_new(&mut self, notice: &mut dyn FnMut(String)) -> Result<Next> {
+        if self.is_received {
+            return self.received(notice);
+        }
         let settling = Settling { now_ns: now_us().saturating_mul(1000), quiet: QUIET };
-        Ok(next_files(&self.source.list()?, &self.seen, &Limits { settling: Some(settling), ..self.limits }))
+        let mut next =
+            next_files(&self.source.list()?, &self.seen, &Limits { settling: Some(settling), ..self.limits });
+        // that files go is what the job was told to do
+        next.changed.retain(|changed| !self.cleans || changed.change != Change::Gone);
+        Ok(next)
     }
 
     /// What a look found is what waits from now on.
@@ -319,37 +361,6 @@ impl Input {
     /// Files that wait, as far as the last look told.
     pub fn waiting(&self) -> u64 {
         self.backlog.len() as u64
-    }
-}
-
-/// Removed files that are named one by one: input that is archived once it was read would fill the terminal.
-const GONE_NAMED_MAX: usize = 10;
-
-/// What was not read, and why; each is told once.
-fn tell(source: &str, next: &Next, notice: &mut dyn FnMut(String)) {
-    let mut gone = Vec::new();
-    for changed in &next.changed {
-        match changed.change {
-            Change::Modified { size_bytes_before, size_bytes_now } => notice(format!(
-                "source '{source}': {} was changed after it was committed ({size_bytes_before} bytes then, {size_bytes_now} now); it is not read again: give new rows a new file",
-                changed.identity
-            )),
-            Change::Gone => gone.push(changed.identity.to_string()),
-        }
-    }
-    match gone.as_slice() {
-        [] => {}
-        few if few.len() <= GONE_NAMED_MAX => few.iter().for_each(|file| {
-            notice(format!("source '{source}': {file} was removed after it was committed; its rows stay counted"));
-        }),
-        many => notice(format!(
-            "source '{source}': {} and {} more files were removed after they were committed; their rows stay counted",
-            many[..GONE_NAMED_MAX].join(", "),
-            many.len() - GONE_NAMED_MAX
-        )),
-    }
-    for skipped in &next.skipped {
-        notice(format!("source '{source}': {} is not read: {}", skipped.path, skipped.reason));
     }
 }
 
@@ -371,22 +382,6 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn archived_input_is_one_notice() {
-        use crate::{model::InputPath, source::Changed};
-        let gone = |count: u8| {
-            let names = (0..count).map(|number| InputPath(vec![b'a' + number]));
-            let changed = names.map(|identity| Changed { identity, change: Change::Gone }).collect();
-            let mut told = Vec::new();
-            tell("s", &Next { changed, ..Next::default() }, &mut |notice| told.push(notice));
-            told
-        };
-        assert_eq!(gone(0), Vec::<String>::new());
-        assert_eq!(gone(10).len(), 10);
-        let told = gone(20);
-        assert!(told.len() == 1 && told[0].contains("i, j and 10 more files were removed"), "{told:?}");
-    }
 
     #[test]
     fn offsets_count_batches_that_took_a_file() {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     checkpoint::History,
-    job::{self, JobSpec, Variables},
+    job::{self, CleanSource, JobSpec, Variables},
     model::Result,
 };
 
@@ -39,9 +39,17 @@ pub(super) fn make_absolute(job: &mut JobSpec, kept: &BTreeMap<String, PathBuf>)
         let same = !path.starts_with('/') && kept.ends_with(path.trim_start_matches("./"));
         same.then(|| kept.clone())
     };
-    for source in job.sources.iter_mut().chain(&mut job.statics) {
+    for source in job.sources.iter_mut().chain(&mut job.statics).filter(|source| source.received.is_none()) {
         if let Some(path) = keep(&source.name, &source.files.path) {
             source.files.path = path.to_string_lossy().into_owned();
+        }
+    }
+    for source in &mut job.sources {
+        let name = source.archive_name();
+        if let Some(CleanSource::Archive(dir)) = &mut source.files.clean_source
+            && let Some(kept) = keep(&name, &dir.to_string_lossy())
+        {
+            *dir = kept;
         }
     }
     for sink in &mut job.sinks {

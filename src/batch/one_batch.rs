@@ -182,7 +182,8 @@ impl Engine {
         for query in &self.queries.queries {
             payloads.extend(whole_state(query)?);
         }
-        self.checkpoint.snapshot(payloads)
+        self.checkpoint.snapshot(payloads)?;
+        self.retire_input()
     }
 
     /// Discards what a failed batch staged and, unless the plan must stay, withdraws it. What goes wrong on the way is

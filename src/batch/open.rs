@@ -14,7 +14,7 @@ use super::{
 use crate::{
     checkpoint::{Checkpoint, History, OpenOptions, PayloadKind},
     job::{
-        JobSpec, SinkSpec,
+        JobSpec, SinkSpec, SourceSpec,
         fingerprint::{self, Difference},
     },
     model::{BatchId, Error, Place, Result},
@@ -58,6 +58,7 @@ pub(super) fn reopen(
     inputs.remember(checkpoint.history());
     if loss == Loss::Replay {
         refuse_homeless(job, checkpoint.history())?;
+        refuse_other_kinds(job, checkpoint.history())?;
         refuse_loss(job, queries, &checkpoint, &inputs)?;
         if !accept_change {
             refuse_other_input(job, &checkpoint, &inputs)?;
@@ -86,6 +87,9 @@ fn refuse_other_input(job: &JobSpec, checkpoint: &Checkpoint, inputs: &Inputs) -
     let kept = kept_job(checkpoint.history())?;
     for (source, input) in job.sources.iter().zip(&inputs.inputs) {
         // As it was run last: a move that was accepted once is no news.
+        if source.received.is_some() {
+            continue;
+        }
         let before = kept.source(&input.name).map(|before| &before.files.path);
         let Some(before) = before.filter(|before| **before != source.files.path) else { continue };
         if input.seen.is_empty() || input.seen.holds_any(&input.source.list()?) {
@@ -103,6 +107,24 @@ fn refuse_other_input(job: &JobSpec, checkpoint: &Checkpoint, inputs: &Inputs) -
             ));
     }
     Ok(())
+}
+
+/// Files that were read, and segments that were received, are not to be taken for each other.
+fn refuse_other_kinds(job: &JobSpec, history: &History) -> Result<()> {
+    let connector = |spec: &SourceSpec| spec.received.as_ref().map_or("files", |received| received.connector());
+    let kept = kept_job(history)?;
+    let pairs = job.sources.iter().filter_map(|source| Some((source, kept.source(&source.name)?)));
+    match pairs.into_iter().find(|(source, before)| before.received.is_some() != source.received.is_some()) {
+        None => Ok(()),
+        Some((source, before)) => Err(Error::refused(format!("source '{}' is another one than before", source.name))
+            .at(job.place(source.at))
+            .because(format!(
+                "the checkpoint was made with connector '{}', not '{}'",
+                connector(before),
+                connector(source)
+            ))
+            .help("set the connector back, or give the job a checkpoint of its own with --checkpoint DIR")),
+    }
 }
 
 /// The checkpoint keeps what relative paths meant when it was made. A folder that was added since would be another one for each

@@ -110,10 +110,7 @@ impl Engine {
         let left = waiting.saturating_sub(input.files.len() as u64);
         let per_batch = (input.files.len() as u64).max(1);
         SourceProgress {
-            description: source.map_or_else(
-                || input.source.clone(),
-                |source| format!("FileStreamSource[{}]", source.source.root().display()),
-            ),
+            description: source.map_or_else(|| input.source.clone(), |source| source.description.clone()),
             start_offset: offset(input.start),
             end_offset: offset(input.end),
             latest_offset: offset(input.end.map(|end| end + left.div_ceil(per_batch))),
@@ -122,6 +119,10 @@ impl Engine {
             processed_rows_per_second: None,
             files: progress::names(input.files.iter().map(|file| file.path.clone())),
             files_left: left,
+            num_files_cleaned: source.map_or(0, |source| source.cleaned.count),
+            files_cleaned: source.map_or_else(Vec::new, |source| source.cleaned.names.clone()),
+            files_not_cleaned: source.map_or_else(Vec::new, |source| source.cleaned.failed.clone()),
+            unread_bytes: source.and_then(|source| source.receiving.as_ref()).map(|receiving| receiving.unread_bytes()),
         }
     }
 }

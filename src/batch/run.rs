@@ -10,7 +10,7 @@ use super::{
     engine::{Engine, EngineOptions, MakeSink},
     one_batch::Origin,
     report::Timings,
-    trigger::{Idle, Trigger},
+    trigger::{Idle, POLL, Trigger},
 };
 use crate::{
     job::JobSpec,
@@ -78,6 +78,7 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
     for notice in std::mem::take(&mut engine.notices) {
         watch(Event::Notice(notice));
     }
+    engine.receive(trigger, options.engine.accept_change)?;
     if trigger.when_idle() == Idle::End {
         engine.inputs.fix(&mut |message| watch(Event::Notice(message)))?;
     }
@@ -98,8 +99,11 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
         let began_us = now_us();
         let looked_before = looked_us.replace(began_us);
         let since_last_us = started_us.map(|before: i64| began_us - before);
+        // asked before: what came last of a source that has ended meanwhile is still to be planned
+        let more_to_come = engine.inputs.more_to_come();
         let Some((plan, origin, timings)) = engine.plan(trigger, began_us, since_last_us, watch)? else {
             match trigger.when_idle() {
+                Idle::End if more_to_come => engine.inputs.wait(POLL, &|| stop.load(Ordering::Relaxed)),
                 Idle::End => break,
                 Idle::NextMultiple => {}
                 Idle::Wait(longest) => engine.inputs.wait(longest, &|| stop.load(Ordering::Relaxed)),
@@ -143,6 +147,11 @@ fn may_plan_again(origin: Origin, error: &Error, planned_in_vain: u32) -> bool {
 }
 
 impl Engine {
+    /// Begins to receive, where sources do.
+    fn receive(&mut self, trigger: Trigger, accept_gap: bool) -> Result<()> {
+        self.inputs.receive(&self.job, trigger, accept_gap, &self.faults)
+    }
+
     /// The next batch: one that a crash interrupted, one that a rewind retracted, or a new one; `None`: nothing waits.
     fn plan(
         &mut self,

@@ -27,7 +27,7 @@ pub enum Idle {
 }
 
 /// How long listing may lag behind a change that no hint told.
-const POLL: Duration = Duration::from_millis(500);
+pub(super) const POLL: Duration = Duration::from_millis(500);
 
 impl Trigger {
     pub fn when_idle(self) -> Idle {

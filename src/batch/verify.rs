@@ -13,6 +13,7 @@ use crate::{
     model::{BatchAddress, BatchId, Error, ErrorKind, Result},
     query::{BatchResult, JobQueries},
     sink::{self, ConsoleTarget},
+    source::verify_received,
     state,
 };
 
@@ -53,6 +54,7 @@ pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(Batc
     report.notes.extend(harmless.iter().map(ToString::to_string));
     let view = View::open(dir)?;
     report.notes.extend(view.warnings());
+    received(&view, &mut report)?;
     sinks(dir, &view, &mut report)?;
     // deltas fold without static tables: only what is compared needs them
     let mut walk = Walk::new(&view, JobQueries::plan(view.job())?);
@@ -77,6 +79,17 @@ pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(Batc
     }
     report.notes.extend(walk.notes);
     Ok(report)
+}
+
+/// Whether what was received is all there, as far as a batch may read it.
+fn received(view: &View, report: &mut VerifyReport) -> Result<()> {
+    let history = view.reader.history();
+    for spec in &view.job().sources {
+        let taken = history.seen_files().iter().filter(|seen| seen.source == spec.name);
+        let taken = taken.map(|seen| (seen.batch, seen.file.path.as_path()));
+        report.findings.extend(verify_received(spec, taken, history.horizon(), view.reader.is_running())?);
+    }
+    Ok(())
 }
 
 /// How often the sinks of a running job are looked at: between a look at its log and one at its sinks it goes on.

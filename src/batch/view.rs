@@ -78,7 +78,8 @@ impl View {
     /// Of kind `Refused`, where there is no checkpoint, or it cannot be read.
     pub fn open(dir: &Path) -> Result<View> {
         let reader = Reader::open(dir)?;
-        let job = kept_job(reader.history())?;
+        let mut job = kept_job(reader.history())?;
+        job.receive_in(dir);
         Ok(View { reader, job, planned: RefCell::default() })
     }
 

@@ -254,7 +254,8 @@ impl Checkpoint {
                 disk::remove(&path)?;
             }
         }
-        bad_records::retire(&self.layout, &self.history, oldest.base.map(|(batch, _)| batch))
+        self.retained_from = oldest.base.map(|(batch, _)| batch);
+        bad_records::retire(&self.layout, &self.history, self.retained_from)
     }
 
     /// The older files that the base of a part names: what stood when the part began, not what stands now.

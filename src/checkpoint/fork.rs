@@ -8,6 +8,7 @@ use super::{
     open::load_seen,
     payloads::Placed,
     reader::Reader,
+    received,
     record::{
         Base, Commit, ForkOrigin, Genesis, Payload, PayloadKind, Record, SeenFile, SeenSegment, Snapshot, Standing,
     },
@@ -41,11 +42,13 @@ impl Checkpoint {
         let seen = origin.history().seen_before(commit);
         let offsets = origin.history().offsets_at(commit);
         let commit = (**commit).clone();
+        let origin = origin.layout().clone();
         Checkpoint::create_with(dir, options, move |layout, history| {
             let first = Ready::next(history, Record::Genesis(genesis.clone()), &[])?;
             let begun = History::fold([&first.envelope], &mut |segment| load_seen(layout, segment))?;
             let begun = begun.ok_or_else(|| Error::failed("a fork cannot begin with nothing"))?;
             let base = first_base(layout, &begun, genesis, (commit, offsets, seen), &payloads)?;
+            received::take_along(&origin, layout)?;
             Ok(vec![first, base])
         })
     }

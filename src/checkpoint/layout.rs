@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::disk;
-use crate::model::Result;
+use crate::{job::RECEIVED, model::Result};
 
 /// The folder of one checkpoint.
 #[derive(Debug, Clone)]
@@ -60,6 +60,11 @@ impl Layout {
 
     pub fn bad_records(&self) -> PathBuf {
         self.0.join("bad-records")
+    }
+
+    /// Receive logs, a folder for each source.
+    pub fn received(&self) -> PathBuf {
+        self.0.join(RECEIVED)
     }
 
     pub fn witness(&self, slot: usize) -> PathBuf {

@@ -18,6 +18,7 @@ mod part;
 mod payloads;
 mod policy;
 mod reader;
+mod received;
 mod record;
 mod recovery;
 mod seal;

@@ -54,6 +54,10 @@ impl Reader {
         })
     }
 
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// The folder that is read.
     pub fn dir(&self) -> &Path {
         self.layout.dir()

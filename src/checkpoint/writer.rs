@@ -53,6 +53,8 @@ pub struct Checkpoint {
     /// Whether anything was written since opening.
     writing: bool,
     recovery: Recovery,
+    /// As of the last look at what is retained.
+    pub(super) retained_from: Option<BatchId>,
     witness: WitnessWriter,
     /// Answers readers; dropped before the lock is let go.
     _server: Option<Server>,
@@ -149,6 +151,7 @@ impl Checkpoint {
             repair: log.repair,
             writing: false,
             recovery,
+            retained_from: None,
             witness,
             _server: server,
             _lock: lock,
@@ -335,6 +338,12 @@ impl Checkpoint {
             return Ok(known);
         }
         Ok(self.archive()?.history.reads_to_repeat())
+    }
+
+    /// The oldest batch that retention keeps, as far as it is known here without reading old parts: what only batches up to it
+    /// have read, no rewind reads again. `None`: all are kept.
+    pub fn retained_from(&self) -> Option<BatchId> {
+        self.retained_from
     }
 
     /// The oldest batch that can be addressed or rewound to; `None`: all, the start included.

@@ -9,7 +9,9 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     checkpoint::{DiffArgs, ForkArgs, LogArgs, RewindArgs, ShowArgs, Target, VerifyArgs},
-    trial::{CompletionsArgs, CrashTestArgs, DemoArgs, FlowsArgs, Generate, GenerateArgs, ManArgs},
+    trial::{
+        CompletionsArgs, CrashTestArgs, DemoArgs, FlowsArgs, Generate, GenerateArgs, LiveArgs, LiveLines, ManArgs,
+    },
 };
 use super::load::parse_setting;
 use crate::model::Faults;

@@ -8,7 +8,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    args::{CrashTestArgs, DemoArgs, Generate, GenerateArgs},
+    args::{CrashTestArgs, DemoArgs, Generate, GenerateArgs, LiveArgs, LiveLines},
     load,
     numbers::{count, grouped},
     streams::{Failure, data, say},
@@ -18,12 +18,13 @@ use crate::{
     trial::{
         crash_test::{self, CrashTestOptions},
         demo::{self, DemoOptions},
-        generate::{self, Content, FilesOptions},
+        generate::{self, Content, FilesOptions, LiveContent, LiveOptions},
     },
 };
 
 pub fn generate(args: GenerateArgs) -> Result<(), Failure> {
     let (content, args) = match args.what {
+        Generate::Live(args) => return live(&args),
         Generate::Flows(args) => (Content::Flows { unique: args.unique }, args.files),
         Generate::AccessLog(args) => (Content::AccessLog, args),
         Generate::Text(args) => (Content::Text, args),
@@ -36,6 +37,18 @@ pub fn generate(args: GenerateArgs) -> Result<(), Failure> {
     let summary = generate::generate(content, &options, &args.dir)?;
     let (files, rows) = (count(u64::from(summary.files), "file"), count(summary.rows, "row"));
     say(&format!("{}: {files}, {rows}, {} bytes", args.dir.display(), grouped(summary.bytes)));
+    Ok(())
+}
+
+fn live(args: &LiveArgs) -> Result<(), Failure> {
+    let content = match args.lines {
+        LiveLines::Messages => LiveContent::Messages,
+        LiveLines::Text => LiveContent::Text,
+    };
+    let LiveArgs { port, rows, rows_per_second, seed, .. } = *args;
+    let options = LiveOptions { content, port, rows, rows_per_second, seed };
+    let sent = generate::serve(&options, &mut |line| say(line))?;
+    say(&format!("{} sent", count(sent, "line")));
     Ok(())
 }
 

@@ -1,6 +1,9 @@
-//! What a table's options mean: the files source, its format, and the sinks.
+//! What a table's options mean: sources, their format, and the sinks.
 
-use std::{num::NonZeroU64, path::PathBuf};
+use std::{
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+};
 
 use datafusion::arrow::datatypes::DataType;
 
@@ -9,14 +12,15 @@ use super::{
     format,
     names::suggestion,
     options::{Options, Setting},
+    overlap, received,
     sink::{CommandSpec, RowFormat, SinkConnector, SinkSpec},
-    spec::{At, ColumnSpec, EventTimeSpec, FilesOptions, SourceSpec},
+    spec::{At, CleanSource, ColumnSpec, EventTimeSpec, FilesOptions, SourceSpec},
     tokens::Source,
     values::{parse_duration, parse_positive, parse_size, parse_switch},
 };
 use crate::model::{BatchWindow, OutputMode, Result};
 
-const SOURCE_KEYS: &[&str] = &[
+pub(super) const SOURCE_KEYS: &[&str] = &[
     "connector",
     "path",
     "format",
@@ -42,11 +46,20 @@ const SOURCE_KEYS: &[&str] = &[
     "event_time",
     "watermark_delay",
     "static",
+    "clean_source",
+    "archive_dir",
 ];
-const SOURCE_UNBUILT: &[&str] = &["clean_source"];
 /// What is of a stream only.
-const STREAM_KEYS: [&str; 6] =
-    ["max_files_per_trigger", "max_bytes_per_trigger", "latest_first", "max_file_age", "event_time", "watermark_delay"];
+const STREAM_KEYS: [&str; 8] = [
+    "max_files_per_trigger",
+    "max_bytes_per_trigger",
+    "latest_first",
+    "max_file_age",
+    "event_time",
+    "watermark_delay",
+    "clean_source",
+    "archive_dir",
+];
 const FILES_SINK_KEYS: &[&str] = &[
     "connector",
     "output_mode",
@@ -68,16 +81,37 @@ pub(super) fn source(
     name: &str,
     at: At,
     mut columns: Vec<ColumnSpec>,
-    settings: Vec<Setting>,
+    mut settings: Vec<Setting>,
 ) -> Result<SourceSpec> {
+    if let Some(connector) = settings.iter().find(|setting| setting.key == "connector") {
+        let connector = connector.value.trim().to_ascii_lowercase();
+        received::add_format(&connector, &mut settings, at);
+    }
     let options = Options { source: text, owner: format!("the source '{name}'"), owner_at: at, settings };
     if columns.is_empty() {
         return Err(text
             .error(at, format!("the source '{name}' declares no column"))
             .help("declare those the queries read"));
     }
-    source_connector(&options, name)?;
-    options.check_keys(SOURCE_KEYS, SOURCE_UNBUILT)?;
+    let connector = source_connector(&options, name)?;
+    let (received, files) = match received::names().any(|name| connector.value.trim().eq_ignore_ascii_case(name)) {
+        true => received::read(&options, connector, &columns).map(|(received, files)| (Some(received), files))?,
+        false => (None, files(&options)?),
+    };
+    columns.extend(format::hidden_column(&options, &columns));
+    let format = format::read(&options, &columns)?;
+    if received.is_some() {
+        received::check_format(&options, connector, &format)?;
+    }
+    let is_static = refuse_of_streams(&options, name)?;
+    options.refuse_secrets_in(&["event_time", "watermark_delay", "static"])?;
+    let event_time = event_time(&options, &columns)?;
+    Ok(SourceSpec { name: name.to_owned(), at, columns, files, received, format, event_time, is_static })
+}
+
+/// Where files are, and which of them a batch takes.
+fn files(options: &Options<'_>) -> Result<FilesOptions> {
+    options.check_keys(SOURCE_KEYS, &[])?;
     let path = options.path("input")?;
     let files = FilesOptions {
         path: path.value.clone(),
@@ -91,27 +125,56 @@ pub(super) fn source(
         })?,
         file_name_only: options.parse("file_name_only", SWITCH, parse_switch)?.unwrap_or(false),
         recursive: options.parse("recursive", SWITCH, parse_switch)?.unwrap_or(false),
+        clean_source: clean_source(options, &path.value)?,
     };
     if let (Some(_), Some(bytes)) = (files.max_files_per_trigger, options.get("max_bytes_per_trigger")) {
-        return Err(text
+        return Err(options
+            .source
             .error(bytes.key_at, "max_files_per_trigger and max_bytes_per_trigger are both given")
             .because("a batch has one limit")
             .help("keep one of them"));
     }
-    columns.extend(format::hidden_column(&options, &columns));
-    let format = format::read(&options, &columns)?;
+    Ok(files)
+}
+
+/// What becomes of files that were read, once no batch needs them.
+fn clean_source(options: &Options<'_>, path: &str) -> Result<Option<CleanSource>> {
+    let is_archive = options.choose("clean_source", &[("delete", false), ("archive", true), ("off", false)])?;
+    let setting = options.get("clean_source").filter(|setting| !setting.value.trim().eq_ignore_ascii_case("off"));
+    let (Some(setting), Some(is_archive)) = (setting, is_archive) else { return Ok(None) };
+    if !is_archive {
+        return match options.get("archive_dir") {
+            None => Ok(Some(CleanSource::Delete)),
+            Some(dir) => Err(options
+                .source
+                .error(dir.key_at, "archive_dir is given, and nothing is archived")
+                .because(format!("clean_source is {}", setting.shown))
+                .help("write clean_source = 'archive', or leave archive_dir out")),
+        };
+    }
+    let dir = options.path_of("archive_dir", "archive")?;
+    if overlap::is_inside(Path::new(&dir.value), path) {
+        return Err(options
+            .bad_value(dir)
+            .because("it lies in the source's own folder, whose files would be read again from there")
+            .help("name a folder outside of the input"));
+    }
+    Ok(Some(CleanSource::Archive(PathBuf::from(&dir.value))))
+}
+
+/// Whether the table is static; it has no option of a stream then.
+fn refuse_of_streams(options: &Options<'_>, name: &str) -> Result<bool> {
     let is_static = options.parse("static", SWITCH, parse_switch)?.unwrap_or(false);
     if let Some(setting) =
         options.settings.iter().find(|setting| is_static && STREAM_KEYS.contains(&setting.key.as_str()))
     {
-        return Err(text
+        return Err(options
+            .source
             .error(setting.key_at, format!("option '{}' belongs to a stream", setting.key))
             .because(format!("'{name}' is static: all of it is read when the job starts"))
             .help("leave it out"));
     }
-    options.refuse_secrets_in(&["event_time", "watermark_delay", "static"])?;
-    let event_time = event_time(&options, &columns)?;
-    Ok(SourceSpec { name: name.to_owned(), at, columns, files, format, event_time, is_static })
+    Ok(is_static)
 }
 
 /// The column that holds the event time, and how far the watermark stays behind it.
@@ -153,19 +216,23 @@ const SWITCH: &str = "true or false";
 const POSITIVE: &str = "a positive whole number";
 const SIZE: &str = "a positive size in bytes, such as 1048576 or '16MB'";
 
-fn source_connector(options: &Options<'_>, name: &str) -> Result<()> {
+/// The option that says where rows come from.
+fn source_connector<'o>(options: &'o Options<'_>, name: &str) -> Result<&'o Setting> {
     if options.get("connector").is_none() {
         // a misspelt 'connector' is better named than a missing one
-        options.check_keys(SOURCE_KEYS, SOURCE_UNBUILT)?;
+        options.check_keys(SOURCE_KEYS, &[])?;
     }
     let connector = options.required("connector", "files")?;
     match connector.value.trim().to_ascii_lowercase().as_str() {
-        "files" => Ok(()),
+        "files" => Ok(connector),
+        word if received::names().any(|name| name == word) => Ok(connector),
         "console" | "memory" | "sqlite" | "postgres" | "redis" | "command" => Err(options
             .bad_value(connector)
             .because(format!("'{name}' declares columns and so is a source; {} is a sink", connector.shown))
             .help("a sink declares no columns: they come from its query")),
-        word => Err(options.bad_value(connector).help(suggestion(word, ["files"]))),
+        word => {
+            Err(options.bad_value(connector).help(suggestion(word, ["files"].into_iter().chain(received::names()))))
+        }
     }
 }
 

@@ -217,6 +217,19 @@ impl Options<'_> {
         settings.try_for_each(|setting| self.refuse_secret(setting, &format!("option '{}'", setting.key), why))
     }
 
+    /// What a secret of its own is for must not be written into the job, which the checkpoint keeps.
+    pub fn need_secret(&self, setting: &Setting) -> Result<()> {
+        let written = setting.value_at.0..setting.value_at.0 + setting.shown.len();
+        if !self.source.secrets_in(written).is_empty() {
+            return Ok(());
+        }
+        Err(self
+            .source
+            .error(setting.value_at, format!("option '{}' is not a secret of the environment", setting.key))
+            .because("the checkpoint keeps the job as it is written, and shows it")
+            .help(format!("write {} = '${{env:NAME}}', and set NAME in the environment", setting.key)))
+    }
+
     fn refuse_secret(&self, setting: &Setting, place: &str, why: &str) -> Result<()> {
         let written = setting.value_at.0..setting.value_at.0 + setting.shown.len();
         let Some(secret) = self.source.secrets_in(written).first() else { return Ok(()) };

@@ -1,10 +1,11 @@
-//! Whether a source would read what a sink of the same job writes, or two sinks write the same.
+//! Whether a source would read what a sink of the same job writes, two sinks write the same, or two sources read what only one can.
 
 use std::path::{Component, Path, PathBuf};
 
 use super::{
+    received::Sender,
     sink::{PlaceKind, SinkPlace, SinkSpec},
-    spec::SourceSpec,
+    spec::{Settings, SourceSpec},
     tokens::Source,
 };
 use crate::model::Result;
@@ -12,7 +13,43 @@ use crate::model::Result;
 /// Whether files that the sink publishes would be input of the source. Paths are compared as written, relative
 /// ones from the current directory; links are not followed.
 pub(super) fn feeds_back(source: &SourceSpec, sink: &SinkSpec) -> bool {
-    sink.places().iter().any(|place| is_read(source, place))
+    source.received.is_none() && sink.places().iter().any(|place| is_read(source, place))
+}
+
+/// Whether a folder is where a source looks for files, or below.
+pub(super) fn is_inside(folder: &Path, source: &str) -> bool {
+    let is_pattern = |part: &Component<'_>| part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+    let root: PathBuf = absolute(Path::new(source)).components().take_while(|part| !is_pattern(part)).collect();
+    absolute(folder).starts_with(root)
+}
+
+/// Checks that files are cleared away only where some day no batch needs them.
+///
+/// # Errors
+/// Of kind `Usage`, at the source.
+pub(super) fn refuse_endless_keeping(text: Source<'_>, sources: &[SourceSpec], settings: &Settings) -> Result<()> {
+    let cleans = |source: &&SourceSpec| source.files.clean_source.is_some();
+    match sources.iter().find(cleans).filter(|_| settings.retain_batches.is_none()) {
+        None => Ok(()),
+        Some(source) => Err(text
+            .error(source.at, format!("files of '{}' would never be cleared away", source.name))
+            .because("all batches are kept, and a rewind to any of them reads again what came after it")
+            .help("add SET retain_batches = '1000'; or leave clean_source out")),
+    }
+}
+
+/// Checks that the standard input of the process has one reader.
+///
+/// # Errors
+/// Of kind `Usage`, at the second of them.
+pub(super) fn refuse_shared_stdin(text: Source<'_>, sources: &[SourceSpec]) -> Result<()> {
+    let reads = |source: &&SourceSpec| source.received.as_ref().is_some_and(|spec| spec.sender == Sender::Stdin);
+    let mut readers = sources.iter().filter(reads);
+    let (Some(first), Some(second)) = (readers.next(), readers.next()) else { return Ok(()) };
+    Err(text
+        .error(second.at, format!("'{}' and '{}' both read the standard input", first.name, second.name))
+        .because("each line of it could reach only one of them")
+        .help("declare one source, and read it in several queries"))
 }
 
 /// Checks that no table of a database has two sinks: each would take the other's rows for its own.

@@ -233,10 +233,12 @@ impl<'a> Parts<'a> {
                 .help("add a SELECT, or INSERT INTO a sink SELECT ..."));
         }
         let settings = self.read_settings()?;
+        overlap::refuse_endless_keeping(self.source, &self.sources, &settings)?;
         let queries = self.connect()?;
         self.check_all_sinks_used(&queries)?;
         self.check_no_feedback()?;
         overlap::refuse_shared_tables(self.source, &self.sinks)?;
+        overlap::refuse_shared_stdin(self.source, &self.sources)?;
         Ok(Assembled {
             sources: self.sources,
             statics: self.statics,

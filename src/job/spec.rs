@@ -1,10 +1,10 @@
 //! What a job file says, validated: tables, sinks, queries, settings.
 
-use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
-use super::sink::SinkSpec;
+use super::{received::ReceivedSpec, sink::SinkSpec};
 use crate::model::{Place, WatermarkPolicy};
 
 /// A whole job.
@@ -74,7 +74,10 @@ pub struct SourceSpec {
     pub name: String,
     pub at: At,
     pub columns: Vec<ColumnSpec>,
+    /// Of a source that receives: which folder its receive log is, and how much of it a batch takes.
     pub files: FilesOptions,
+    /// How its rows come; `None`: from files.
+    pub received: Option<ReceivedSpec>,
     pub format: FormatSpec,
     /// What its watermark is made of; `None`: it has none.
     pub event_time: Option<EventTimeSpec>,
@@ -92,6 +95,11 @@ pub struct EventTimeSpec {
 }
 
 impl SourceSpec {
+    /// What the checkpoint calls the folder that its files are archived in. No table has such a name.
+    pub fn archive_name(&self) -> String {
+        format!("{}.archive", self.name)
+    }
+
     /// All columns as Arrow, all nullable; a hidden one comes last.
     pub fn schema(&self) -> SchemaRef {
         schema_of(self.columns.iter())
@@ -137,6 +145,15 @@ pub struct FilesOptions {
     pub max_file_age: Option<Duration>,
     pub file_name_only: bool,
     pub recursive: bool,
+    pub clean_source: Option<CleanSource>,
+}
+
+/// What becomes of files that were read, once no batch that is retained needs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CleanSource {
+    Delete,
+    /// They are moved into this folder, with the folders that they are in. Relative to the current directory.
+    Archive(PathBuf),
 }
 
 /// How bytes become rows.

@@ -42,6 +42,14 @@ crash_points! {
     OpenCopied = "open-copied",
     /// At open: the copy is in place, nothing committed in it yet.
     OpenRenamed = "open-renamed",
+    /// Rows of a source that receives are written to its receive log, not yet fsynced.
+    ReceivedWritten = "received-written",
+    /// They are durable; whoever sent them was not told yet.
+    ReceivedDurable = "received-durable",
+    /// A segment of a receive log is written to its end, and does not have its name yet.
+    SegmentWritten = "segment-written",
+    /// The segment is closed, no batch has taken it.
+    SegmentClosed = "segment-closed",
     /// The batch is planned.
     Planned = "planned",
     /// Its plan is durable.

@@ -109,6 +109,20 @@ pub struct SourceProgress {
     pub files: Vec<String>,
     /// Files that wait.
     pub files_left: u64,
+    /// Files that were cleared away after the batch before (`clean_source`), the first of their names, and those that could not be.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub num_files_cleaned: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files_cleaned: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files_not_cleaned: Vec<String>,
+    /// Of a source that receives: bytes of its receive log that no committed batch has taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread_bytes: Option<u64>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How far a files source has been read, as Spark writes it.
@@ -157,7 +171,7 @@ impl Progress {
 }
 
 /// Fields of a progress object, or of what is in it, that are of one checkpoint, one run or one moment.
-const OF_THE_MOMENT: [&str; 9] = [
+const OF_THE_MOMENT: [&str; 13] = [
     "id",
     "runId",
     "timestamp",
@@ -165,6 +179,12 @@ const OF_THE_MOMENT: [&str; 9] = [
     "durationMs",
     "inputRowsPerSecond",
     "processedRowsPerSecond",
+    // of files that are cleared away when it is time, however often the job is started
+    "numFilesCleaned",
+    "filesCleaned",
+    "filesNotCleaned",
+    // of sources that receive
+    "unreadBytes",
     // of state operators
     "commitTimeMs",
     "memoryUsedBytes",

@@ -38,6 +38,7 @@ fn job(sql: &str, mode: Option<OutputMode>) -> JobSpec {
         at: At(0),
         columns,
         files: FilesOptions::default(),
+        received: None,
         format: FormatSpec::default(),
         event_time: None,
         is_static: false,

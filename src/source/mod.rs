@@ -1,4 +1,4 @@
-//! What has arrived: replayable ranges of input. One folder per connector; so far files.
+//! What has arrived: replayable ranges of input. Files lie there; what other connectors receive is made such files first.
 //!
 //! A source lists ([`FilesSource::list`]), finds out purely what is new ([`next_files`]), of which batches take their parts
 //! ([`Backlog`]), and reads exactly
@@ -7,10 +7,12 @@
 
 mod ahead;
 pub mod files;
+mod received;
 pub mod watch;
 
 pub use ahead::{ReadAhead, Wanted};
 pub use files::{
     Backlog, Change, Changed, FilesSource, Limits, Listing, Next, ReadFile, Seen, Settling, Skipped, next_files,
 };
+pub use received::{Clock, Receiver, ReceiverOptions, check_received, verify as verify_received};
 pub use watch::Watch;

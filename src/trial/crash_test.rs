@@ -66,6 +66,11 @@ pub struct CrashTestReport {
 pub fn crash_test(job: &JobSpec, options: &CrashTestOptions, tell: &mut dyn FnMut(&str)) -> Result<CrashTestReport> {
     check_names(job, &options.allow_sinks)?;
     refuse_time(job)?;
+    if let Some((source, received)) = job.first_received() {
+        return Err(Error::usage(format!("source '{source}' cannot be given the same rows twice"))
+            .because(format!("connector '{}' receives rows only while a job runs", received.connector()))
+            .help("try the job over files of such rows, with connector = 'files'"));
+    }
     let expected = Trial::new(job, &options.folder.join("uninterrupted"), &[])?;
     let watch = clock::Stopwatch::start();
     expected.start(options)?.succeed()?;

@@ -18,6 +18,10 @@ const SOURCE: &str = "CREATE TABLE t (k STRING, n BIGINT, d DOUBLE)
 WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = 1);
 ";
 
+/// Sources that receive have threads of their own, and tests: `received`.
+const OF_RECEIVING: [CrashPoint; 4] =
+    [CrashPoint::ReceivedWritten, CrashPoint::ReceivedDurable, CrashPoint::SegmentWritten, CrashPoint::SegmentClosed];
+
 /// What an operator does, one step after the other.
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -292,7 +296,8 @@ fn a_crash_at_every_point_changes_nothing() {
         let threads: Vec<_> = SCENARIOS.iter().map(|scenario| scope.spawn(|| scenario.crash_everywhere())).collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("no trial panicked")).collect()
     });
-    let missed: Vec<_> = CrashPoint::ALL.iter().filter(|point| !reached.contains(point)).collect();
+    let missed: Vec<_> =
+        CrashPoint::ALL.iter().filter(|point| !reached.contains(point) && !OF_RECEIVING.contains(point)).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}");
 }
 

@@ -199,9 +199,18 @@ fn killed_at_random_the_end_is_that_of_an_undisturbed_run() {
     eprintln!("{kills} kills at random in {rounds} rounds");
 }
 
-/// Points that no run of this job comes to: retention and rewinds have tests of their own below.
-const ELSEWHERE: [CrashPoint; 4] =
-    [CrashPoint::Retiring, CrashPoint::Rewound, CrashPoint::RetractedFirst, CrashPoint::Retracted];
+/// Points that no run of this job comes to: retention and rewinds have tests of their own below, and sources that receive
+/// in `received`.
+const ELSEWHERE: [CrashPoint; 8] = [
+    CrashPoint::ReceivedWritten,
+    CrashPoint::ReceivedDurable,
+    CrashPoint::SegmentWritten,
+    CrashPoint::SegmentClosed,
+    CrashPoint::Retiring,
+    CrashPoint::Rewound,
+    CrashPoint::RetractedFirst,
+    CrashPoint::Retracted,
+];
 
 #[test]
 fn killed_at_every_named_point_of_a_run_and_of_its_recovery() {

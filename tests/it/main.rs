@@ -48,6 +48,7 @@ INSERT INTO firsts SELECT DISTINCT ON (device, ts) left(device, 20) AS device, t
 mod architecture;
 mod avro;
 mod binary;
+mod cleaning;
 mod cli;
 mod crash_points;
 mod damage;
@@ -69,6 +70,7 @@ mod properties;
 mod published;
 mod read_ahead;
 mod readme;
+mod received;
 mod repairs;
 mod restarts;
 mod rewinds;

@@ -1,8 +1,9 @@
 //! The README's walks through, command by command as they stand, in a scratch copy.
 //!
-//! What differs: the binary under test is used in place of a build, the input is smaller, and a database is the tests' own.
+//! What differs: the binary under test is used in place of a build, the input is smaller, the port is a free one, and a database is the
+//! tests' own.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf, process::Command};
+use std::{fs, net::TcpListener, os::unix::fs::symlink, path::PathBuf, process::Command};
 
 use crate::{
     binary::{Ended, Running, copy_tree, executable},
@@ -25,7 +26,9 @@ fn run(commands: &[String]) -> Ended {
     let bin = dir.path().join("bin");
     fs::create_dir(&bin).expect("a folder");
     symlink(executable(), bin.join("highwater")).expect("a link");
-    let mut script = format!("set -euo pipefail\nexport PATH={}:$PATH\n", bin.display());
+    // whatever is still in the background at the end is ended
+    let at_end = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT";
+    let mut script = format!("set -euo pipefail\n{at_end}\nexport PATH={}:$PATH\n", bin.display());
     for command in commands {
         script += &format!("echo \"+ {}\" >&2\n{command}\n", command.replace(['"', '$', '`', '\\'], " "));
     }
@@ -46,8 +49,9 @@ fn every_command_of_the_walk_through_works_as_it_stands() {
     let commands = commands("A walk through");
     assert!(commands.len() >= 12, "{commands:?}");
     assert!(commands[0].starts_with("cargo build --release"), "{}", commands[0]);
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it is bound").port().to_string();
     let smaller = |command: &String| {
-        let command = command.replace("--rows 10000", "--rows 1000");
+        let command = command.replace("--rows 10000", "--rows 1000").replace("9999", &port);
         // the one that is killed has no say: over so little input it may have ended before
         if command.contains("kill -9") { command + " || echo 'too late'" } else { command }
     };

@@ -72,6 +72,35 @@ pub enum Generate {
         after_help = "Examples:\n  highwater generate orders shop\n  highwater generate orders shop --files 20 --rows 1000"
     )]
     Orders(FilesArgs),
+    /// Lines for whoever connects to a port, at a steady pace; for jobs/hashtags_live.sql and jobs/word_count_socket.sql
+    #[command(
+        after_help = "Examples:\n  highwater generate live --port 9999\n  highwater generate live --port 9999 --lines text --rows 1000 --rows-per-second 50"
+    )]
+    Live(LiveArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct LiveArgs {
+    /// Where to listen, on this machine only
+    #[arg(long, default_value_t = 9999)]
+    pub port: u16,
+    /// Messages with hashtags as JSON, ten for each second of their own time; or sentences
+    #[arg(long, value_enum, default_value_t = LiveLines::Messages)]
+    pub lines: LiveLines,
+    /// Lines in all; then it ends
+    #[arg(long, default_value_t = 1_000_000)]
+    pub rows: u64,
+    #[arg(long, default_value_t = std::num::NonZeroU32::new(100).expect("not zero"))]
+    pub rows_per_second: std::num::NonZeroU32,
+    /// The same seed gives the same lines
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LiveLines {
+    Messages,
+    Text,
 }
 
 #[derive(Debug, clap::Args)]

@@ -151,7 +151,24 @@ fn options_of_a_source_are_checked() {
         ("connector = 'files', path = '', format = 'json'", "option 'path' is empty", 2, 29),
         ("connector = 'files', path = x", "expected a value, found 'x'", 2, 29),
         ("connector = 'files', path = 'x'", "the source 't' has no option 'format'", 1, 14),
-        ("connector = 'files', clean_source = 'delete'", "option 'clean_source' is not built yet", 2, 22),
+        (
+            "connector = 'files', path = 'x', format = 'json', clean_source = 'archive'",
+            "the source 't' has no option 'archive_dir'",
+            1,
+            14,
+        ),
+        (
+            "connector = 'files', path = 'x', format = 'json', clean_source = 'archive', archive_dir = 'x/old'",
+            "option 'archive_dir' has a bad value 'x/old'",
+            2,
+            91,
+        ),
+        (
+            "connector = 'files', path = 'x', format = 'json', clean_source = 'delete'",
+            "files of 't' would never be cleared away",
+            1,
+            14,
+        ),
         (
             "connector = 'files', path = 'x', format = 'json', event_time = 'a'",
             "option 'event_time' has a bad value 'a'",

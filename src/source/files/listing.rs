@@ -44,6 +44,12 @@ pub(super) fn modified_ns(metadata: &Metadata) -> i64 {
     metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
 }
 
+/// A file as a batch plans it.
+pub(in crate::source) fn planned_file(path: &Path, metadata: &Metadata) -> PlannedFile {
+    let path = InputPath::new(path);
+    PlannedFile { identity: path.clone(), path, size_bytes: metadata.len(), modified_ns: modified_ns(metadata) }
+}
+
 impl Listing {
     pub(super) fn of(place: &Place, options: &FilesOptions) -> Result<Listing> {
         let mut walk = Walk { root: place.root(), listing: Listing::default() };
@@ -159,15 +165,10 @@ impl Walk<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Error::io("cannot look at an input file", full, &error)),
         };
-        let path = InputPath::new(path);
         if metadata.is_file() {
-            self.listing.files.push(PlannedFile {
-                identity: path.clone(),
-                path,
-                size_bytes: metadata.len(),
-                modified_ns: modified_ns(&metadata),
-            });
+            self.listing.files.push(planned_file(path, &metadata));
         } else {
+            let path = InputPath::new(path);
             let reason = format!("{} is never opened as input", kind(metadata.file_type()));
             self.listing.skipped.push(Skipped { path, reason });
         }

@@ -8,6 +8,7 @@
 //! - Links, pipes, sockets and devices are never opened; each is reported as skipped.
 
 mod backlog;
+mod clean;
 mod listing;
 mod next;
 mod partitions;
@@ -17,7 +18,7 @@ mod whole;
 
 use std::{path::Path, sync::Arc};
 
-pub(super) use self::listing::ignored_name;
+pub(super) use self::listing::{ignored_name, planned_file};
 pub use self::{
     backlog::Backlog,
     listing::{Listing, Skipped},
@@ -25,7 +26,7 @@ pub use self::{
     read::ReadFile,
 };
 use self::{partitions::Partitions, place::Place};
-use super::Watch;
+use super::{Watch, received};
 use crate::{
     format::Reader,
     job::{FilesOptions, Mode, SourceSpec},
@@ -43,6 +44,8 @@ struct Parts {
     reader: Reader,
     mode: Mode,
     partitions: Partitions,
+    /// The name of a source whose files are segments of a receive log.
+    received: Option<String>,
 }
 
 impl FilesSource {
@@ -52,15 +55,21 @@ impl FilesSource {
     /// # Errors
     /// Of kind `Usage`, naming the path: it is missing, neither a folder nor a file, or not a valid pattern.
     pub fn open(spec: &SourceSpec, projection: Vec<usize>) -> Result<FilesSource> {
-        let place = Place::open(&spec.files.path)?;
+        let place = match received::folder(spec) {
+            // it is made when something is received first
+            Some(folder) => Place::folder(folder),
+            None => Place::open(&spec.files.path)?,
+        };
         let records = &spec.format.records;
-        let partitions = Partitions::new(spec.schema(), records, &projection, place.is_glob());
+        let no_partitions = place.is_glob() || spec.received.is_some();
+        let partitions = Partitions::new(spec.schema(), records, &projection, no_partitions);
         Ok(FilesSource(Arc::new(Parts {
             place,
             options: spec.files.clone(),
             reader: Reader::new(spec.schema(), projection, &spec.format)?,
             mode: records.mode,
             partitions,
+            received: spec.received.as_ref().map(|_| spec.name.clone()),
         })))
     }
 
@@ -75,14 +84,17 @@ impl FilesSource {
     /// # Errors
     /// A folder that cannot be listed. One that vanishes meanwhile is none.
     pub fn list(&self) -> Result<Listing> {
-        Listing::of(&self.0.place, &self.0.options)
+        match self.0.received {
+            Some(_) => received::list(self.root()),
+            None => Listing::of(&self.0.place, &self.0.options),
+        }
     }
 
     /// Reads and decodes one planned file with up to `threads` threads.
     ///
     /// # Errors
     /// Of kind `Moved` where it is gone, was replaced since it was planned or changed while it was read; of kind
-    /// `Data` in `failfast` mode where it holds a bad record or is damaged.
+    /// `Data` in `failfast` mode where it holds a bad record or is damaged; of kind `Refused` for a damaged segment.
     pub fn read(&self, file: &PlannedFile, threads: usize) -> Result<ReadFile> {
         self.read_into(file, threads, &mut Vec::new())
     }
@@ -92,7 +104,11 @@ impl FilesSource {
     /// # Errors
     /// As [`FilesSource::read`].
     pub fn read_into(&self, file: &PlannedFile, threads: usize, buffer: &mut Vec<u8>) -> Result<ReadFile> {
-        read::read(&self.0, file, threads, buffer)
+        let read = read::read(&self.0, file, threads, buffer);
+        match self.0.received {
+            Some(_) => read.map_err(received::in_segment),
+            None => read,
+        }
     }
 
     /// How many bytes of content the file holds, roughly.

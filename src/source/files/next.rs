@@ -9,6 +9,7 @@ use super::listing::{Listing, Skipped};
 use crate::{
     job::FilesOptions,
     model::{InputPath, PlannedFile},
+    source::received::closed_number,
 };
 
 /// What was committed of a source, and what was said about it already.
@@ -35,6 +36,11 @@ impl Seen {
     /// Notes a file that a batch took; it is never taken again.
     pub fn insert(&mut self, file: &PlannedFile) {
         self.committed.insert(file.identity.clone(), Stamp::of(file));
+    }
+
+    /// The number of the newest segment of a receive log that was committed; `None`: there is none.
+    pub fn newest_segment(&self) -> Option<u64> {
+        self.committed.keys().filter_map(|identity| closed_number(identity.as_path())).max()
     }
 
     /// Whether a file of this identity was committed.

@@ -59,6 +59,11 @@ impl Place {
         }
     }
 
+    /// A folder that need not be there yet.
+    pub(super) fn folder(path: &Path) -> Place {
+        Place { root: path.to_owned(), search: Search::Folder }
+    }
+
     fn file(absolute: &Path, written: &str) -> Result<Place> {
         match (absolute.parent(), absolute.file_name()) {
             (Some(folder), Some(name)) => Ok(Place { root: folder.to_owned(), search: Search::File(name.to_owned()) }),

@@ -15,6 +15,7 @@ use crate::{
     format::{BadRecord, Bytes, Compression, Cutter, Decoded, Decompressing, Piece, Pieces, RATIO_GUESSED},
     job::Mode,
     model::{Error, ErrorKind, FileRead, Place, PlannedFile, Result},
+    source::received::{self, Unframing},
 };
 
 const PLACE_ATOMICALLY: &str =
@@ -85,7 +86,7 @@ fn lines(
     except: &[usize],
     buffer: &mut Vec<u8>,
 ) -> Result<(Result<Decoded>, End)> {
-    let opened = Opened::new(path, planned, source.reader.piece_bytes())?;
+    let opened = Opened::new(path, planned, source.reader.piece_bytes(), source.received.as_deref())?;
     let threads = threads.min(opened.pieces_about());
     let decoded = source.reader.decode_pieces(&path.to_string_lossy(), &opened, threads, except, buffer);
     // a long line must not be paid for again and again
@@ -140,10 +141,11 @@ impl Bytes for Raw {
     }
 }
 
-/// The file's content, decompressed where its name says so.
+/// The file's content, decompressed where its name says so; of a segment the lines in it.
 enum Content {
     Plain(Box<Raw>),
     Packed(Box<Decompressing<BufReader<Raw>>>),
+    Framed(Box<Unframing<Raw>>),
 }
 
 impl Content {
@@ -151,6 +153,7 @@ impl Content {
         match self {
             Content::Plain(raw) => raw,
             Content::Packed(content) => content.input().get_mut(),
+            Content::Framed(content) => content.input(),
         }
     }
 }
@@ -160,6 +163,7 @@ impl Bytes for Content {
         match self {
             Content::Plain(raw) => raw.append(to, count),
             Content::Packed(content) => content.append(to, count),
+            Content::Framed(content) => content.append(to, count),
         }
     }
 }
@@ -193,15 +197,18 @@ struct Reading {
 }
 
 impl Opened {
-    fn new(path: &Path, planned: &PlannedFile, piece_bytes: usize) -> Result<Opened> {
+    /// `segment_of`: the source whose receive log the file is a segment of.
+    fn new(path: &Path, planned: &PlannedFile, piece_bytes: usize, segment_of: Option<&str>) -> Result<Opened> {
         let file = open_planned(path, planned)?;
         // One more byte than planned is enough to see that it grew.
         let file = file.take(planned.size_bytes.saturating_add(1));
         let raw = Raw { file, hasher: xxhash3_128::Hasher::new(), read_bytes: 0, failure: None };
         let compression = Compression::of(planned.path.as_path()).filter(|_| planned.size_bytes > 0);
-        let content = match compression {
-            None => Content::Plain(Box::new(raw)),
-            Some(compression) => Content::Packed(Box::new(
+        let number = received::closed_number(planned.path.as_path());
+        let content = match (segment_of.zip(number), compression) {
+            (Some((source, number)), _) => Content::Framed(Box::new(Unframing::new(raw, number, source))),
+            (None, None) => Content::Plain(Box::new(raw)),
+            (None, Some(compression)) => Content::Packed(Box::new(
                 Decompressing::new(compression, BufReader::with_capacity(RAW_BYTES, raw), planned.size_bytes)
                     .map_err(|error| Error::io("cannot read an input file", path, &error))?,
             )),
@@ -226,6 +233,10 @@ impl Opened {
             Content::Packed(content) if !given_up => content.problem().map(str::to_owned),
             _ => None,
         };
+        let damage = match content {
+            Content::Framed(content) if !given_up => content.damage(),
+            _ => None,
+        };
         let raw = content.raw();
         if !given_up {
             // what a decoder left, behind its end or its problem, is part of the file as well
@@ -237,6 +248,9 @@ impl Opened {
         }
         let read_bytes = Some(raw.read_bytes).filter(|_| !given_up);
         check_unchanged(raw.file.get_ref(), path, planned, read_bytes)?;
+        if let Some(why) = damage {
+            return Err(received::damaged(path.to_owned(), why));
+        }
         Ok(End { content_hash: raw.hasher.finish_128(), bytes, line_ended, problem })
     }
 }
@@ -360,7 +374,7 @@ mod tests {
         let path = folder.path().join("a");
         std::fs::write(&path, "012\n456\n8").unwrap();
         let plan = plan(&path);
-        let opened = Opened::new(&path, &plan, 4)?;
+        let opened = Opened::new(&path, &plan, 4, None)?;
         let (mut all, mut buffer) = (Vec::new(), Vec::new());
         let (_, first) = opened.next(&mut buffer).expect("there is a first piece");
         all.extend_from_slice(first.bytes);
@@ -408,7 +422,7 @@ mod tests {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         let plan = plan(&path);
-        let opened = Opened::new(&path, &plan, piece_bytes).unwrap();
+        let opened = Opened::new(&path, &plan, piece_bytes, None).unwrap();
         let (mut all, mut buffer, mut number) = (Vec::new(), Vec::new(), 0);
         while let Some((at, piece)) = opened.next(&mut buffer) {
             assert_eq!((at, piece.offset), (number, all.len() as u64));
@@ -452,7 +466,7 @@ mod tests {
         std::fs::write(&path, "012\n456\n8").unwrap();
         let plan = plan(&path);
         let give_up = || {
-            let opened = Opened::new(&path, &plan, 4).unwrap();
+            let opened = Opened::new(&path, &plan, 4, None).unwrap();
             assert!(opened.next(&mut Vec::new()).is_some());
             opened.give_up();
             assert!(opened.next(&mut Vec::new()).is_none());

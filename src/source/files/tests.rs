@@ -58,6 +58,7 @@ fn spec(path: &str) -> SourceSpec {
         at: At(0),
         columns: vec![column("n", DataType::Int64), column("day", DataType::Int64)],
         files: FilesOptions { path: path.to_owned(), ..FilesOptions::default() },
+        received: None,
         format: FormatSpec::default(),
         event_time: None,
         is_static: false,

@@ -5,6 +5,7 @@
 mod access_log;
 mod clicks;
 mod flows;
+mod live;
 mod messages;
 mod orders;
 mod sensors;
@@ -17,6 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub use self::live::{LiveContent, LiveOptions, serve};
 use self::{
     access_log::AccessLog,
     clicks::Clicks,

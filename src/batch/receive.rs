@@ -1,0 +1,160 @@
+//! Sources that receive, as inputs of the batch loop: when segments are closed, what a run waits for, what is let go of.
+
+use std::time::Duration;
+
+use super::{
+    clock::{Stopwatch, now_us},
+    input::{Input, Inputs},
+    trigger::{Idle, Trigger},
+};
+use crate::{
+    checkpoint::History,
+    job::JobSpec,
+    model::{BatchId, Error, Faults, PlannedFile, Result},
+    source::{Next, Receiver, ReceiverOptions},
+};
+
+/// A wait that is shorter would be none.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+/// A source that receives, at work.
+pub(super) struct Receiving {
+    receiver: Receiver,
+    /// Since the first row of the open segment was met.
+    open_since: Option<Stopwatch>,
+    trigger: Trigger,
+}
+
+impl Receiving {
+    /// Closes the open segment when it is time, so that the next batch can take it.
+    fn close_when_due(&mut self) -> Result<()> {
+        if self.receiver.open_bytes() == 0 {
+            self.open_since = None;
+            return Ok(());
+        }
+        let age = self.open_since.get_or_insert_with(Stopwatch::start).elapsed();
+        let due = match self.trigger {
+            // what is there when the trigger comes is what its batch is of
+            Trigger::Interval(_) => true,
+            Trigger::Once => !self.is_awaited(),
+            Trigger::AvailableNow => !self.receiver.will_end() || age >= self.receiver.batch_interval(),
+            Trigger::AsSoonAsPossible => age >= self.receiver.batch_interval(),
+        };
+        // nothing comes that these rows could wait for
+        if due || self.receiver.has_ended() || self.receiver.is_full() {
+            self.open_since = None;
+            self.receiver.close_segment()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the only batch of a run is still to get rows: what ends is taken as a whole, if there is room for it.
+    fn is_awaited(&self) -> bool {
+        self.trigger == Trigger::Once && self.receiver.will_end() && !self.receiver.is_full()
+    }
+
+    /// What waits to be taken.
+    fn next(&mut self) -> Result<Next> {
+        self.close_when_due()?;
+        let files = self.receiver.unread()?;
+        Ok(Next { files: if self.is_awaited() { Vec::new() } else { files }, ..Next::default() })
+    }
+
+    /// Waits for rows, or until those of the open segment have waited long enough.
+    pub fn wait(&self, longest: Duration) {
+        match &self.open_since {
+            None => self.receiver.wait(longest),
+            Some(since) => {
+                let left = self.receiver.batch_interval().saturating_sub(since.elapsed());
+                // rows of the only batch may have to wait longer
+                std::thread::sleep(left.max(SHORTEST).min(longest));
+            }
+        }
+    }
+
+    pub fn committed(&self, files: &[PlannedFile]) {
+        self.receiver.committed(files);
+    }
+
+    /// Bytes that no committed batch has taken.
+    pub fn unread_bytes(&self) -> u64 {
+        self.receiver.unread_bytes()
+    }
+}
+
+impl Input {
+    /// What waits of a source that receives: closed segments, in the order in which they came.
+    pub(super) fn received(&mut self, notice: &mut dyn FnMut(String)) -> Result<Next> {
+        let Some(receiving) = &mut self.receiving else {
+            // nothing is received in this run: what was before is in the folder
+            let files = self.source.list()?.files.into_iter().filter(|file| !self.seen.contains(&file.identity));
+            return Ok(Next { files: files.collect(), ..Next::default() });
+        };
+        for told in receiving.receiver.take_notices() {
+            notice(format!("source '{}': {told}", self.name));
+        }
+        let mut next = receiving.next()?;
+        next.files.retain(|file| !self.seen.contains(&file.identity));
+        Ok(next)
+    }
+
+    /// Whether more will come of a source that ends.
+    pub(super) fn will_end(&self) -> bool {
+        self.receiving.as_ref().is_some_and(|receiving| receiving.receiver.will_end())
+    }
+}
+
+impl Inputs {
+    /// Opens the receive logs and begins to receive. A run that ends when nothing is left takes what was received before,
+    /// and receives only from what has an end.
+    ///
+    /// # Errors
+    /// Of kind `Refused` for a receive log that is damaged, `Usage` for an address that cannot be listened on.
+    pub fn receive(&mut self, job: &JobSpec, trigger: Trigger, accept_gap: bool, faults: &Faults) -> Result<()> {
+        let options = ReceiverOptions { accept_gap, now_us, faults: faults.clone() };
+        for (spec, input) in job.sources.iter().zip(&mut self.inputs) {
+            if spec.received.is_none() {
+                continue;
+            }
+            let named = |error: Error| error.at_if_none(job.place(spec.files.path_at));
+            let mut receiver = Receiver::open(spec, &input.seen, &options).map_err(named)?;
+            if trigger.when_idle() != Idle::End || receiver.will_end() {
+                receiver.start().map_err(named)?;
+            }
+            input.receiving = Some(Receiving { receiver, open_since: None, trigger });
+        }
+        Ok(())
+    }
+
+    /// Receives no more; what came is durable.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, where the last rows cannot be put into a segment; they are found at the next start.
+    pub fn stop_receiving(&mut self) -> Result<()> {
+        self.inputs
+            .iter_mut()
+            .filter_map(|input| input.receiving.take())
+            .try_for_each(|receiving| receiving.receiver.stop())
+    }
+
+    /// Whether a source that ends has not ended yet, so that there is more to wait for.
+    pub fn more_to_come(&self) -> bool {
+        self.inputs.iter().any(Input::will_end)
+    }
+
+    /// Lets go of segments that no batch after `oldest` has read; `as_of_us`: when the newest batch was committed.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, naming the segment.
+    pub fn retire(&self, history: &History, oldest: BatchId, as_of_us: i64) -> Result<()> {
+        for input in &self.inputs {
+            let Some(receiving) = &input.receiving else { continue };
+            let seen = history.seen_files();
+            let unneeded = seen.iter().rfind(|seen| seen.batch <= oldest && seen.source == input.name);
+            let Some(newest) = unneeded else { continue };
+            let gone = receiving.receiver.retire(&newest.file, as_of_us)?;
+            tracing::debug!(source = input.name, gone, "segments that no batch needs were removed");
+        }
+        Ok(())
+    }
+}

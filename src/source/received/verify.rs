@@ -1,0 +1,66 @@
+//! Looking at the whole of a receive log, without changing it.
+
+use std::path::Path;
+
+use super::segments::{self, Folder};
+use crate::{
+    job::SourceSpec,
+    model::{BatchId, Result},
+};
+
+/// Checks the receive log of a source: every segment frame by frame, and that none is missing that a batch may still have to
+/// read. `taken`: the files that live batches have read, with their batches; `horizon`: the oldest batch that can be gone back
+/// to (`None`: all, the start included). `running`: the job runs, and may write or remove segments meanwhile.
+///
+/// # Errors
+/// Of kind `Failed`, where the folder cannot be read.
+pub fn verify<'a>(
+    spec: &SourceSpec,
+    taken: impl Iterator<Item = (BatchId, &'a Path)>,
+    horizon: Option<BatchId>,
+    running: bool,
+) -> Result<Vec<String>> {
+    let Some(folder) = super::folder(spec) else { return Ok(Vec::new()) };
+    let mut findings = Vec::new();
+    let mut find =
+        |what: String, path: &Path| findings.push(format!("source '{}': {what}: {}", spec.name, path.display()));
+    let found = Folder::read(folder)?;
+    for number in &found.closed {
+        let path = folder.join(segments::closed_name(*number));
+        match segments::read_scan(&path, *number, &spec.name) {
+            Ok((scan, length)) if scan.sealed && scan.end as u64 == length => {}
+            Ok(_) => find("a segment of the receive log breaks off before its end".to_owned(), &path),
+            // retention has removed it meanwhile
+            Err(_) if running && !path.exists() => {}
+            Err(error) => {
+                find(format!("a segment of the receive log is damaged {}", error.why().unwrap_or_default()), &path)
+            }
+        }
+    }
+    for number in found.open.iter().filter(|_| !running) {
+        let path = folder.join(segments::open_name(*number));
+        if let Err(error) = segments::read_scan(&path, *number, &spec.name) {
+            find(format!("the open segment of the receive log is damaged {}", error.why().unwrap_or_default()), &path);
+        }
+    }
+    let mut newest = None;
+    for (batch, file) in taken {
+        let Some(number) = segments::closed_number(file) else { continue };
+        newest = newest.max(Some(number));
+        if !running && Some(batch) > horizon && !found.closed.contains(&number) {
+            find(
+                format!("a segment is gone that batch {batch} has read, and a rewind would read again"),
+                &folder.join(file),
+            );
+        }
+    }
+    let open = found.open.first().copied().filter(|_| !running);
+    let mut expected = newest.map_or(0, |newest| newest + 1);
+    for number in found.closed.iter().copied().filter(|number| Some(*number) > newest).chain(open) {
+        if number > expected {
+            find("a segment is gone that no batch has read".to_owned(), &folder.join(segments::closed_name(expected)));
+        }
+        expected = number + 1;
+    }
+    Ok(findings)
+}

@@ -1,0 +1,112 @@
+//! The standard input, and rows by the clock.
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::{Fed, Job, counting, once, wait_until};
+
+const STDIN: &str = "connector = 'stdin', format = 'text', batch_interval = '20 ms'";
+
+#[test]
+fn what_comes_through_a_pipe_is_counted_up_to_its_end() {
+    for options in [&["--available-now"][..], &["--once"]] {
+        let job = Job::new(&counting(STDIN));
+        let mut fed = Fed::start(&mut job.command(options));
+        let mut pipe = fed.0.stdin.take().expect("a pipe");
+        for number in 0..500 {
+            writeln!(pipe, "line {number}").expect("the job reads");
+            if number % 100 == 0 {
+                std::thread::sleep(Duration::from_millis(40));
+            }
+        }
+        write!(pipe, "unended").expect("the job reads");
+        drop(pipe);
+        assert!(fed.0.wait().expect("it ends").success());
+        let values = (0..500).map(|number| format!("line {number}")).chain(["unended".to_owned()]);
+        once(&job.counts(), values);
+        job.verify();
+        let batches = job.call(&["log", "checkpoint", "--json"]).expect(0).lines().len();
+        assert!(if options == ["--once"] { batches == 1 } else { batches > 2 }, "{batches} batches");
+    }
+}
+
+#[test]
+fn more_than_may_wait_comes_through_a_pipe() {
+    let job = Job::new(&counting(&format!("{STDIN}, max_unread_bytes = '8KiB', batch_bytes = '4KiB'")));
+    let mut fed = Fed::start(&mut job.command(&["--available-now"]));
+    let mut pipe = fed.0.stdin.take().expect("a pipe");
+    for number in 0..2000 {
+        writeln!(pipe, "a line that is a little longer {number}").expect("the job reads");
+    }
+    drop(pipe);
+    assert!(fed.0.wait().expect("it ends").success());
+    once(&job.counts(), (0..2000).map(|number| format!("a line that is a little longer {number}")));
+}
+
+#[test]
+fn a_killed_job_keeps_what_it_was_given() {
+    let job = Job::new(&counting(STDIN));
+    for round in 0..3 {
+        let mut fed = Fed::start(&mut job.command(&[]));
+        let mut pipe = fed.0.stdin.take().expect("a pipe");
+        let text: String = (round * 50..round * 50 + 50).map(|number| format!("line {number}.\n")).collect();
+        pipe.write_all(text.as_bytes()).expect("the job reads");
+        job.wait_for_receipt("lines", &format!("line {}.\n", round * 50 + 49));
+        fed.0.kill().expect("it runs");
+        fed.0.wait().expect("it ends");
+    }
+    let mut fed = Fed::start(&mut job.command(&["--available-now"]));
+    drop(fed.0.stdin.take());
+    assert!(fed.0.wait().expect("it ends").success());
+    once(&job.counts(), (0..150).map(|number| format!("line {number}.")));
+    job.verify();
+}
+
+const RATE: &str = "SET snapshot_batches = '3';
+CREATE TABLE ticks (timestamp TIMESTAMP, value BIGINT) WITH (connector = 'rate', rows_per_second = 400, batch_interval = '20 ms');
+CREATE TABLE seen WITH (connector = 'memory', output_mode = 'append');
+INSERT INTO seen SELECT value, timestamp FROM ticks;
+";
+
+fn ticks(job: &Job) -> Vec<(i64, String)> {
+    let rows = job.call(&["show", "checkpoint", "--output", "json"]).expect(0).json();
+    let tick =
+        |row: &Value| (row["value"].as_i64().expect("a number"), row["timestamp"].as_str().expect("a time").to_owned());
+    rows.iter().map(tick).collect()
+}
+
+#[test]
+fn rows_by_the_clock_are_the_same_whatever_is_killed() {
+    let job = Job::new(RATE);
+    for (round, point) in ["committed:3", "received-written:4", "segment-written:2", ""].into_iter().enumerate() {
+        let mut running = if point.is_empty() { job.start() } else { job.start_to_crash(point) };
+        let started = Instant::now();
+        wait_until("it is killed", || {
+            started.elapsed() > Duration::from_millis(400) && (point.is_empty() || !running.is_running())
+        });
+        assert!(running.kill_after(Duration::ZERO).was_killed(), "round {round}");
+    }
+    job.finish();
+    let all = ticks(&job);
+    assert!(all.len() > 100, "{}", all.len());
+    let micros = |time: &str| {
+        let time = time.trim_end_matches('Z');
+        chrono::NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H:%M:%S%.f")
+            .expect("a time")
+            .and_utc()
+            .timestamp_micros()
+    };
+    let first = micros(&all[0].1);
+    for (number, (value, time)) in all.iter().enumerate() {
+        assert_eq!(*value, number as i64);
+        assert_eq!(micros(time), first + number as i64 * 2500, "{value}");
+    }
+    job.call(&["rewind", "checkpoint", "--to", "1"]).expect(0);
+    job.finish();
+    assert_eq!(ticks(&job), all);
+    job.verify();
+}
