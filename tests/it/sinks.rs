@@ -6,7 +6,7 @@ mod places;
 use std::path::PathBuf;
 
 use highwater::{
-    model::Faults,
+    model::{ErrorKind, Faults},
     sink::{rows, table_lines},
 };
 use serde_json::Value;
@@ -132,6 +132,25 @@ fn tables_are_the_batch_result_after_every_batch_and_after_a_rewind_to_every_bat
     assert_eq!(tables(&scratch), vec![Vec::<Value>::new(); 3], "rewound to the start");
     run(&scratch, None);
     assert_eq!(tables(&scratch), after[FILES - 1]);
+    sound(&scratch);
+}
+
+/// Found by damage: an older copy of the database was written to as if the batches in between were in it.
+#[test]
+fn a_database_that_was_put_back_is_not_written_to_with_a_gap() {
+    let expected = scratch();
+    run(&expected, None);
+    let scratch = scratch();
+    run(&scratch, Some(3));
+    let older = std::fs::read(database(&scratch)).expect("a database");
+    run(&scratch, Some(3));
+    std::fs::write(database(&scratch), older).expect("it is put back");
+    let refused = scratch.run(Faults::none(), 1).expect_err("batches 3 to 5 are missing");
+    assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+    assert!(refused.to_string().contains("rewind CHECKPOINT --to 2"), "{refused}");
+    scratch.rewind(Some(2), false, Faults::none()).unwrap_or_else(|error| panic!("{error}"));
+    run(&scratch, None);
+    assert_eq!(tables(&scratch), tables(&expected));
     sound(&scratch);
 }
 

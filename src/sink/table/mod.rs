@@ -159,6 +159,10 @@ impl<D: Database> TableSink<D> {
             None if *is_staged => {}
             _ => return Err(self.other_rows(output.batch).into()),
         }
+        // a sink may come to a job later, and begin with any batch; from then on it gets each
+        if let Some(newest) = table.newest()?.filter(|newest| newest.0 + 1 < output.batch.0) {
+            return Err(self.behind(output.batch, newest).into());
+        }
         let of_batch = to.by_batch.then_some(output.batch);
         match to.key {
             _ if self.is_whole() => {

@@ -59,6 +59,16 @@ impl<D: Database> TableSink<D> {
             .help("put checkpoint and database back as they were together, or rewind to the batch before")
     }
 
+    /// The database is an older copy, or had its rows in another sink meanwhile.
+    pub(super) fn behind(&self, batch: BatchId, newest: BatchId) -> Error {
+        Error::refused(format!("table '{}' does not have what came before batch {batch}", self.table))
+            .at(D::at(&self.place))
+            .because(format!("its newest batch is {newest}: an older copy was put back, or others wrote to another sink"))
+            .help(format!(
+                "put the newer one back; or `highwater rewind CHECKPOINT --to {newest}`, then run again: what is missing is written again"
+            ))
+    }
+
     pub(super) fn cannot_take_back(&self, why: &str) -> Error {
         Error::refused(format!("rows of '{}' cannot be taken back from table '{}'", self.name, self.table))
             .because(why)
