@@ -270,6 +270,13 @@ impl ReceiveLog {
         drop(self.0.changed.wait_timeout(state, longest).unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Lets whoever waits look again.
+    pub fn wake(&self) {
+        // whoever holds the lock has looked, and does not wait yet
+        drop(self.lock());
+        self.0.changed.notify_all();
+    }
+
     /// Waits, at most so long, until the log is closed; whether it is.
     pub fn wait_for_close(&self, longest: Duration) -> bool {
         const SLICE: Duration = Duration::from_millis(100);

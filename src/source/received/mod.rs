@@ -142,6 +142,8 @@ impl Receiver {
                     notices.tell(format!("the standard input is broken: {error}"));
                 }
                 ended.store(true, Ordering::Release);
+                // a run that ends with it waits for more
+                log.wake();
             }),
             Sender::Http(spec) => {
                 // an address that is taken is told before anything is received

@@ -51,6 +51,21 @@ fn segments_go_when_no_kept_batch_needs_them() {
     once(&few.counts(), values(310));
 }
 
+/// Found by the explorer of power losses, which does not keep times: a copy of a checkpoint refused to replay.
+#[test]
+fn a_copy_of_a_checkpoint_replays_what_was_received() {
+    let job = Job::new(&counting(STDIN));
+    feed(&job, 0..60, &["--available-now"]);
+    job.call(&["rewind", "checkpoint", "--to", "0"]).expect(0);
+    let (checkpoint, copy) = (job.0.at("checkpoint"), job.0.at("copy"));
+    crate::binary::copy_tree(&checkpoint, &copy);
+    fs::remove_dir_all(&checkpoint).expect("it can be removed");
+    fs::rename(copy, checkpoint).expect("it can be moved");
+    job.finish();
+    once(&job.counts(), values(60));
+    job.verify();
+}
+
 /// A job with segments that batches have taken, and some that none has.
 fn half_taken() -> Job {
     let job = Job::new(&counting(STDIN));
