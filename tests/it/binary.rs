@@ -88,7 +88,12 @@ pub struct Running {
 
 impl Running {
     pub fn start(command: &mut Command) -> Running {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::start_given(command, Stdio::null())
+    }
+
+    /// With something on its standard input.
+    pub fn start_given(command: &mut Command, input: Stdio) -> Running {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = child.stdout.take().map(read_all);
         let stderr = child.stderr.take().map(read_all);
@@ -233,8 +238,21 @@ impl Folder {
 
     /// `highwater run` of the folder's job, with these options.
     pub fn run_command(&self, options: &[&str]) -> Command {
-        let job = ["run", "job.sql", "--checkpoint", "checkpoint", "--set", "INPUT=input", "--set", "OUTPUT=output"];
-        self.command(&[&job[..], options].concat())
+        self.run_command_to("output", options)
+    }
+
+    /// The same with another output folder.
+    pub fn run_command_to(&self, output: &str, options: &[&str]) -> Command {
+        let mut command = self.command(&["run", "job.sql", "--checkpoint", "checkpoint"]);
+        let job = fs::read_to_string(self.at("job.sql")).expect("the job is there");
+        // what a job does not use it must not be given
+        for (name, folder) in [("INPUT", "input"), ("OUTPUT", output)] {
+            if job.contains(&format!("${{{name}}}")) {
+                command.arg("--set").arg(format!("{name}={folder}"));
+            }
+        }
+        command.args(options);
+        command
     }
 
     /// Runs the job over all that is there.
@@ -251,14 +269,22 @@ impl Folder {
 
     /// What a reader of the output folder sees, by name.
     pub fn published(&self) -> BTreeMap<String, Vec<u8>> {
-        files(&self.at("output")).into_iter().filter(|(name, _)| !name.starts_with('.')).collect()
+        let visible = files(&self.at("output")).into_iter().filter(|(name, _)| !name.starts_with('.'));
+        // where rows lie in a database depends on what was deleted before
+        let as_seen = |(name, bytes): (String, Vec<u8>)| match name.ends_with(".db") {
+            true => (name.clone(), crate::trace::database(&self.at("output").join(name)).into_bytes()),
+            false => (name, bytes),
+        };
+        visible.map(as_seen).collect()
     }
 
     /// The log without what is of one run or one moment.
     #[track_caller]
     pub fn canonical_log(&self) -> Vec<String> {
         let mut lines = self.call(&["log", "checkpoint", "--json"]).expect(0).json();
-        lines.iter_mut().for_each(|line| highwater::progress::keep_lasting(line, &[]));
+        let job = fs::read_to_string(self.at("job.sql")).expect("the job is there");
+        let more: &[&str] = if crate::fed::is_over_stdin(&job) { &crate::fed::OF_ARRIVAL } else { &[] };
+        lines.iter_mut().for_each(|line| highwater::progress::keep_lasting(line, more));
         lines.iter().map(Value::to_string).collect()
     }
 }

@@ -4,6 +4,8 @@
 //!
 //! `HIGHWATER_KILLS=5000` kills that often at random; `HIGHWATER_SEED` repeats a run of them.
 
+mod beside;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -200,7 +202,7 @@ fn killed_at_random_the_end_is_that_of_an_undisturbed_run() {
 }
 
 /// Points that no run of this job comes to: retention and rewinds have tests of their own below, and sources that receive
-/// in `received`.
+/// in `beside` and in `received`.
 const ELSEWHERE: [CrashPoint; 8] = [
     CrashPoint::ReceivedWritten,
     CrashPoint::ReceivedDurable,

@@ -55,6 +55,7 @@ mod damage;
 mod endurance;
 mod event_time;
 mod faults;
+mod fed;
 mod folders;
 mod golden;
 mod golden_cases;

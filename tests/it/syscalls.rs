@@ -1,5 +1,6 @@
 //! Faults at system calls of the real binary, made with strace: killed before each call that changes something, and
-//! each such call failing. A job of three batches does all that commits do.
+//! each such call failing. Jobs of three batches do all that commits do: over files, over the standard input, and with
+//! tables of SQLite.
 //!
 //! `HIGHWATER_SYSCALLS=all` tries every case, `HIGHWATER_SYSCALLS=1000` a choice of so many; `HIGHWATER_SEED` says which.
 //! `HIGHWATER_PART=1/2` takes every other one of these, so that two processes can share them.
@@ -8,95 +9,26 @@ mod errors;
 mod kill;
 mod space;
 mod strace;
+pub mod subject;
 mod tracer;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use strace::{Call, Traced};
+use subject::{Kept, Kind, Subject};
 
-use crate::{
-    binary::{Chance, Ended, Folder, Running, copy_tree},
-    kills,
-};
+use crate::binary::{Chance, Ended, Running};
 
-/// Batches, too: each takes one file.
+/// Batches, too: each takes one file, or piece.
 const FILES: usize = 3;
 
-/// A table in the checkpoint and two sinks of files, so that plans are made durable first; a snapshot in the middle.
-const JOB: &str = concat!(
-    "
-SET snapshot_batches = '2';
-CREATE TABLE flows (device STRING, port STRING, bytes BIGINT)
-  WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
-CREATE TABLE counts WITH (connector = 'memory', output_mode = 'complete');
-CREATE TABLE traffic WITH (connector = 'files', path = '${OUTPUT}', format = 'json', output_mode = 'update');
-CREATE TABLE ports WITH (connector = 'files', path = '${OUTPUT}', format = 'csv', output_mode = 'complete');
-INSERT INTO counts SELECT device, count(*) AS count FROM flows WHERE port IN ('80', '443') GROUP BY device ORDER BY count DESC;
-INSERT INTO traffic SELECT device, count(*) AS flows, sum(bytes) AS bytes FROM flows GROUP BY device;
-INSERT INTO ports SELECT port, count(*) AS flows, max(bytes) AS most FROM flows GROUP BY port;
-",
-    operators!()
-);
-
-/// The job over three small files: the second one's delta is too large to be kept inside the log, the third has bad
-/// records.
-fn scratch() -> Folder {
-    let folder = Folder::new(JOB);
-    let mut chance = Chance::new(11);
-    for file in 0..FILES {
-        let mut text = String::new();
-        for row in 0..if file == 1 { 200 } else { 12 } {
-            let device = match file {
-                1 => format!("{row}-{}", kills::long_name(&mut chance)),
-                _ => format!("Comp{}", chance.below(5)),
-            };
-            let (port, bytes) = (["80", "443", "22"][chance.below(3)], chance.below(100_000));
-            text += &format!("{{\"device\": \"{device}\", \"port\": \"{port}\", \"bytes\": {bytes}}}\n");
-        }
-        if file == 2 {
-            text += "{\"device\": \"cut\nnull\n";
-        }
-        folder.input(file, text.as_bytes());
-    }
-    folder
-}
-
-/// Files that another run made, kept to begin from again and again.
-struct Kept(tempfile::TempDir);
-
-impl Kept {
-    fn of(folder: &Folder) -> Kept {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        copy_tree(folder.path(), dir.path());
-        Kept(dir)
-    }
-
-    fn restore(&self, folder: &Folder) {
-        for (from, remove) in [(folder.path(), true), (self.0.path(), false)] {
-            for entry in fs::read_dir(from).expect("it can be listed") {
-                let path = entry.expect("it can be listed").path();
-                let name = path.file_name().expect("it has a name");
-                if !path.is_dir() || name == "input" {
-                    continue;
-                }
-                if remove {
-                    fs::remove_dir_all(&path).expect("a scratch folder can be removed");
-                } else {
-                    copy_tree(&path, &folder.at(&name.to_string_lossy()));
-                }
-            }
-        }
-    }
-}
-
 /// Kills the job when its second batch is committed and not yet published: the next start has something to recover.
-fn kill_in_the_middle(folder: &Folder) {
-    kills::start_over(folder);
-    let mut middle = folder.run_command(&["--available-now"]);
-    assert!(Running::start(middle.env("HIGHWATER_CRASH_AT", "committed:2")).wait().was_killed());
+fn kill_in_the_middle(subject: &Subject) {
+    subject.start_over();
+    let mut middle = subject.run_command(&["--available-now"]);
+    middle.env("HIGHWATER_CRASH_AT", "committed:2");
+    assert!(Running::start_given(&mut middle, subject.input()).wait().was_killed());
+    subject.look_for_the_rest();
 }
 
 /// A call to be disturbed: the nth of its kind that any one thread makes, which is how strace counts, or the nth on one

@@ -60,12 +60,26 @@ fn a_repeated_request_counts_once_whatever_is_killed() {
     let port = free_port();
     let job = Job::new(&counting(&options(port)));
     let points = [
+        "checkpoint-built:1",
+        "checkpoint-created:1",
+        "open-copied:1",
+        "open-renamed:1",
         "received-written:3",
         "received-durable:3",
         "segment-written:2",
         "segment-closed:1",
         "committed:2",
         "planned:2",
+        "read:2",
+        "stepped:1",
+        "staged:2",
+        "applied:2",
+        "flushed:1",
+        "published:2",
+        "snapshot-written:1",
+        "seal-written:1",
+        "sealed:1",
+        "live-replaced:1",
     ];
     let (mut sent, mut repeated) = (0, 0);
     let mut turn = 0;

@@ -89,6 +89,10 @@ fn each_line_counts_once_though_peer_and_job_come_and_go() {
 #[test]
 fn killed_at_every_point_between_receipt_and_commit() {
     let points = [
+        "checkpoint-built:1",
+        "checkpoint-created:1",
+        "open-copied:1",
+        "open-renamed:1",
         "received-written:2",
         "received-durable:1",
         "received-durable:3",
@@ -98,11 +102,17 @@ fn killed_at_every_point_between_receipt_and_commit() {
         "segment-closed:2",
         "planned:2",
         "read:2",
+        "stepped:1",
+        "staged:2",
         "applied:2",
         "flushed:1",
         "committed:1",
         "committed:3",
+        "published:2",
+        "snapshot-written:1",
+        "seal-written:1",
         "sealed:1",
+        "live-replaced:1",
     ];
     let peer = Peer::new();
     let job = Job::new(&counting(&peer.options()));

@@ -3,26 +3,26 @@
 use std::{collections::BTreeMap, fs};
 
 use super::{
-    Kept, Target, acknowledged, choose, kill_in_the_middle, resumed, scratch,
+    Kept, Kind, Subject, Target, acknowledged, choose, kill_in_the_middle, resumed,
     strace::{Call, Fault, Injection, Traced, inject, is_there, kill_directly, watch},
     targets, tracer, wants_all,
 };
 use crate::{
     binary::{Chance, Ended, Folder, from_environment},
-    kills::{Outcome, start_over},
+    kills::Outcome,
 };
 
 /// By strace where it has to count by file.
-fn kill(folder: &Folder, target: &Target) -> Ended {
+fn kill(subject: &Subject, target: &Target) -> Ended {
     match tracer::number_of(&target.call) {
-        Some(number) if target.file.is_none() => kill_directly(folder, number, target.nth),
-        _ => kill_by_strace(folder, target),
+        Some(number) if target.file.is_none() => kill_directly(subject, number, target.nth),
+        _ => kill_by_strace(subject, target),
     }
 }
 
-fn kill_by_strace(folder: &Folder, target: &Target) -> Ended {
+fn kill_by_strace(subject: &Subject, target: &Target) -> Ended {
     let files = target.file.iter().cloned().collect();
-    inject(folder, &Injection { call: target.call.clone(), fault: Fault::Kill, nth: target.nth, files }).ended
+    inject(subject, &Injection { call: target.call.clone(), fault: Fault::Kill, nth: target.nth, files }).ended
 }
 
 /// What an undisturbed run leaves, names that nobody may see included.
@@ -32,18 +32,18 @@ struct Expected {
 }
 
 impl Expected {
-    fn of(folder: &Folder) -> Expected {
-        Expected { outcome: Outcome::of(folder), names: names(folder) }
+    fn of(subject: &Subject) -> Expected {
+        Expected { outcome: Outcome::of(subject), names: names(subject) }
     }
 
     /// Runs the job to its end; then all must be as if nothing had happened.
     #[track_caller]
-    fn must_follow(&self, folder: &Folder, killed: &Ended, story: &str) {
-        let ended = folder.run();
+    fn must_follow(&self, subject: &Subject, killed: &Ended, story: &str) {
+        let ended = subject.run();
         assert_eq!(ended.code(), Some(0), "{story}: {}", ended.stderr);
         assert!(resumed(&ended) >= acknowledged(killed), "{story}: lost after {}: {}", killed.stderr, ended.stderr);
-        Outcome::of(folder).must_be(&self.outcome, story);
-        assert_eq!(names(folder), self.names, "{story}: what is left behind");
+        Outcome::of(subject).must_be(&self.outcome, story);
+        assert_eq!(names(subject), self.names, "{story}: what is left behind");
     }
 }
 
@@ -91,7 +91,7 @@ struct Counts {
 
 /// What a run is killed at, and what it must come to all the same.
 struct Campaign {
-    folder: Folder,
+    subject: Subject,
     expected: Expected,
     /// What a start after a kill in the middle calls.
     recovery: Vec<Target>,
@@ -99,18 +99,19 @@ struct Campaign {
 }
 
 impl Campaign {
-    fn new(folder: Folder, seed: u64) -> Campaign {
-        let expected = Expected::of(&folder);
-        kill_in_the_middle(&folder);
-        let recovery = targets(&watched(&folder), |_| true, Call::changes);
-        Campaign { folder, expected, recovery, seed }
+    fn new(subject: Subject, seed: u64) -> Campaign {
+        let expected = Expected::of(&subject);
+        kill_in_the_middle(&subject);
+        subject.give_nothing();
+        let recovery = targets(&watched(&subject), |_| true, Call::changes);
+        Campaign { subject, expected, recovery, seed }
     }
 
     /// Kills at a target, and once more where the next start comes to some target of its own.
     fn kill_twice(&self, target: &Target, again: &Target, counts: &mut Counts) {
         let story = format!("HIGHWATER_SEED={} {target:?}, then {again:?}", self.seed);
-        start_over(&self.folder);
-        let first = kill(&self.folder, target);
+        self.subject.start_over();
+        let first = kill(&self.subject, target);
         if !first.was_killed() {
             return must_have_ended_well(&first, &story);
         }
@@ -118,33 +119,36 @@ impl Campaign {
         self.kill_again(&first, again, counts, &story);
     }
 
+    /// Whoever sends does not know what was received: in recovery nothing is sent.
     fn kill_again(&self, before: &Ended, again: &Target, counts: &mut Counts, story: &str) {
-        let second = kill(&self.folder, again);
+        self.subject.give_nothing();
+        let second = kill(&self.subject, again);
         if second.was_killed() {
             counts.second += 1;
         } else {
             must_have_ended_well(&second, story);
         }
         let told = if acknowledged(&second).is_some() { &second } else { before };
-        self.expected.must_follow(&self.folder, told, story);
+        self.expected.must_follow(&self.subject, told, story);
     }
 
     /// Kills at a target, and then at every call that the next start makes.
     fn kill_all_ways(&self, target: &Target, counts: &mut Counts) {
         let story = format!("{target:?}");
-        start_over(&self.folder);
-        let first = kill(&self.folder, target);
+        self.subject.start_over();
+        let first = kill(&self.subject, target);
         if !first.was_killed() {
             return must_have_ended_well(&first, &story);
         }
         *counts.first.entry(target.call.clone()).or_default() += 1;
-        let left = Kept::of(&self.folder);
-        self.expected.must_follow(&self.folder, &first, &story);
-        left.restore(&self.folder);
+        self.subject.give_nothing();
+        let left = Kept::of(&self.subject);
+        self.expected.must_follow(&self.subject, &first, &story);
+        left.restore(&self.subject);
         for again in
-            targets(&watched(&self.folder), |_| true, Call::changes).iter().filter(|again| again.file.is_none())
+            targets(&watched(&self.subject), |_| true, Call::changes).iter().filter(|again| again.file.is_none())
         {
-            left.restore(&self.folder);
+            left.restore(&self.subject);
             self.kill_again(&first, again, counts, &format!("{story}, then {again:?}"));
         }
         let first: usize = counts.first.values().sum();
@@ -154,29 +158,45 @@ impl Campaign {
 
 /// Runs the job to its end and tells its calls.
 #[track_caller]
-fn watched(folder: &Folder) -> Traced {
-    let run = watch(folder);
+fn watched(subject: &Subject) -> Traced {
+    let run = watch(subject);
     must_have_ended_well(&run.ended, "an undisturbed run");
     run
 }
 
 #[test]
 fn killed_at_every_system_call_and_again_in_recovery() {
-    const TEST: &str = "killed_at_every_system_call_and_again_in_recovery";
-    if !is_there(TEST) {
+    kill_everywhere("killed_at_every_system_call_and_again_in_recovery", Kind::Files, usize::MAX);
+}
+
+#[test]
+fn killed_at_every_system_call_while_it_receives() {
+    kill_everywhere("killed_at_every_system_call_while_it_receives", Kind::Stdin, KILLS);
+}
+
+#[test]
+fn killed_at_every_system_call_of_a_database() {
+    kill_everywhere("killed_at_every_system_call_of_a_database", Kind::Sqlite, KILLS);
+}
+
+/// How many calls of the other jobs are tried unless the environment asks for another number.
+const KILLS: usize = 24;
+
+fn kill_everywhere(test: &str, kind: Kind, by_default: usize) {
+    if !is_there(test) {
         return;
     }
     let seed = from_environment("HIGHWATER_SEED").unwrap_or(3);
-    let folder = scratch();
-    let mut all = targets(&watched(&folder), |_| true, Call::changes);
-    let campaign = Campaign::new(folder, seed);
+    let subject = Subject::new(kind);
+    let mut all = targets(&watched(&subject), |_| true, Call::changes);
+    let campaign = Campaign::new(subject, seed);
     let mut counts = Counts::default();
     if std::env::var("HIGHWATER_SYSCALLS").is_err() {
         // as strace counts; a number, or all, takes each file's calls as well
         all.retain(|target| target.file.is_none());
     }
     let count = all.len();
-    let chosen = choose(all, count, seed, |target| target.call.clone());
+    let chosen = choose(all, by_default.min(count), seed, |target| target.call.clone());
     let mut chance = Chance::new(seed);
     for target in &chosen {
         // what strace counts file by file are the same calls again
@@ -188,7 +208,7 @@ fn killed_at_every_system_call_and_again_in_recovery() {
         }
     }
     let kills: usize = counts.first.values().sum();
-    eprintln!("{kills} kills at {} of {count} calls, and in recovery: {counts:?}", chosen.len());
+    eprintln!("{test}: {kills} kills at {} of {count} calls, and in recovery: {counts:?}", chosen.len());
     assert!(kills * 10 >= chosen.len() * 8, "{kills} of {} runs were killed only", chosen.len());
     assert!(counts.second * 2 >= kills, "{} of {kills} recoveries were killed only", counts.second);
 }
@@ -199,20 +219,20 @@ fn both_ways_kill_at_the_same_call() {
     if !is_there("both_ways_kill_at_the_same_call") {
         return;
     }
-    let folder = scratch();
+    let subject = Subject::new(Kind::Files);
     // a name for each, and nothing that another thread does meanwhile shows in the names
     let call = "rename";
     let mut before = None;
     for nth in 2..6 {
         let target = Target { call: call.to_owned(), file: None, nth };
         let left = [false, true].map(|directly| {
-            start_over(&folder);
+            subject.start_over();
             let ended = match tracer::number_of(call) {
-                Some(number) if directly => kill_directly(&folder, number, nth),
-                _ => kill_by_strace(&folder, &target),
+                Some(number) if directly => kill_directly(&subject, number, nth),
+                _ => kill_by_strace(&subject, &target),
             };
             assert!(ended.was_killed(), "{target:?}: {}", ended.stderr);
-            (acknowledged(&ended), names(&folder))
+            (acknowledged(&ended), names(&subject))
         });
         let [by_strace, directly] = left;
         assert_eq!(by_strace, directly, "{target:?}");

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, process::Command};
 
-use super::{choose, scratch};
+use super::{Kind, Subject, choose};
 use crate::{
     binary::{Ended, Folder, Running, files},
     faults::{SHELL, code, text, with_mounts},
@@ -24,7 +24,7 @@ fn missing<'a>(said: &str, parts: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn a_disk_too_small_for_the_job_stops_it_wherever_space_ends() {
-    let folder = scratch();
+    let folder = Subject::new(Kind::Files);
     folder.run().expect(0);
     let expected = Outcome::of(&folder);
     let sizes = choose((16..ENOUGH_KIB).step_by(16).collect(), SIZES, SEED, |_| ());
@@ -81,7 +81,7 @@ fn run_limited(folder: &Folder, blocks: usize) -> Ended {
 
 #[test]
 fn a_limit_on_the_size_of_files_stops_a_job_with_a_reason() {
-    let folder = scratch();
+    let folder = Subject::new(Kind::Files);
     folder.run().expect(0);
     let expected = Outcome::of(&folder);
     let limits = choose((0..1400).step_by(4).collect(), SIZES, SEED, |_| ());

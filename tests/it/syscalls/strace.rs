@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::tracer;
+use super::{subject::Subject, tracer};
 use crate::binary::{Ended, Folder, skip};
 
 /// Every call that changes files; `?`: not each machine has it.
@@ -138,12 +138,12 @@ pub fn is_there(test: &str) -> bool {
 }
 
 /// Runs the folder's job to its end, and tells every call that changes files.
-pub fn watch(folder: &Folder) -> Traced {
+pub fn watch(folder: &Subject) -> Traced {
     trace(folder, &["--seccomp-bpf".to_owned(), "-e".to_owned(), format!("trace={}", CHANGING.join(","))])
 }
 
 /// Runs the folder's job with a fault.
-pub fn inject(folder: &Folder, injection: &Injection) -> Traced {
+pub fn inject(folder: &Subject, injection: &Injection) -> Traced {
     // what is said is traced as well: on stderr, a file here
     let mut options = vec!["-e".to_owned(), format!("trace=?write,{}", injection.call)];
     if injection.fault != Fault::Kill {
@@ -160,7 +160,7 @@ pub fn inject(folder: &Folder, injection: &Injection) -> Traced {
 }
 
 /// Its standard streams are files, so that the trace tells by name when something is said.
-fn trace(folder: &Folder, options: &[String]) -> Traced {
+fn trace(folder: &Subject, options: &[String]) -> Traced {
     let job = folder.run_command(&["--available-now"]);
     let mut command = Command::new("strace");
     command.args(["-f", "--quiet=all", "-e", "signal=none", "-y", "-s", "24", "-o", "calls"]);
@@ -177,7 +177,7 @@ fn trace(folder: &Folder, options: &[String]) -> Traced {
 }
 
 /// Kills the folder's job as any one of its threads begins its `nth` call of this `number`, without strace.
-pub fn kill_directly(folder: &Folder, number: libc::c_long, nth: usize) -> Ended {
+pub fn kill_directly(folder: &Subject, number: libc::c_long, nth: usize) -> Ended {
     let mut job = folder.run_command(&["--available-now"]);
     speak_in_files(folder, job.current_dir(folder.path()));
     let started = Instant::now();
@@ -186,7 +186,7 @@ pub fn kill_directly(folder: &Folder, number: libc::c_long, nth: usize) -> Ended
 }
 
 /// Waits for a command that says what it has to say in files; ends it with all that it started where it hangs.
-fn finish(folder: &Folder, command: &mut Command) -> Ended {
+fn finish(folder: &Subject, command: &mut Command) -> Ended {
     speak_in_files(folder, command.process_group(0));
     let started = Instant::now();
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -204,9 +204,9 @@ fn finish(folder: &Folder, command: &mut Command) -> Ended {
     ended(folder, status, started.elapsed())
 }
 
-fn speak_in_files(folder: &Folder, command: &mut Command) {
+fn speak_in_files(folder: &Subject, command: &mut Command) {
     let file = |name: &str| Stdio::from(File::create(folder.at(name)).expect("a file can be made"));
-    command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
+    command.stdin(folder.input()).stdout(file("stdout")).stderr(file("stderr"));
 }
 
 fn ended(folder: &Folder, status: ExitStatus, took: Duration) -> Ended {
