@@ -5,6 +5,7 @@
 //! right tables and output; and `show`, `log` and `verify` never panic, never hang, and never print an older table
 //! without saying so. `HIGHWATER_DAMAGE=20000` tries more cases, `HIGHWATER_SEED` others, `HIGHWATER_CASE` a single one.
 
+mod beside;
 mod mutation;
 mod specimen;
 
@@ -126,13 +127,19 @@ fn campaign(cases: &[u64]) -> Tally {
     tally
 }
 
-/// One mutation of one file mostly, of the live log more often than its share of the files; sometimes two or three.
+/// One mutation of one file mostly, of the live log (or what is received, or a database) more often than its share of the
+/// files; sometimes two or three.
 fn random_damage(specimen: &Specimen, chance: &mut Chance) -> (Vec<Mutation>, Vec<String>) {
     let log: Vec<PathBuf> = specimen.files.iter().filter(|file| file.starts_with("log")).cloned().collect();
+    let beside: Vec<PathBuf> = specimen.files.iter().filter(|file| beside::is_beside(file)).cloned().collect();
     let count = [1, 1, 1, 1, 2, 3][chance.below(6)];
     let (mut kinds, mut stories) = (Vec::new(), Vec::new());
     for _ in 0..count {
-        let files = if chance.below(2) == 0 { &log } else { &specimen.files };
+        let files = match (specimen.past, chance.below(2)) {
+            (Past::Received | Past::Database, 0) => &beside,
+            (_, 0) => &log,
+            _ => &specimen.files,
+        };
         let whole = [Mutation::OlderBeside, Mutation::OlderInstead];
         let mutation = match chance.below(10) {
             0 if kinds.is_empty() => whole[chance.below(2)],

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::beside;
 use crate::{
     binary::{Ended, Folder, HANGS_AFTER, Running, copy_tree, same_lines},
     kills,
@@ -25,10 +26,27 @@ pub enum Past {
     Forked,
     /// As `Stopped`, of a job over event time: every other batch is one without data.
     OverEventTime,
+    /// Killed with two pieces of its standard input received, durable and taken by no batch, the second one in the segment that
+    /// is still open.
+    Received,
+    /// Stopped before the last batch; results go to tables of a database, which is damaged, too.
+    Database,
 }
 
 impl Past {
-    pub const ALL: [Past; 5] = [Past::Stopped, Past::Killed, Past::Rewound, Past::Forked, Past::OverEventTime];
+    pub const ALL: [Past; 7] =
+        [Past::Stopped, Past::Killed, Past::Rewound, Past::Forked, Past::OverEventTime, Past::Received, Past::Database];
+
+    fn job(self) -> String {
+        // the last two batches are in the live log alone
+        let usual = || kills::JOB.replace("snapshot_batches = '3'", "snapshot_batches = '5'");
+        match self {
+            Past::OverEventTime => kills::EVENT_JOB.to_owned(),
+            Past::Received => crate::fed::over_stdin(&usual()),
+            Past::Database => beside::TO_TABLES.to_owned(),
+            Past::Stopped | Past::Killed | Past::Rewound | Past::Forked => usual(),
+        }
+    }
 }
 
 /// What is asked before a run; the run itself and the tables after it always are.
@@ -60,7 +78,7 @@ pub struct Verdict {
 /// A checkpoint, damaged and restored at will.
 pub struct Specimen {
     pub past: Past,
-    folder: Folder,
+    pub folder: Folder,
     output: &'static str,
     /// Its files, relative to the folder.
     pub files: Vec<PathBuf>,
@@ -82,14 +100,12 @@ const OLDER: usize = 9;
 
 impl Specimen {
     pub fn new(past: Past) -> Specimen {
-        // the last two batches are in the live log alone
-        let (job, fill): (_, fn(&Folder)) = match past {
-            Past::OverEventTime => (kills::EVENT_JOB.to_owned(), kills::fill_with_events),
-            _ => (kills::JOB.replace("snapshot_batches = '3'", "snapshot_batches = '5'"), kills::fill),
-        };
         // nothing here depends on what a disk keeps
-        let folder = Folder::in_memory(&job);
-        fill(&folder);
+        let folder = Folder::in_memory(&past.job());
+        match past {
+            Past::OverEventTime => kills::fill_with_events(&folder),
+            _ => kills::fill(&folder),
+        }
         // one bad record, so that there is a file of them
         let first = fs::read(folder.at("input/0000.json")).expect("it was just written");
         folder.input(0, &[&first[..], b"{\"device\": oops}\n"].concat());
@@ -110,9 +126,17 @@ impl Specimen {
         specimen.keep("sound");
         specimen.files = files_of(&specimen.folder.at("sound/checkpoint"));
         specimen.older = files_of(&specimen.folder.at("older/checkpoint"));
+        if past == Past::Database {
+            specimen.files.push(beside::DATABASE.into());
+            specimen.older.push(beside::DATABASE.into());
+        }
         specimen.shown = specimen.folder.shown();
         specimen.logged = specimen.folder.canonical_log().len();
         specimen.run().expect(0);
+        if past == Past::Database {
+            let kept = fs::copy(specimen.path(Path::new(beside::DATABASE)), specimen.folder.at("expected.db"));
+            kept.expect("a database that is whole");
+        }
         if past != Past::Rewound {
             specimen.log = Some(specimen.folder.canonical_log());
         }
@@ -144,6 +168,17 @@ impl Specimen {
                 let live = |name: &fs::DirEntry| name.file_name().to_string_lossy().starts_with("live-");
                 let log = fs::read_dir(self.path(Path::new("log"))).expect("a folder");
                 assert_eq!(log.filter(|entry| live(entry.as_ref().expect("listed"))).count(), 2);
+            }
+            Past::Received => {
+                beside::feed(self, 0..OLDER);
+                self.keep("older");
+                beside::feed(self, OLDER..OLDER + 1);
+                beside::receive_two(self, OLDER + 1);
+            }
+            Past::Database => {
+                batches(self, OLDER);
+                self.keep("older");
+                batches(self, kills::FILES - 1 - OLDER);
             }
             Past::Rewound => {
                 self.run().expect(0);
@@ -195,9 +230,11 @@ impl Specimen {
     }
 
     fn command(&self, options: &[&str]) -> std::process::Command {
-        let output = format!("OUTPUT={}", self.output);
-        let words = ["run", "job.sql", "--checkpoint", "checkpoint", "--set", "INPUT=input", "--set", &output];
-        self.folder.command(&[&words[..], &["--available-now"], options].concat())
+        self.command_at(&["--available-now"], options)
+    }
+
+    pub fn command_at(&self, trigger: &[&str], options: &[&str]) -> std::process::Command {
+        self.folder.run_command_to(self.output, &[trigger, options].concat())
     }
 
     pub fn run(&self) -> Ended {
@@ -210,7 +247,8 @@ impl Specimen {
 
     fn published_now(&self) -> BTreeMap<String, Vec<u8>> {
         let files = crate::binary::files(&self.folder.at(self.output));
-        files.into_iter().filter(|(name, _)| !name.starts_with('.')).collect()
+        // a database is looked at by itself
+        files.into_iter().filter(|(name, _)| !name.starts_with('.') && !name.contains(".db")).collect()
     }
 
     fn newest(&self) -> &str {
@@ -243,27 +281,54 @@ impl Specimen {
             let said = found || verified.stdout.contains("note: ");
             assert!(!old || said, "{story}: verify finds nothing\n{}", verified.stdout);
         }
+        let missing_max = beside::missing_max(self);
         let ran = self.run();
         assert!(ran.took < HANGS_AFTER, "{story}: the run hangs");
         if ran.code() != Some(0) {
-            refused(&ran, story);
+            self.refused(&ran, story);
             return Verdict { found, refused: true };
         }
+        if missing_max > 0 && self.is_without_the_last(missing_max) {
+            return Verdict { found, refused: false };
+        }
+        self.is_as_undisturbed(story, questions.log.then_some(old));
+        beside::look_at_tables(self, story);
+        Verdict { found, refused: false }
+    }
+
+    /// Whether the tables are those of so many batches less, or fewer, that nobody can miss.
+    fn is_without_the_last(&self, missing_max: usize) -> bool {
+        let shown = self.folder.call(&["show", "checkpoint", "--output", "json"]).expect(0).stdout;
+        self.results.iter().rev().skip(1).take(missing_max).any(|result| *result == shown)
+    }
+
+    /// What a run ends with. `log`: it is looked at, too, and whether it was said to be an old one.
+    #[track_caller]
+    fn is_as_undisturbed(&self, story: &str, log: Option<bool>) {
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
         let shown = self.folder.call(&["show", "checkpoint", "--output", "json"]).expect(0);
         let expected = that_can_be_had(self.newest(), &shown.stderr);
         same_lines(&lines(&shown.stdout), &lines(&expected), &format!("{story}: the tables after a run"));
         assert!(self.published_now() == self.published, "{story}: the output folder after a run");
-        if questions.log
-            && let Some(expected) = &self.log
-        {
+        if let (Some(old), Some(expected)) = (log, &self.log) {
             // what a damaged old part of the log held cannot be had again; the batches after it are as they were
             let log = self.folder.canonical_log();
             let lost = expected.len().checked_sub(log.len()).expect("no more batches than before");
             assert!(lost == 0 || old, "{story}: {lost} batches went without a word");
             same_lines(&log, &expected[lost..], &format!("{story}: the log after a run"));
         }
-        Verdict { found, refused: false }
+    }
+
+    /// A refusal; where something beside the log is damaged that another reads, also a failure.
+    #[track_caller]
+    fn refused(&self, ended: &Ended, story: &str) {
+        let is_beside = matches!(self.past, Past::Received | Past::Database) && ended.code() == Some(1);
+        let names = [".frames", ".open", "output/out.db"].iter().any(|place| ended.stderr.contains(place));
+        let names = names || ended.stdout.contains("output/out.db");
+        if is_beside && names && ended.stderr.contains("help: ") {
+            return;
+        }
+        refused(ended, story);
     }
 
     /// A command that only reads: it answers, or refuses.
@@ -272,7 +337,7 @@ impl Specimen {
         let ended = self.folder.call(words);
         assert!(ended.took < HANGS_AFTER, "{story}: {} hangs", words[0]);
         if ended.code() != Some(0) {
-            refused(&ended, &format!("{story}: {}", words[0]));
+            self.refused(&ended, &format!("{story}: {}", words[0]));
         }
         ended
     }
@@ -288,7 +353,8 @@ fn that_can_be_had(results: &str, said: &str) -> String {
 }
 
 /// The queries whose results are made of what every batch gave out.
-const APPENDED: [&str; 9] = ["first_seen", "pairs", "few", "lately", "closed", "visits", "paths", "busy", "firsts"];
+const APPENDED: [&str; 10] =
+    ["first_seen", "pairs", "few", "lately", "closed", "visits", "paths", "busy", "firsts", "added"];
 
 /// The batch that the forked specimen begins with.
 const FORKED_AT: usize = 3;

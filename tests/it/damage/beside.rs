@@ -1,0 +1,98 @@
+//! What is beside the log, and damaged as well: what was received, and a database that results go to.
+
+use std::{
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use highwater::sink::table_lines;
+
+use super::specimen::{Past, Specimen};
+use crate::{binary::Running, fed};
+
+/// The database, as seen from the checkpoint.
+pub const DATABASE: &str = "../output/out.db";
+
+/// A job with tables of one database, and one in the checkpoint.
+pub const TO_TABLES: &str = "
+SET snapshot_batches = '5';
+CREATE TABLE flows (device STRING, port STRING, bytes BIGINT)
+  WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
+CREATE TABLE counts WITH (connector = 'memory', output_mode = 'complete');
+CREATE TABLE added WITH (connector = 'sqlite', path = '${OUTPUT}/out.db', output_mode = 'append');
+CREATE TABLE changed WITH (connector = 'sqlite', path = '${OUTPUT}/out.db', output_mode = 'update');
+CREATE TABLE whole WITH (connector = 'sqlite', path = '${OUTPUT}/out.db', output_mode = 'complete');
+INSERT INTO counts SELECT device, count(*) AS count FROM flows WHERE port IN ('80', '443') GROUP BY device ORDER BY count DESC;
+INSERT INTO added SELECT left(device, 20) AS device, port, bytes FROM flows WHERE bytes < 20000;
+INSERT INTO changed SELECT left(device, 20) AS device, count(*) AS flows, sum(bytes) AS bytes FROM flows GROUP BY left(device, 20);
+INSERT INTO whole SELECT port, count(*) AS flows, max(bytes) AS most FROM flows GROUP BY port;
+";
+
+/// The tables of which `verify` compares every row. In update mode it compares those of the newest batch.
+const COMPARED: [&str; 2] = ["added", "whole"];
+
+/// The last closed segment, and the open one.
+const LAST: [&str; 2] = ["received/flows/000000000010.frames", "received/flows/000000000011.open"];
+
+pub fn is_beside(file: &Path) -> bool {
+    file.starts_with("received") || file == Path::new(DATABASE)
+}
+
+/// The input files with these numbers, each small enough to be one piece.
+fn pieces(specimen: &Specimen, numbers: Range<usize>) -> Vec<String> {
+    const BYTES_MAX: usize = 60 << 10;
+    let piece = |number: usize| {
+        let text = fs::read_to_string(specimen.input(&format!("{number:04}.json"))).expect("it is there");
+        let end = text[..text.len().min(BYTES_MAX)].rfind('\n').expect("lines");
+        text[..=end].to_owned()
+    };
+    numbers.map(piece).collect()
+}
+
+/// Gives the job pieces, each of which becomes a batch.
+pub fn feed(specimen: &Specimen, numbers: Range<usize>) {
+    let mut command = specimen.command_at(&["--available-now"], &[]);
+    Running::start_given(&mut command, fed::pieces(pieces(specimen, numbers))).wait().sober().expect(0);
+}
+
+/// Gives the job two pieces that no batch takes, since its trigger does not come again; kills it when the second is durable.
+pub fn receive_two(specimen: &Specimen, first: usize) {
+    let mut command = specimen.command_at(&["--interval", "1h"], &[]);
+    command.env("HIGHWATER_CRASH_AT", "received-durable:2");
+    let given = fed::pieces_after(Duration::from_millis(400), pieces(specimen, first..first + 2));
+    assert!(Running::start_given(&mut command, given).wait().sober().was_killed());
+    assert!(LAST.iter().all(|file| specimen.path(Path::new(file)).exists()), "one is closed, one is open");
+    assert_eq!(specimen.folder.canonical_log().len(), first, "no batch has taken them");
+}
+
+/// How many of the last batches may be missing without a word. What a crash left open ends where it is whole: an end that a
+/// disk lost later cannot be told from one that was never written. Without the segment before it nobody knows of it at all.
+pub fn missing_max(specimen: &Specimen) -> usize {
+    if specimen.past != Past::Received {
+        return 0;
+    }
+    let is_sound = |file: &str| {
+        let sound = fs::read(specimen.folder.at("sound/checkpoint").join(file)).expect("it is kept");
+        fs::read(specimen.path(Path::new(file))).is_ok_and(|bytes| bytes == sound)
+    };
+    match (is_sound(LAST[1]), specimen.path(Path::new(LAST[0])).exists()) {
+        (true, _) => 0,
+        (false, true) => 1,
+        (false, false) => 2,
+    }
+}
+
+/// After a run that ended well: the tables are right, or somebody says that they are not.
+#[track_caller]
+pub fn look_at_tables(specimen: &Specimen, story: &str) {
+    if specimen.past != Past::Database {
+        return;
+    }
+    let tables = |path: PathBuf| COMPARED.map(|table| table_lines(&path, table).ok());
+    if tables(specimen.folder.at("output/out.db")) != tables(specimen.folder.at("expected.db")) {
+        let verified = specimen.folder.call(&["verify", "checkpoint"]);
+        assert_ne!(verified.code(), Some(0), "{story}: the database is wrong, and nobody says so");
+    }
+}
