@@ -18,6 +18,7 @@ mod record;
 mod recording;
 mod scenarios;
 mod states;
+mod tables;
 mod world;
 
 use std::{
@@ -28,7 +29,7 @@ use std::{
 };
 
 use check::Oracle;
-use disk::Tree;
+use disk::{Told, Tree};
 use explorer::{Found, Task};
 use mutation::Mutation;
 use recording::Recording;
@@ -139,7 +140,7 @@ fn a_checkpoint_is_as_durable_as_the_folders_that_were_made_for_it() {
     }
     let folder = temporary_folder();
     let world = World::new(&folder.path().join("world"), Scenario::named("small-deltas"));
-    let recorded = Recording::make(&world, &Tree::default(), (0, 0), &folder.path().join("calls"));
+    let recorded = Recording::make(&world, &Tree::default(), Told::default(), &folder.path().join("calls"));
     let recording = recorded.unwrap_or_else(|error| panic!("{error}"));
     let (oracle, crashes) = (Oracle::of(&world, &recording), Crashes::of(&recording.disk));
     let events = recording.disk.events.iter().enumerate();
@@ -184,7 +185,12 @@ fn what_a_worse_program_would_lose_is_noticed() {
     }
     let recordings = Recordings::new();
     let worse = |mutation: Mutation| {
-        let scenario = if mutation == Mutation::PayloadFsync { "large-deltas" } else { "small-deltas" };
+        let scenario = match mutation {
+            Mutation::PayloadFsync => "large-deltas",
+            Mutation::ReceiptFsync => "received",
+            Mutation::JournalFsync => "database",
+            _ => "small-deltas",
+        };
         let folder = recordings.path.join(format!("{mutation:?}"));
         std::fs::create_dir_all(&folder).expect("a folder is made");
         Task { mutation, count: 200, folder, ..task(scenario, &recordings) }
@@ -206,7 +212,7 @@ fn a_torn_file_is_never_taken_for_a_sound_one() {
     }
     let folder = temporary_folder();
     let world = World::new(&folder.path().join("world"), Scenario::named("large-deltas"));
-    let recorded = Recording::make(&world, &Tree::default(), (0, 0), &folder.path().join("calls"));
+    let recorded = Recording::make(&world, &Tree::default(), Told::default(), &folder.path().join("calls"));
     let recording = recorded.unwrap_or_else(|error| panic!("{error}"));
     let oracle = Oracle::of(&world, &recording);
     let torn = Mutation::PayloadFsync.of(recording.disk.clone());

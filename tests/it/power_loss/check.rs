@@ -7,10 +7,11 @@ use highwater::model::{BatchAddress, BatchId};
 use super::{
     disk::{Item, Tree},
     recording::{Bounds, Recording, remaining},
-    scenarios::Position,
+    scenarios::{Kind, Position},
+    tables::Tables,
     world::{By, CHECKPOINT, World, sorted},
 };
-use crate::{stream::rows, trace::Trace};
+use crate::{fed, stream::rows, trace::Trace};
 
 /// The worst that can happen: nobody notices.
 pub const WRONG_RESULT: &str = "is not what plain DataFusion yields";
@@ -24,23 +25,30 @@ pub struct Oracle<'a> {
     models: Vec<Vec<Vec<String>>>,
     /// What may be seen in the output folder, and from which position on.
     published: HashMap<(String, blake3::Hash), usize>,
+    /// What may be in its database.
+    tables: Option<Tables>,
     end: Trace,
+    /// The files of the receive log in the end.
+    segments: Vec<String>,
 }
 
 impl<'a> Oracle<'a> {
     /// `recording` is of the whole scenario.
     pub fn of(world: &'a World, recording: &Recording) -> Oracle<'a> {
+        let tables = (world.scenario.kind == Kind::Database).then(|| Tables::of(world));
         world.put(&recording.end);
-        let of_batches = |batches: usize| match world.scenario.event_time {
-            true => shown(world, batches),
-            false => world.model(batches),
+        let of_batches = |batches: usize| match world.scenario.kind {
+            Kind::EventTime => shown(world, batches),
+            _ => world.model(batches),
         };
         Oracle {
             world,
             positions: world.scenario.positions(),
             models: (0..=world.scenario.batches()).map(of_batches).collect(),
             published: recording.published(),
+            tables,
             end: trace(world),
+            segments: segments(&recording.end),
         }
     }
 
@@ -51,11 +59,14 @@ impl<'a> Oracle<'a> {
     pub fn check(&self, tree: &Tree, bounds: Bounds, by: By) -> Result<(), String> {
         self.world.put(tree);
         let position = self.recovered(bounds)?;
-        self.check_published(tree, position)?;
+        match &self.tables {
+            Some(tables) => tables.check(self.world, self.positions[position])?,
+            None => self.check_published(tree, position)?,
+        }
         for (step, batches_max) in remaining(self.world.scenario, bounds.step, position) {
             let step = self.world.scenario.steps[step];
             self.world
-                .perform(step, batches_max, by)
+                .perform(step, batches_max, by, bounds.received)
                 .map_err(|error| format!("{step:?} after recovery fails: {error}"))?;
         }
         self.check_end()
@@ -118,8 +129,17 @@ impl<'a> Oracle<'a> {
         if beside != ["kept", "kept/checkpoints", "published"] {
             return Err(format!("something is left lying about: {beside:?}"));
         }
+        let segments = segments(&tree);
+        if segments != self.segments {
+            return Err(format!("the receive log has {segments:?}, not {:?}", self.segments));
+        }
         Ok(())
     }
+}
+
+/// The names in the receive log.
+fn segments(tree: &Tree) -> Vec<String> {
+    tree.0.keys().filter(|path| path.contains("/received/")).cloned().collect()
 }
 
 /// What the queries showed after so many batches.
@@ -134,7 +154,12 @@ fn shown(world: &World, batches: usize) -> Vec<Vec<String>> {
 fn trace(world: &World) -> Trace {
     // Earlier results follow from the bytes of the deltas, which are compared for each batch.
     let newest = world.scenario.batches() as u64 - 1;
-    Trace::read(world.root(), &world.checkpoint(), &world.output(), &|at| at.batch.0 == newest)
+    let mut trace = Trace::read(world.root(), &world.checkpoint(), &world.output(), &|at| at.batch.0 == newest);
+    if world.scenario.kind == Kind::Received {
+        let progress = trace.batches.values_mut().map(|batch| &mut batch.progress);
+        progress.for_each(|progress| highwater::progress::keep_lasting(progress, &fed::OF_ARRIVAL));
+    }
+    trace
 }
 
 /// What a panic said.

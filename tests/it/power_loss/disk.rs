@@ -72,8 +72,18 @@ pub struct Timed {
     pub event: Event,
     /// What it was about, for people.
     pub about: String,
-    /// The step that it belongs to, and the position in the scenario that was acknowledged by then.
-    pub told: (usize, usize),
+    pub told: Told,
+}
+
+/// What holds of a scenario at a moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Told {
+    /// The step that it belongs to.
+    pub step: usize,
+    /// The position in the scenario that was acknowledged by then.
+    pub position: usize,
+    /// So many pieces of the standard input were durable.
+    pub received: usize,
 }
 
 /// What a folder holds, by path in it; parents come before what they hold.

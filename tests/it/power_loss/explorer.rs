@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     check::{Oracle, text_of},
-    disk::{Item, Tree},
+    disk::{Item, Told, Tree},
     mutation::Mutation,
     recording::Recording,
     scenarios::Scenario,
@@ -202,7 +202,7 @@ impl Task {
         let scenario = Scenario::named(self.scenario);
         let folder = self.folder.join(self.name());
         let world = World::new(&folder.join("world"), scenario);
-        let recorded = Recording::make(&world, &Tree::default(), (0, 0), &folder.join("calls"));
+        let recorded = Recording::make(&world, &Tree::default(), Told::default(), &folder.join("calls"));
         let whole = recorded.unwrap_or_else(|error| panic!("{error}"));
         let oracle = Oracle::of(&world, &whole);
         panic::set_hook(Box::new(|_| {}));
@@ -246,7 +246,8 @@ impl Task {
         world.put(&state.tree);
         let recorded = oracle.recovered(bounds).and_then(|position| {
             let folder = self.folder.join(self.name()).join(format!("recovery-{base}"));
-            Recording::make(world, &state.tree, (bounds.step, position), &folder)
+            let from = Told { step: bounds.step, position, received: bounds.received };
+            Recording::make(world, &state.tree, from, &folder)
         });
         let recording = recorded.unwrap_or_else(|error| panic!("{error}"));
         say("same");

@@ -12,13 +12,24 @@ pub enum Mutation {
     FolderFsync,
     /// Files of `state/` are not fsynced before a record names them.
     PayloadFsync,
+    /// What is received is not fsynced before it is taken for received.
+    ReceiptFsync,
+    /// SQLite does not fsync its journal before it changes the database.
+    JournalFsync,
     /// Output is published as soon as it is staged, the commit follows.
     PublishFirst,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 5] =
-        [Mutation::None, Mutation::OwnFsync, Mutation::FolderFsync, Mutation::PayloadFsync, Mutation::PublishFirst];
+    pub const ALL: [Mutation; 7] = [
+        Mutation::None,
+        Mutation::OwnFsync,
+        Mutation::FolderFsync,
+        Mutation::PayloadFsync,
+        Mutation::ReceiptFsync,
+        Mutation::JournalFsync,
+        Mutation::PublishFirst,
+    ];
 
     pub fn named(name: &str) -> Mutation {
         let found = Mutation::ALL.into_iter().find(|mutation| format!("{mutation:?}") == name);
@@ -33,6 +44,8 @@ impl Mutation {
                     Mutation::OwnFsync => event.about.ends_with("/db"),
                     Mutation::FolderFsync => kind == Kind::Folder,
                     Mutation::PayloadFsync => kind == Kind::File && event.about.contains("/state/"),
+                    Mutation::ReceiptFsync => event.about.contains("/received/") && kind == Kind::File,
+                    Mutation::JournalFsync => event.about.ends_with("/out.db-journal"),
                     Mutation::None | Mutation::PublishFirst => false,
                 }
         };

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     calls::{Arg, Call},
-    disk::{Change, Disk, Entry, Event, Inode, Kind, ROOT, Timed},
+    disk::{Change, Disk, Entry, Event, Inode, Kind, ROOT, Timed, Told},
 };
 
 /// All calls that can change a file, a name or a descriptor.
@@ -187,7 +187,13 @@ impl<'a> Recorder<'a> {
             }
         }
         let (began, ended) = (self.lines + call.began, self.lines + call.ended);
-        self.disk.events.push(Timed { began, ended, event, about: format!("{} {about}", call.name), told: (0, 0) });
+        self.disk.events.push(Timed {
+            began,
+            ended,
+            event,
+            about: format!("{} {about}", call.name),
+            told: Told::default(),
+        });
     }
 
     /// Where an inode is now, for people and for telling what a call belongs to.

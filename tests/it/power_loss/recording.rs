@@ -4,11 +4,11 @@ use std::{collections::HashMap, fs, path::Path};
 
 use super::{
     calls,
-    disk::{Change, Disk, Event, Kind, Timed, Tree},
+    disk::{Change, Disk, Event, Inode, Kind, Timed, Told, Tree},
     record::{Recorder, traced},
     scenarios::{Position, Scenario, Step},
     states::Crashes,
-    world::{APART, World},
+    world::{APART, Given, World},
 };
 use crate::binary::Running;
 
@@ -26,27 +26,24 @@ pub struct Bounds {
     /// Positions in the scenario.
     pub acknowledged: usize,
     pub issued: usize,
+    /// Pieces of the standard input that were durable.
+    pub received: usize,
 }
 
 impl Timed {
     pub fn bounds(&self, scenario: &Scenario) -> Bounds {
-        let (step, acknowledged) = self.told;
-        Bounds { step, acknowledged, issued: (acknowledged + 1).min(scenario.end_of(step)) }
+        let Told { step, position: acknowledged, received } = self.told;
+        Bounds { step, acknowledged, issued: (acknowledged + 1).min(scenario.end_of(step)), received }
     }
 }
 
 impl Recording {
-    /// Records the steps from `step` on, of a job that stands at `position` on a disk that holds `start`. The trace is
+    /// Records the steps from `from.step` on, of a job of which `from` holds on a disk that holds `start`. The trace is
     /// kept in `folder`; one that is there already is read again, so that a number means the same state another time.
     ///
     /// # Errors
     /// Where a call was not understood, or all of them together do not make the disk that there is.
-    pub fn make(
-        world: &World,
-        start: &Tree,
-        (step, position): (usize, usize),
-        folder: &Path,
-    ) -> Result<Recording, String> {
+    pub fn make(world: &World, start: &Tree, from: Told, folder: &Path) -> Result<Recording, String> {
         let root = world.root().to_str().ok_or("the folder is not UTF-8")?;
         let scenario = world.scenario;
         let positions = scenario.positions();
@@ -56,26 +53,24 @@ impl Recording {
             world.put(start);
         }
         let mut recorder = Recorder::new(Disk::holding(start), root, &APART);
-        let mut told = 0;
-        let mut position = position;
-        for (number, batches_max) in remaining(scenario, step, position) {
-            let trace = folder.join(format!("calls-{number}"));
-            if !is_kept {
-                let ended =
-                    Running::start(&mut traced(&world.command(scenario.steps[number], batches_max), &trace)).wait();
-                if ended.code() != Some(0) {
-                    return Err(format!("step {number} failed: {}", ended.stderr));
+        let (mut told, mut receipts, mut position) = (0, Receipts::after(from.received), from.position);
+        for (number, batches_max) in remaining(scenario, from.step, position) {
+            for (part, given) in world.starts(scenario.steps[number]).iter().enumerate() {
+                let trace = folder.join(format!("calls-{number}-{part}"));
+                if !is_kept && !record(world, scenario.steps[number], *given, batches_max, &trace)? {
+                    continue;
                 }
-            }
-            let text = fs::read_to_string(&trace).map_err(|error| error.to_string())?;
-            recorder.follow(&calls::parse(&text)?, text.lines().count())?;
-            for event in &mut recorder.disk.events[told..] {
-                if let Event::Said(text) = &event.event {
-                    position = after(text, position, &positions);
+                let Ok(text) = fs::read_to_string(&trace) else { continue };
+                recorder.follow(&calls::parse(&text)?, text.lines().count())?;
+                for event in &mut recorder.disk.events[told..] {
+                    if let Event::Said(text) = &event.event {
+                        position = after(text, position, &positions);
+                    }
+                    receipts.see(event);
+                    event.told = Told { step: number, position, received: receipts.durable };
                 }
-                event.told = (number, position);
+                told = recorder.disk.events.len();
             }
-            told = recorder.disk.events.len();
             position = scenario.end_of(number);
         }
         let disk = recorder.disk;
@@ -99,12 +94,47 @@ impl Recording {
             let Event::Change(Change::Rename { to, inode, .. }) = &event.event else { continue };
             if self.disk.kind(*inode) == Kind::File && event.about.contains("-> published/") {
                 let bytes = crashes.bytes_of(*inode, number);
-                let from = event.told.1 + 1;
+                let from = event.told.position + 1;
                 let first = published.entry((to.1.clone(), blake3::hash(&bytes))).or_insert(from);
                 *first = from.min(*first);
             }
         }
         published
+    }
+}
+
+/// Starts the job for a step under strace; whether there was anything to do.
+fn record(world: &World, step: Step, given: Given, batches_max: Option<u64>, trace: &Path) -> Result<bool, String> {
+    let Some((command, input)) = world.start(step, given, batches_max)? else { return Ok(false) };
+    let ended = Running::start_given(&mut traced(&command, trace), input).wait();
+    if ended.code() != Some(0) {
+        return Err(format!("{step:?} failed: {}", ended.stderr));
+    }
+    Ok(true)
+}
+
+/// Which pieces of the standard input are durable: their frames were fsynced.
+struct Receipts {
+    written: HashMap<Inode, usize>,
+    durable: usize,
+}
+
+impl Receipts {
+    fn after(durable: usize) -> Receipts {
+        Receipts { written: HashMap::new(), durable }
+    }
+
+    fn see(&mut self, event: &Timed) {
+        match &event.event {
+            // a frame of rows; the segment has the number of the piece
+            Event::Change(Change::Write { file, bytes, .. }) if bytes.starts_with(b"HWRF\0") => {
+                let name = event.about.split_once("received/flows/").map_or("", |(_, name)| name);
+                let number = name.split('.').next().and_then(|number| number.parse::<usize>().ok());
+                self.written.extend(number.map(|number| (*file, number + 1)));
+            }
+            Event::Sync(file) => self.durable = self.durable.max(self.written.remove(file).unwrap_or(0)),
+            _ => {}
+        }
     }
 }
 

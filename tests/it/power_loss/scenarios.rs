@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{binary::Chance, kills};
+use crate::{binary::Chance, fed, kills};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -15,20 +15,34 @@ pub enum Step {
     },
 }
 
+/// What a job reads, and where its results go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Files,
+    /// Over event time: each file is followed by a batch without data.
+    EventTime,
+    /// What would be files comes through the standard input, each in one piece.
+    Received,
+    /// Results go to tables of SQLite.
+    Database,
+}
+
 pub struct Scenario {
     pub name: &'static str,
     settings: &'static str,
     /// Input files that hold more than fits into the log.
     large: &'static [usize],
-    /// Over event time: each file is followed by a batch without data.
-    pub event_time: bool,
+    pub kind: Kind,
     pub steps: &'static [Step],
 }
 
-/// Files with results of their own, a file that is replaced, and a table in the checkpoint.
-const TABLES: &str = "
+const SOURCE: &str = "
 CREATE TABLE flows (device STRING, port STRING, bytes BIGINT)
   WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
+";
+
+/// Files with results of their own, a file that is replaced, and a table in the checkpoint.
+const TABLES: &str = "
 CREATE TABLE counts WITH (connector = 'memory', output_mode = 'complete');
 CREATE TABLE traffic WITH (connector = 'files', path = '${OUTPUT}', format = 'json', output_mode = 'update');
 CREATE TABLE ports WITH (connector = 'files', path = '${OUTPUT}', format = 'csv', output_mode = 'complete');
@@ -37,33 +51,43 @@ INSERT INTO traffic SELECT device, count(*) AS flows, sum(bytes) AS bytes FROM f
 INSERT INTO ports SELECT port, count(*) AS flows, max(bytes) AS most FROM flows GROUP BY port;
 ";
 
-pub const ALL: [Scenario; 6] = [
+/// Tables of one database: rows are added, replaced by their key, replaced as a whole.
+const DATABASE: &str = "
+CREATE TABLE added WITH (connector = 'sqlite', path = '${OUTPUT}/out.db', output_mode = 'append');
+CREATE TABLE changed WITH (connector = 'sqlite', path = '${OUTPUT}/out.db', output_mode = 'update');
+CREATE TABLE whole WITH (connector = 'sqlite', path = '${OUTPUT}/out.db', output_mode = 'complete');
+INSERT INTO added SELECT device, port, bytes FROM flows WHERE bytes > 20;
+INSERT INTO changed SELECT device, count(*) AS flows, sum(bytes) AS bytes FROM flows GROUP BY device;
+INSERT INTO whole SELECT port, count(*) AS flows, max(bytes) AS most FROM flows GROUP BY port;
+";
+
+pub const ALL: [Scenario; 8] = [
     Scenario {
         name: "small-deltas",
         settings: "",
         large: &[],
-        event_time: false,
+        kind: Kind::Files,
         steps: &[Step::Run { newest: 2 }, Step::Run { newest: 4 }],
     },
     Scenario {
         name: "large-deltas",
         settings: "",
         large: &[1, 3],
-        event_time: false,
+        kind: Kind::Files,
         steps: &[Step::Run { newest: 1 }, Step::Run { newest: 3 }],
     },
     Scenario {
         name: "snapshots",
         settings: "SET snapshot_batches = '2';",
         large: &[],
-        event_time: false,
+        kind: Kind::Files,
         steps: &[Step::Run { newest: 2 }, Step::Run { newest: 5 }],
     },
     Scenario {
         name: "rewinds",
         settings: "SET snapshot_batches = '3';",
         large: &[],
-        event_time: false,
+        kind: Kind::Files,
         steps: &[
             Step::Run { newest: 3 },
             Step::Rewind { to: Some(1) },
@@ -76,15 +100,40 @@ pub const ALL: [Scenario; 6] = [
         name: "retention",
         settings: "SET snapshot_batches = '2'; SET retain_batches = '2';",
         large: &[],
-        event_time: false,
+        kind: Kind::Files,
         steps: &[Step::Run { newest: 3 }, Step::Run { newest: 6 }],
     },
     Scenario {
         name: "event-time",
         settings: "SET snapshot_batches = '3';",
         large: &[],
-        event_time: true,
+        kind: Kind::EventTime,
         steps: &[Step::Run { newest: 4 }, Step::Run { newest: 7 }],
+    },
+    Scenario {
+        name: "received",
+        settings: "SET snapshot_batches = '3';",
+        large: &[],
+        kind: Kind::Received,
+        steps: &[
+            Step::Run { newest: 2 },
+            Step::Run { newest: 4 },
+            Step::Rewind { to: Some(1) },
+            Step::Run { newest: 3 },
+            Step::Run { newest: 6 },
+        ],
+    },
+    Scenario {
+        name: "database",
+        settings: "SET snapshot_batches = '3';",
+        large: &[],
+        kind: Kind::Database,
+        steps: &[
+            Step::Run { newest: 2 },
+            Step::Run { newest: 4 },
+            Step::Rewind { to: Some(1) },
+            Step::Run { newest: 5 },
+        ],
     },
 ];
 
@@ -102,18 +151,32 @@ impl Scenario {
     }
 
     pub fn sql(&self) -> String {
-        if self.event_time {
-            return format!("{}{}", self.settings, over_event_time!());
+        match self.kind {
+            Kind::Received => fed::over_stdin(&self.sql_over_files()),
+            _ => self.sql_over_files(),
         }
+    }
+
+    /// Whether the job has this variable.
+    pub fn uses(&self, variable: &str) -> bool {
+        self.sql().contains(&format!("${{{variable}}}"))
+    }
+
+    /// The job over files, which plain DataFusion can read.
+    pub fn sql_over_files(&self) -> String {
         // rows that were given out for good go with the parts of the log that hold them, and their results with them
         let operators = if self.settings.contains("retain_batches") { "" } else { operators!() };
-        format!("{}{TABLES}{operators}", self.settings)
+        match self.kind {
+            Kind::EventTime => format!("{}{}", self.settings, over_event_time!()),
+            Kind::Database => format!("{}{SOURCE}{DATABASE}", self.settings),
+            Kind::Files | Kind::Received => format!("{}{SOURCE}{TABLES}{operators}", self.settings),
+        }
     }
 
     /// How many input files there are.
     pub fn files(&self) -> usize {
         // every other batch takes none
-        if self.event_time { self.batches() / 2 } else { self.batches() }
+        if self.kind == Kind::EventTime { self.batches() / 2 } else { self.batches() }
     }
 
     /// How many batches are the newest ones in the end, from the first.
@@ -127,7 +190,7 @@ impl Scenario {
 
     /// The bytes of an input file: a function of its number.
     pub fn file(&self, number: usize) -> String {
-        if self.event_time {
+        if self.kind == Kind::EventTime {
             return kills::events(number) + "{\"device\": \"cut\n";
         }
         const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

@@ -215,7 +215,10 @@ fn tear(offset: usize, bytes: &Arc<[u8]>, chance: &mut Chance) -> Vec<Change> {
 
 /// What kind of moment an event is.
 fn class(about: &str) -> &'static str {
-    const CLASSES: [(&str, &str); 11] = [
+    const CLASSES: [(&str, &str); 14] = [
+        ("/out.db-journal", "journal"),
+        ("/out.db", "database"),
+        ("/received", "receive log"),
         ("-> published/", "publish"),
         ("/.highwater-staging", "stage"),
         ("published", "output folder"),
@@ -234,13 +237,19 @@ fn class(about: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::power_loss::disk::{Entry, Item, Kind, ROOT, Timed};
+    use crate::power_loss::disk::{Entry, Item, Kind, ROOT, Timed, Told};
 
     /// A disk on which each event follows the one before.
     fn disk(events: impl FnOnce(&mut Disk) -> Vec<Event>) -> Disk {
         let mut disk = Disk::holding(&Tree::default());
         let events = events(&mut disk);
-        let timed = |(number, event)| Timed { began: number, ended: number, event, about: String::new(), told: (0, 0) };
+        let timed = |(number, event)| Timed {
+            began: number,
+            ended: number,
+            event,
+            about: String::new(),
+            told: Told::default(),
+        };
         disk.events = events.into_iter().enumerate().map(timed).collect();
         disk
     }

@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::AtomicBool,
 };
 
@@ -18,10 +18,11 @@ use highwater::{
 
 use super::{
     disk::{Item, Tree},
-    scenarios::{Scenario, Step},
+    scenarios::{Kind, Scenario, Step},
 };
 use crate::{
     binary::{Running, executable},
+    fed,
     stream::{rows, stamp},
 };
 
@@ -42,6 +43,14 @@ pub enum By {
     /// A process of its own, 30 ms dearer.
     Binary,
     Library,
+}
+
+/// What a start of the job finds on its standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    Nothing,
+    /// The pieces that it has not received.
+    Rest,
 }
 
 impl World {
@@ -74,17 +83,48 @@ impl World {
     fn job_over(&self, input: &Path) -> JobSpec {
         let set = [("INPUT", input), ("OUTPUT", &self.output())];
         let given = set.map(|(name, path)| (name.to_owned(), path.to_string_lossy().into_owned())).into();
-        let parsed = job::parse("job.sql", "job", &self.scenario.sql(), &Variables::new(given));
+        let parsed = job::parse("job.sql", "job", &self.scenario.sql_over_files(), &Variables::new(given));
         parsed.unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// How often the job is started for a step, one start after the other. What it has received shows when it was started
+    /// with nothing to receive: whoever sends goes on from there.
+    pub fn starts(&self, step: Step) -> &'static [Given] {
+        match (self.scenario.kind, step) {
+            (Kind::Received, Step::Run { .. }) => &[Given::Nothing, Given::Rest],
+            _ => &[Given::Nothing],
+        }
+    }
+
+    /// One of these starts; `None`: nothing is left to do.
+    ///
+    /// # Errors
+    /// Where the checkpoint cannot be read.
+    pub fn start(
+        &self,
+        step: Step,
+        given: Given,
+        batches_max: Option<u64>,
+    ) -> Result<Option<(Command, Stdio)>, String> {
+        let (Given::Rest, Step::Run { newest }) = (given, step) else {
+            return Ok(Some((self.command(step, batches_max), Stdio::null())));
+        };
+        let view = self.view().map_err(|error| error.to_string())?;
+        let left = newest + 1 - view.newest().map_or(0, |at| at.batch.0 + 1);
+        let pieces = (fed::received(&self.checkpoint())..=newest as usize).map(|number| self.scenario.file(number));
+        let command = self.command(step, batches_max.map(|_| left));
+        Ok((left > 0).then(|| (command, fed::pieces(pieces.collect()))))
+    }
+
     /// The command for a step; a run stops after so many batches.
-    pub fn command(&self, step: Step, batches_max: Option<u64>) -> Command {
+    fn command(&self, step: Step, batches_max: Option<u64>) -> Command {
         let mut command = Command::new(executable());
         match step {
             Step::Run { .. } => {
                 command.args(["run", "job.sql", "--checkpoint", CHECKPOINT, "--available-now"]);
-                for (name, folder) in [("INPUT", "input"), ("OUTPUT", "published")] {
+                // what a job does not use it must not be given
+                let sets = [("INPUT", "input"), ("OUTPUT", "published")];
+                for (name, folder) in sets.into_iter().filter(|(name, _)| self.scenario.uses(name)) {
                     command.arg("--set").arg(format!("{name}={}", self.root.join(folder).display()));
                 }
                 command.args(batches_max.iter().flat_map(|max| ["--max-batches".to_owned(), max.to_string()]));
@@ -101,16 +141,31 @@ impl World {
         command
     }
 
-    /// Does a step.
+    /// Does a step, of a job that had received so many pieces durably.
     ///
     /// # Errors
-    /// What the product says.
-    pub fn perform(&self, step: Step, batches_max: Option<u64>, by: By) -> Result<(), String> {
-        if by == By::Binary {
-            let ended = Running::start(&mut self.command(step, batches_max)).wait();
-            let sober = !ended.stderr.contains("panicked at");
-            return if ended.code() == Some(0) && sober { Ok(()) } else { Err(format!("{ended:?}")) };
+    /// What the product says; that pieces are lost.
+    pub fn perform(&self, step: Step, batches_max: Option<u64>, by: By, received: usize) -> Result<(), String> {
+        let starts = self.starts(step);
+        if by == By::Library && starts.len() == 1 {
+            return self.perform_here(step, batches_max);
         }
+        for given in starts {
+            let Some((mut command, input)) = self.start(step, *given, batches_max)? else { continue };
+            let ended = Running::start_given(&mut command, input).wait();
+            if ended.code() != Some(0) || ended.stderr.contains("panicked at") {
+                return Err(format!("{ended:?}"));
+            }
+            let found = fed::received(&self.checkpoint());
+            if matches!(step, Step::Run { .. }) && found < received {
+                return Err(format!("{received} pieces were durable, {found} are there"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Does a step in this process.
+    fn perform_here(&self, step: Step, batches_max: Option<u64>) -> Result<(), String> {
         let mut make_sink = |spec: &job::SinkSpec, mode| Ok(sink::make_sink(spec, mode, ConsoleTarget::nowhere));
         let done = match step {
             Step::Run { .. } => {
