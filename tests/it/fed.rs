@@ -15,9 +15,9 @@ use std::{
 
 /// The source's options in a job that takes one file after the other, ...
 pub const FILES: &str = "connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1'";
-/// ... and in one that takes one piece after the other: no segment is ever so small that more goes into it.
+/// ... and in one that takes one piece after the other: each segment is closed at once.
 const PIECES: &str =
-    "connector = 'stdin', format = 'json', batch_interval = '1h', batch_bytes = '1', max_bytes_per_trigger = '1'";
+    "connector = 'stdin', format = 'json', batch_interval = '20 ms', batch_bytes = '1', max_bytes_per_trigger = '1'";
 
 /// Fields of progress that depend on how much had come when a batch was planned.
 pub const OF_ARRIVAL: [&str; 2] = ["filesLeft", "latestOffset"];
