@@ -164,6 +164,9 @@ fn told(trouble: Trouble<rusqlite::Error>, what: &str, path: &Path) -> Error {
         Some(ErrorCode::DiskFull) => {
             error.because(cause.to_string()).help("free some space, then run the job again: nothing committed is lost")
         }
+        Some(ErrorCode::SystemIoFailure) => error
+            .because(cause.to_string())
+            .help("check the disk and the system's log, then run again: nothing committed is lost"),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => error
             .because(cause.to_string())
             .help("make the file and its folder readable and writable by this user, then run again"),

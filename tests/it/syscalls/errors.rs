@@ -195,8 +195,10 @@ fn check(folder: &Subject, run: &Traced, fault: Fault) -> Vec<String> {
     // sled waits for ever for some writes that failed in a thread of its own, and keeps the reason
     let mut injected = run.calls.iter().filter(|call| call.injected);
     let hung = injected.any(|call| call.file.ends_with("/db")) && said.contains("takes too long");
-    let of_database = run.calls.iter().any(|call| call.injected && call.file.contains("/output/out.db"));
-    let by_sqlite = of_database && SAYS_SQLITE.iter().any(|text| said.contains(text));
+    let of_database = |call: &Call| call.file.contains("/output/out.db") || call.file.ends_with("/output");
+    let by_sqlite = folder.kind == Kind::Sqlite
+        && run.calls.iter().any(|call| call.injected && of_database(call))
+        && SAYS_SQLITE.iter().any(|text| said.contains(text));
     demand(hung || by_sqlite || said.contains(says(error)), &format!("no '{}'", says(error)));
     let named = run.calls.iter().filter(|call| call.injected).any(|call| names(said, call, folder));
     demand(named, "it does not name the file");
