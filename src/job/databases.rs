@@ -43,6 +43,9 @@ pub(super) const REDIS_SINK_KEYS: &[&str] = &[
     "retry_timeout",
 ];
 
+/// PostgreSQL keeps limits in 31 bits of milliseconds.
+const LIMIT_MAX: Duration = Duration::from_secs(20 * 24 * 3600);
+
 /// PostgreSQL cuts longer names off without an error.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 
@@ -165,8 +168,8 @@ fn server(options: &Options<'_>, name: &str, scheme: &str, form: &str) -> Result
 
 fn patience(options: &Options<'_>) -> Result<Patience> {
     let parse = |key, default_seconds, least| {
-        let duration = |text: &str| parse_duration(text).filter(|duration| *duration >= least);
-        let found = options.parse(key, "a duration such as '30 seconds'", duration)?;
+        let duration = |text: &str| parse_duration(text).filter(|duration| (least..=LIMIT_MAX).contains(duration));
+        let found = options.parse(key, "a duration such as '30 seconds', of 20 days at most", duration)?;
         Ok(found.unwrap_or(Duration::from_secs(default_seconds)))
     };
     Ok(Patience {
@@ -245,6 +248,7 @@ mod tests {
         refused("connector = 'postgres', host = 'h', table = 'pg_x'", "PostgreSQL's own");
         refused("connector = 'postgres', host = 'h', table = '${env:URL}'", "stands in a name");
         refused("connector = 'postgres', host = 'h', sslmode = 'allow'", "bad value");
+        refused("connector = 'postgres', host = 'h', statement_timeout = '30 days'", "20 days at most");
         refused("connector = 'postgres', host = 'h', sslrootcert = 'ca.pem'", "absolute path");
         refused(
             &format!("connector = 'postgres', host = 'h', table = '{}'", "x".repeat(64)),
