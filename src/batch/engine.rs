@@ -141,9 +141,8 @@ impl Engine {
         };
         let before = |name: &str| {
             let is_its = |output: &&StagedOutput| output.sink == name && !output.name.is_empty();
-            let its = |commit: &Arc<Commit>| {
-                commit.outputs.iter().find(is_its).map(|output| (commit.batch(), output.hash))
-            };
+            let its =
+                |commit: &Arc<Commit>| commit.outputs.iter().find(is_its).map(|output| (commit.batch(), output.hash));
             let batches: Vec<_> = own.clone().filter_map(its).collect();
             let newest = batches.iter().rev().map(|(batch, _)| *batch).find(|batch| stays(*batch));
             Before { resumes: loss == Loss::Replay && !batches.is_empty(), newest, batches }

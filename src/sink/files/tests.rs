@@ -276,7 +276,10 @@ fn the_folder_of_another_checkpoint_is_refused() {
         .unwrap();
 
     fs::write(place.out().join(".highwater-s.json"), "{").unwrap();
-    assert_eq!(stranger.open("mine", &Before::default(), &(&rows(&[]).schema()).into()).unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(
+        stranger.open("mine", &Before::default(), &(&rows(&[]).schema()).into()).unwrap_err().kind(),
+        ErrorKind::Refused
+    );
     fs::remove_file(place.out().join(".highwater-s.json")).unwrap();
     let error = stranger.open("other", &Before::default(), &(&rows(&[]).schema()).into()).unwrap_err();
     assert_eq!(error.what(), "'s' would add to files that are not its own");
@@ -319,7 +322,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     // where not even root may write
     let error = FilesSink::new("s", Path::new("/proc/self"), RowFormat::Json, OutputMode::Append).open(
         "mine",
-        false,
+        &Before::default(),
         &(&rows(&[]).schema()).into(),
     );
     assert!(error.unwrap_err().to_string().contains("/proc/self"));

@@ -63,7 +63,8 @@ impl Catalog<'_> {
     /// # Errors
     /// Of kind `Refused`, naming the table, the partition, or the table that batches are written down in.
     pub fn check_lasting(&self, sql_name: &str) -> Tried<()> {
-        let fleeting = "SELECT c.relname::text, c.relkind = 'f' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        let fleeting =
+            "SELECT c.relname::text, c.relkind = 'f' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE (c.relpersistence <> 'p' OR c.relkind = 'f') AND c.relkind IN ('r', 'p', 'f')
               AND (n.nspname = $1 AND c.relname IN ($2, 'highwater_tables', 'highwater_batches')
                 OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass($3))))
@@ -77,7 +78,9 @@ impl Catalog<'_> {
                 .because("rows of that partition would be changed by another server, and not with their batch")
                 .help("give the sink a table without it"),
             false => Error::refused(format!("table '{name}' is unlogged, or temporary"))
-                .because("a crash of the server empties it, and what is kept beside it would say that all rows are there")
+                .because(
+                    "a crash of the server empties it, and what is kept beside it would say that all rows are there",
+                )
                 .help(format!("ALTER TABLE {name} SET LOGGED; or give the sink another table")),
         };
         Err(error.into())
@@ -107,7 +110,8 @@ impl Catalog<'_> {
     /// the later would take the earlier one's place.
     pub fn check_key(&self, columns: &Columns<'_>) -> Tried<()> {
         let RowKey::Columns(key) = columns.key else { return Ok(()) };
-        let kept = "SELECT a.attname::text, format_type(a.atttypid, -1), a.atttypmod, format_type(a.atttypid, a.atttypmod),
+        let kept =
+            "SELECT a.attname::text, format_type(a.atttypid, -1), a.atttypmod, format_type(a.atttypid, a.atttypmod),
               coalesce(l.collisdeterministic, true)
             FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
             LEFT JOIN pg_collation l ON l.oid = a.attcollation

@@ -73,7 +73,9 @@ impl Connection {
             return Ok(());
         }
         Err(Error::refused(format!("the database keeps texts in the encoding {encoding}"))
-            .because("it has no place for every character that a query may give, and would refuse a batch after its commit")
+            .because(
+                "it has no place for every character that a query may give, and would refuse a batch after its commit",
+            )
             .help("give the sink a database in UTF8: CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'")
             .into())
     }

@@ -95,25 +95,25 @@ fn check_column(column: &ArrayRef, field: &Field) -> Result<()> {
     let numbers = cast_to(column, &DataType::Int64, name)?;
     match numbers.as_primitive::<Int64Type>().iter().flatten().any(|value| value % units != 0) {
         false => Ok(()),
-        true => Err(Error::data(format!("the group key '{name}' has nanoseconds, and PostgreSQL has times in microseconds"))
-            .because("two groups would become one, and their rows replace one another")
-            .help(format!("group by date_trunc('microsecond', {name})"))),
+        true => Err(Error::data(format!(
+            "the group key '{name}' has nanoseconds, and PostgreSQL has times in microseconds"
+        ))
+        .because("two groups would become one, and their rows replace one another")
+        .help(format!("group by date_trunc('microsecond', {name})"))),
     }
 }
 
 fn cast_to(column: &ArrayRef, to: &DataType, name: &str) -> Result<ArrayRef> {
-    cast(column, to)
-        .map_err(|error| Error::failed(format!("the group key '{name}' cannot be looked at")).because(error.to_string()))
+    cast(column, to).map_err(|error| {
+        Error::failed(format!("the group key '{name}' cannot be looked at")).because(error.to_string())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::{
-        array::TimestampNanosecondArray,
-        datatypes::Schema,
-    };
+    use datafusion::arrow::{array::TimestampNanosecondArray, datatypes::Schema};
 
     use super::*;
 
@@ -127,7 +127,10 @@ mod tests {
         checked(TimestampNanosecondArray::from(vec![Some(1_000), None, Some(-5_000)])).unwrap();
         let error = checked(TimestampNanosecondArray::from(vec![1_000, 1_001])).unwrap_err();
         assert_eq!(error.kind(), crate::model::ErrorKind::Data);
-        assert!(error.to_string().contains("'k' has nanoseconds") && error.to_string().contains("date_trunc"), "{error}");
+        assert!(
+            error.to_string().contains("'k' has nanoseconds") && error.to_string().contains("date_trunc"),
+            "{error}"
+        );
     }
 
     #[test]

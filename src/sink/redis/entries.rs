@@ -32,9 +32,11 @@ pub(super) struct Entry {
 /// Of kind `Data`, where two rows have one key; `Failed` where a type has no text.
 pub(super) fn entries_of(batches: &[RecordBatch], key: &[usize], layout: &Layout) -> Result<Vec<Entry>> {
     if let Some(column) = float_key(batches, key, |value| value.is_nan() && value.is_sign_negative()) {
-        return Err(Error::data(format!("the group key '{column}' is a NaN with a sign, and as text there is one NaN"))
-            .because("two groups would have one key")
-            .help(format!("group by CASE WHEN isnan({column}) THEN CAST('NaN' AS DOUBLE) ELSE {column} END")));
+        return Err(Error::data(format!(
+            "the group key '{column}' is a NaN with a sign, and as text there is one NaN"
+        ))
+        .because("two groups would have one key")
+        .help(format!("group by CASE WHEN isnan({column}) THEN CAST('NaN' AS DOUBLE) ELSE {column} END")));
     }
     let mut entries = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
     for batch in batches {

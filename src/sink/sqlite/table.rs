@@ -140,7 +140,9 @@ impl table::Table<Database> for Table<'_> {
                     "table '{}' would take different keys for one in its column '{name}'",
                     self.name
                 ))
-                .because(format!("it is {of_type}, which makes '1' and '01' the same number: one group would replace another"))
+                .because(format!(
+                    "it is {of_type}, which makes '1' and '01' the same number: one group would replace another"
+                ))
                 .help("give the column the type TEXT; or give the sink another table, which is made")
                 .into());
             }
@@ -293,7 +295,8 @@ fn cell(value: ValueRef<'_>) -> serde_json::Value {
 
 /// Whether a column of this declared type makes numbers of texts that look like one, by SQLite's rules of affinity.
 fn makes_numbers(of_type: &str) -> bool {
-    let (of_type, has) = (of_type.to_ascii_uppercase(), |parts: &[&str], text: &str| parts.iter().any(|part| text.contains(part)));
+    let (of_type, has) =
+        (of_type.to_ascii_uppercase(), |parts: &[&str], text: &str| parts.iter().any(|part| text.contains(part)));
     has(&["INT"], &of_type) || !of_type.is_empty() && !has(&["CHAR", "CLOB", "TEXT", "BLOB"], &of_type)
 }
 

@@ -50,7 +50,7 @@ impl World {
         let key = if self.mode == OutputMode::Update { RowKey::Columns(&[0]) } else { RowKey::None };
         let columns = Columns { schema: &schema, key };
         sink.accepts(&columns)?;
-        sink.open(checkpoint, resumes, &columns)?;
+        sink.open(checkpoint, &Before { resumes, ..Before::default() }, &columns)?;
         Ok(sink)
     }
 

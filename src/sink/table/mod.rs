@@ -278,8 +278,7 @@ impl<D: Database> Sink for TableSink<D> {
         }
         let mut database = D::made(&self.place)?;
         let what = format!("'{}' cannot take its table", self.name);
-        let by_batch =
-            database.write(&self.table, &what, |table| self.claim(table, checkpoint_id, before, columns))?;
+        let by_batch = database.write(&self.table, &what, |table| self.claim(table, checkpoint_id, before, columns))?;
         let key = match columns.key {
             RowKey::Columns(key) => Some(key.to_vec()),
             RowKey::None | RowKey::All(_) | RowKey::Hidden => None,

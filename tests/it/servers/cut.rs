@@ -118,7 +118,8 @@ fn an_exec_whose_answer_is_lost_is_asked_for_again_and_another_writer_is_let_by(
     let (url, book) = (keys.url.clone(), format!("highwater:{}-changes", keys.prefix));
     let writes: Intrude = Arc::new(move |nth| {
         if nth % 2 == 1 {
-            let mut other = ::redis::Client::open(url.as_str()).and_then(|client| client.get_connection()).expect("it answers");
+            let mut other =
+                ::redis::Client::open(url.as_str()).and_then(|client| client.get_connection()).expect("it answers");
             ::redis::cmd("HSET").arg(&book).arg("other").arg(nth).exec(&mut other).expect("it is written");
         }
     });
@@ -158,7 +159,10 @@ fn a_server_that_takes_the_connection_and_is_silent_is_given_up() {
         }
     });
     let limits = "connect_timeout = '300 milliseconds', retry_timeout = '1500 milliseconds'";
-    for sink in ["connector = 'postgres', url = 'postgres://a@127.0.0.1:PORT/x'", "connector = 'redis', url = 'redis://127.0.0.1:PORT/0'"] {
+    for sink in [
+        "connector = 'postgres', url = 'postgres://a@127.0.0.1:PORT/x'",
+        "connector = 'redis', url = 'redis://127.0.0.1:PORT/0'",
+    ] {
         let before = taken.load(Ordering::Relaxed);
         let folder = Folder::new(&format!(
             "CREATE TABLE t (k STRING) WITH (connector = 'files', path = '${{INPUT}}', format = 'json');

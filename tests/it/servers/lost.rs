@@ -4,10 +4,10 @@
 use super::{
     Place,
     redis::{Keys, folder, own},
-    run, schema,
+    run, run_command, schema,
     tables::{self, FILES, TABLES, file},
 };
-use crate::binary::Folder;
+use crate::binary::{Folder, Running};
 
 fn refused(folder: &Folder, words: &[&str], what: &[&str]) {
     let told = folder.call(words).expect(3).stderr;
@@ -36,7 +36,8 @@ fn redis_that_goes_back_to_before_the_first_batch_is_refused() {
     let folder = folder(&keys, FILES);
     let expected = undisturbed(&folder, &keys);
     // taken, and nothing written yet
-    run(&folder, &["--max-batches", "0"]).expect(0);
+    let mut command = run_command(&folder, &[]);
+    assert!(Running::start(command.env("HIGHWATER_CRASH_AT", "planned")).wait().was_killed());
     keys.ask::<()>(&["SAVE"]);
     run(&folder, &["--max-batches", "3"]).expect(0);
     server.kill();
@@ -65,7 +66,7 @@ fn redis_that_was_flushed_is_not_taken_for_one_that_has_the_batches_before() {
     // the rewind is written down, and the server forgets before it is told
     run(&folder, &[]).expect(0);
     let mut command = folder.command(&["rewind", "checkpoint", "--to", "5"]);
-    let killed = crate::binary::Running::start(command.env("HIGHWATER_CRASH_AT", "rewound"));
+    let killed = Running::start(command.env("HIGHWATER_CRASH_AT", "rewound"));
     assert!(killed.wait().was_killed());
     keys.ask::<()>(&["FLUSHALL"]);
     refused_run(&folder, &["rewind --to start"]);

@@ -23,7 +23,10 @@ fn a_table_that_a_crash_of_the_server_empties_is_refused() {
         place.clear();
         place.execute(sql);
         for command in ["check", "run"] {
-            let words = [&[command, "job.sql", "--set", "INPUT=input"][..], if command == "run" { &["--available-now"] } else { &[] }];
+            let words = [
+                &[command, "job.sql", "--set", "INPUT=input"][..],
+                if command == "run" { &["--available-now"] } else { &[] },
+            ];
             let told = folder.call(&words.concat()).expect(3).stderr;
             assert!(told.contains(&format!("table '{name}' is unlogged")) && told.contains("SET LOGGED"), "{told}");
         }
@@ -69,9 +72,7 @@ fn a_column_that_makes_two_keys_one_is_refused() {
         ("k", "TEXT", true),
     ] {
         place.clear();
-        place.execute(
-            "CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
-        );
+        place.execute("CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)");
         place.execute(&format!("CREATE TABLE groups (k {column}, c BIGINT)"));
         let folder = grouped(&place, key);
         if is_taken {
@@ -82,7 +83,10 @@ fn a_column_that_makes_two_keys_one_is_refused() {
         for command in [folder.command(&["check", "job.sql", "--set", "INPUT=input"]), run_command(&folder, &[])] {
             let mut command = command;
             let told = Running::start(&mut command).wait().expect(3).stderr;
-            assert!(told.contains("different keys for one in its column 'k'") && told.contains("ALTER TABLE"), "{told}");
+            assert!(
+                told.contains("different keys for one in its column 'k'") && told.contains("ALTER TABLE"),
+                "{told}"
+            );
         }
         assert!(!folder.at("checkpoint").exists(), "nothing was touched");
     }
@@ -158,7 +162,7 @@ fn a_session_that_the_server_ends_is_begun_again() {
     let folder = grouped(&other, "k");
     (1..6).for_each(|number| folder.input(number, b"{\"k\":\"a\",\"n\":1,\"ts\":1}\n"));
     let words = ["run", "job.sql", "--checkpoint", "checkpoint", "--set", "INPUT=input"];
-    let slow = ["--trigger", "200 milliseconds", "--max-batches", "6"];
+    let slow = ["--interval", "200ms", "--max-batches", "6"];
     folder.call(&[&words[..], &slow].concat()).expect(0);
     assert_eq!(other.ask("SELECT c FROM groups WHERE k = 'a'"), ["6"]);
     folder.call(&["verify", "checkpoint", "--batch"]).expect(0);
@@ -180,7 +184,11 @@ INSERT INTO added SELECT k, n FROM t;"
     place.execute("INSERT INTO added SELECT repeat('x', 100), i, 0 FROM generate_series(1, 600000) i");
     run(&folder, &["--set", "LIMIT=200 milliseconds"]).expect(0);
     let found = folder.call(&["verify", "checkpoint"]).expect(3);
-    assert!(format!("{}{}", found.stdout, found.stderr).contains("it holds 600001 rows of batch 0"), "{}", found.stderr);
+    assert!(
+        format!("{}{}", found.stdout, found.stderr).contains("it holds 600001 rows of batch 0"),
+        "{}",
+        found.stderr
+    );
     folder.call(&["rewind", "checkpoint", "--to", "start"]).expect(0);
     assert_eq!(place.ask("SELECT count(*) FROM added"), ["0"]);
 }
