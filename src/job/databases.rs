@@ -223,6 +223,8 @@ mod tests {
         assert!(!format!("{spec:?}").contains("sesame9"));
         let address = spec.server.address().unwrap();
         assert_eq!(spec.ssl_mode(&address).unwrap(), SslMode::Require);
+        let in_schema = |schema: &str| PostgresSpec { schema: Some(schema.to_owned()), ..(**spec).clone() };
+        assert!(spec.same_place(&in_schema("public")) && !spec.same_place(&in_schema("other")));
         let job =
             parse("connector = 'redis', host = 'cache', password = '${env:URL}', layout = 'sorted_set', score = 'x'");
         let SinkConnector::Redis(spec) = &job.unwrap().sinks[0].connector else { panic!("another connector") };

@@ -60,7 +60,7 @@ pub(super) fn patiently<T, F: Failure>(
         tracing::warn!("{shown}: {text}; tried again in {} ms", wait.as_millis());
         std::thread::sleep(wait);
         // the last of all is made at the end of the wait, and need not be in vain
-        within = patience.connect.min(waits.left).max(LEAST);
+        within = patience.connect.min(waits.left.max(LEAST));
     }
 }
 

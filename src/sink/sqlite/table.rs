@@ -306,3 +306,14 @@ fn same_key(schema: &SchemaRef, key: &[usize]) -> String {
     let terms: Vec<String> = key.iter().enumerate().map(same).collect();
     if terms.is_empty() { "true".to_owned() } else { terms.join(" AND ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_that_make_numbers_of_texts_are_known() {
+        assert!(["INTEGER", "bigint", "REAL", "NUMERIC", "DATE", "CHARINT"].iter().all(|name| makes_numbers(name)));
+        assert!(["", "TEXT", "varchar(9)", "BLOB", "CLOB"].iter().all(|name| !makes_numbers(name)));
+    }
+}

@@ -121,9 +121,12 @@ impl<D: Database> TableSink<D> {
     /// that is to stay, since they may be of another timeline.
     fn check_all(&self, table: &mut dyn Table<D>, before: &Before) -> Tried<(), D::Failure> {
         let Some(newest) = before.newest else { return Ok(()) };
-        let stays = |batch: BatchId| if before.resumes { batch == newest } else { batch <= newest };
+        if let (true, Some(hash)) = (before.resumes, before.hash_of(newest)) {
+            let recorded = table.recorded_of(newest)?;
+            return self.check_has(table, newest, hash, recorded.as_ref());
+        }
         let recorded = table.recorded()?;
-        for (batch, hash) in before.batches.iter().filter(|(batch, _)| stays(*batch)) {
+        for (batch, hash) in before.batches.iter().filter(|(batch, _)| *batch <= newest) {
             self.check_has(table, *batch, hash, recorded.get(&batch.0))?;
         }
         Ok(())
