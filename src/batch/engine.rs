@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -14,12 +15,12 @@ use super::{
     statics,
 };
 use crate::{
-    checkpoint::{Checkpoint, Genesis, OpenOptions},
+    checkpoint::{Checkpoint, Commit, Genesis, OpenOptions, Recovery},
     job::{CleanSource, JobSpec, SinkSpec},
     model::{BatchId, BatchPlan, Error, ErrorKind, Faults, FileRead, OutputMode, Result, StagedOutput},
     progress::LateProgress,
     query::JobQueries,
-    sink::Sink,
+    sink::{Before, Sink},
 };
 
 /// Makes the sink of a query; the caller knows where a console writes.
@@ -128,17 +129,45 @@ impl Engine {
 
     /// Makes the sinks this checkpoint's own.
     fn claim_sinks(&mut self, loss: Loss) -> Result<()> {
-        let history = self.checkpoint.history();
-        let genesis = history.genesis();
+        let genesis = self.checkpoint.history().genesis();
         let inherited = genesis.forked_from.as_ref().map(|fork| fork.batch);
+        let (owed, live) = (self.owed()?, self.live_for(loss)?);
         // What a rewind takes back need not be there any more, and a fork publishes to a place of its own. A batch without late
         // rows has no file of them, so those before it are asked as well.
-        let own = history.live().iter().rev().take_while(|commit| Some(commit.batch()) > inherited);
-        let published = |name: &str| {
-            let is_its = |output: &StagedOutput| output.sink == name && !output.name.is_empty();
-            loss == Loss::Replay && own.clone().any(|commit| commit.outputs.iter().any(is_its))
+        let own = live.iter().filter(|commit| Some(commit.batch()) > inherited);
+        let stays = |batch: BatchId| match loss {
+            Loss::Replay => owed != Some(batch),
+            Loss::Accept { to } => owed != Some(batch) && Some(batch) <= to,
         };
-        self.outputs.open(&self.queries, &genesis.checkpoint_id, &published)
+        let before = |name: &str| {
+            let is_its = |output: &&StagedOutput| output.sink == name && !output.name.is_empty();
+            let its =
+                |commit: &Arc<Commit>| commit.outputs.iter().find(is_its).map(|output| (commit.batch(), output.hash));
+            let batches: Vec<_> = own.clone().filter_map(its).collect();
+            let newest = batches.iter().rev().map(|(batch, _)| *batch).find(|batch| stays(*batch));
+            Before { resumes: loss == Loss::Replay && !batches.is_empty(), newest, batches }
+        };
+        self.outputs.open(&self.queries, &genesis.checkpoint_id, &before)
+    }
+
+    /// The newest batch, where it may not be published yet.
+    fn owed(&self) -> Result<Option<BatchId>> {
+        let (Recovery::PublishAgain { batch }, Some(newest)) =
+            (self.checkpoint.recovery(), self.checkpoint.history().newest())
+        else {
+            return Ok(None);
+        };
+        // a snapshot is taken only after its batch was published
+        let is_published = self.checkpoint.restore_steps(newest.address())?.commits.is_empty();
+        Ok((!is_published).then_some(batch))
+    }
+
+    /// The live timeline: as far back as the log's live part knows it, or a rewind goes.
+    fn live_for(&self, loss: Loss) -> Result<Vec<Arc<Commit>>> {
+        match loss {
+            Loss::Accept { to: Some(to) } => self.checkpoint.live_from(to),
+            _ => Ok(self.checkpoint.history().live().to_vec()),
+        }
     }
 
     /// A stop because of `error`: the log still learns that what was committed is published, if it is, so that the next

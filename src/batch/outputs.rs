@@ -8,7 +8,7 @@ use crate::{
     job::{JobSpec, QuerySpec, SinkConnector},
     model::{BatchId, CrashPoint, Faults, OutputMode, Result, StagedOutput},
     query::{JobQueries, Query},
-    sink::{self, Columns, Output, RowKey, Sink},
+    sink::{self, Before, Columns, Output, RowKey, Sink},
 };
 
 /// Rows for one outlet; `None` where the sink's result lives in the checkpoint.
@@ -67,18 +67,19 @@ impl Outputs {
         self.outlets.iter().filter(|outlet| outlet.late).map(|outlet| outlet.query)
     }
 
-    /// Claims every sink; `published`: whether this very checkpoint has published to the sink of this name, which must be there.
+    /// Claims every sink; `before`: what this very checkpoint has published to the sink of this name.
     ///
     /// # Errors
-    /// Where a sink's place belongs to another checkpoint, is not the one that was published to, or cannot be written.
-    pub fn open(&mut self, queries: &JobQueries, checkpoint_id: &str, published: &dyn Fn(&str) -> bool) -> Result<()> {
+    /// Where a sink's place belongs to another checkpoint, is not the one that was published to, lost some of it, or cannot be
+    /// written.
+    pub fn open(&mut self, queries: &JobQueries, checkpoint_id: &str, before: &dyn Fn(&str) -> Before) -> Result<()> {
         for outlet in &mut self.outlets {
             let query = &queries.queries[outlet.query];
             let columns = match (outlet.late, query.late_schemas().next()) {
                 (true, Some(schema)) => schema.into(),
                 _ => columns(query),
             };
-            outlet.sink.open(checkpoint_id, published(&outlet.name), &columns)?;
+            outlet.sink.open(checkpoint_id, &before(&outlet.name), &columns)?;
         }
         Ok(())
     }

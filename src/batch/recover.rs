@@ -27,6 +27,10 @@ impl Engine {
                 self.restore_newest(false)?;
             }
             Recovery::PublishAgain { .. } => self.publish_again()?,
+            // The same of a rewind that a sink refused: one that goes further back takes back all of it, and is the way out.
+            Recovery::RetractAgain { to } if matches!(loss, Loss::Accept { to: further } if further <= to) => {
+                self.restore_newest(false)?;
+            }
             Recovery::RetractAgain { to } => {
                 self.restore_newest(false)?;
                 self.retract_after(to)?;

@@ -1,6 +1,6 @@
 //! What the batch loop writes: intents, commits, rewinds, snapshots.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     CommitPermit, bad_records, disk,
@@ -116,6 +116,18 @@ impl Checkpoint {
             return Ok(());
         }
         self.append(Record::Published(self.history.newest_batch()), &[])
+    }
+
+    /// The live timeline from a batch on or earlier, oldest first; sealed parts of the log are read where it is older than
+    /// the live one.
+    ///
+    /// # Errors
+    /// Of kind `Refused` where a sealed part is missing or damaged.
+    pub fn live_from(&self, batch: BatchId) -> Result<Vec<Arc<Commit>>> {
+        match self.history.horizon() {
+            Some(horizon) if batch < horizon => Ok(self.archive()?.history.live().to_vec()),
+            _ => Ok(self.history.live().to_vec()),
+        }
     }
 
     /// The job goes on after `to` (`None`: before the first batch), in a new generation; later batches are retracted.

@@ -43,6 +43,9 @@ pub(super) const REDIS_SINK_KEYS: &[&str] = &[
     "retry_timeout",
 ];
 
+/// PostgreSQL keeps limits in 31 bits of milliseconds.
+const LIMIT_MAX: Duration = Duration::from_secs(20 * 24 * 3600);
+
 /// PostgreSQL cuts longer names off without an error.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 
@@ -165,8 +168,8 @@ fn server(options: &Options<'_>, name: &str, scheme: &str, form: &str) -> Result
 
 fn patience(options: &Options<'_>) -> Result<Patience> {
     let parse = |key, default_seconds, least| {
-        let duration = |text: &str| parse_duration(text).filter(|duration| *duration >= least);
-        let found = options.parse(key, "a duration such as '30 seconds'", duration)?;
+        let duration = |text: &str| parse_duration(text).filter(|duration| (least..=LIMIT_MAX).contains(duration));
+        let found = options.parse(key, "a duration such as '30 seconds', of 20 days at most", duration)?;
         Ok(found.unwrap_or(Duration::from_secs(default_seconds)))
     };
     Ok(Patience {
@@ -220,6 +223,8 @@ mod tests {
         assert!(!format!("{spec:?}").contains("sesame9"));
         let address = spec.server.address().unwrap();
         assert_eq!(spec.ssl_mode(&address).unwrap(), SslMode::Require);
+        let in_schema = |schema: &str| PostgresSpec { schema: Some(schema.to_owned()), ..(**spec).clone() };
+        assert!(spec.same_place(&in_schema("public")) && !spec.same_place(&in_schema("other")));
         let job =
             parse("connector = 'redis', host = 'cache', password = '${env:URL}', layout = 'sorted_set', score = 'x'");
         let SinkConnector::Redis(spec) = &job.unwrap().sinks[0].connector else { panic!("another connector") };
@@ -245,6 +250,7 @@ mod tests {
         refused("connector = 'postgres', host = 'h', table = 'pg_x'", "PostgreSQL's own");
         refused("connector = 'postgres', host = 'h', table = '${env:URL}'", "stands in a name");
         refused("connector = 'postgres', host = 'h', sslmode = 'allow'", "bad value");
+        refused("connector = 'postgres', host = 'h', statement_timeout = '30 days'", "20 days at most");
         refused("connector = 'postgres', host = 'h', sslrootcert = 'ca.pem'", "absolute path");
         refused(
             &format!("connector = 'postgres', host = 'h', table = '{}'", "x".repeat(64)),

@@ -28,7 +28,9 @@ pub use format::FILE_COLUMN;
 pub use names::{nearest, nearest_function};
 pub use parse::parse;
 pub use received::{HttpSpec, RECEIVED, ReceivedSpec, Sender, Token};
-pub use server::{Address, Guarded, Layout, OptionsText, Patience, PostgresSpec, RedisSpec, ServerSpec, SslMode};
+pub use server::{
+    Address, Guarded, Layout, OptionsText, Patience, PostgresSpec, RedisSpec, ServerSpec, SslMode, overlap,
+};
 pub use sink::{CommandSpec, PlaceKind, RowFormat, SinkConnector, SinkPlace, SinkSpec};
 pub use spec::*;
 pub use substitute::Variables;

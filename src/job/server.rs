@@ -320,7 +320,9 @@ impl PostgresSpec {
 
     /// Whether rows of both would go to the same table.
     pub fn same_place(&self, other: &PostgresSpec) -> bool {
-        (&self.schema, &self.table) == (&other.schema, &other.table) && self.server.same_place(&other.server)
+        // without a schema it is the first of the search path, which by default is this one
+        let schema = |spec: &PostgresSpec| spec.schema.clone().unwrap_or_else(|| "public".to_owned());
+        self.table == other.table && schema(self) == schema(other) && self.server.same_place(&other.server)
     }
 }
 
@@ -347,12 +349,15 @@ pub enum Layout {
 impl RedisSpec {
     /// Whether keys of one could be those of the other.
     pub fn same_place(&self, other: &RedisSpec) -> bool {
-        let (one, another) = (&self.key_prefix, &other.key_prefix);
-        let begins = |long: &str, short: &str| {
-            long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-        };
-        (begins(one, another) || begins(another, one)) && self.server.same_place(&other.server)
+        overlap(&self.key_prefix, &other.key_prefix) && self.server.same_place(&other.server)
     }
+}
+
+/// Whether keys of one prefix could be those of the other: they are equal, or one goes on behind a colon.
+pub fn overlap(one: &str, another: &str) -> bool {
+    let begins =
+        |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+    begins(one, another) || begins(another, one)
 }
 
 #[cfg(test)]
@@ -426,5 +431,11 @@ mod tests {
         let same = |one: &str, another: &str| by_url(one, one).same_place(&by_url(another, another));
         assert!(same("postgres://a@h/x", "postgres://b@h/x"));
         assert!(!same("postgres://a@h/x", "postgres://a@h/y"));
+    }
+
+    #[test]
+    fn keys_of_prefixes_that_go_on_behind_a_colon_are_told() {
+        assert!(overlap("clicks", "clicks") && overlap("clicks", "clicks:home") && overlap("p:keys", "p"));
+        assert!(!overlap("clicks", "clicks2") && !overlap("a:b", "a:c"));
     }
 }

@@ -12,7 +12,7 @@ use std::{
     process::{Command, ExitStatus, Stdio},
 };
 
-use super::{Columns, Guarantee, Output, Sink, nothing_outside, rows};
+use super::{Before, Columns, Guarantee, Output, Sink, nothing_outside, rows};
 use crate::{
     checkpoint::CommitPermit,
     job::CommandSpec,
@@ -154,7 +154,7 @@ impl Sink for CommandSink {
         Ok(())
     }
 
-    fn open(&mut self, checkpoint_id: &str, _resumes: bool, _columns: &Columns<'_>) -> Result<()> {
+    fn open(&mut self, checkpoint_id: &str, _before: &Before, _columns: &Columns<'_>) -> Result<()> {
         checkpoint_id.clone_into(&mut self.checkpoint);
         Ok(())
     }

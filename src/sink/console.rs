@@ -8,7 +8,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::{Columns, Guarantee, Output, Sink, rows};
+use super::{Before, Columns, Guarantee, Output, Sink, rows};
 use crate::{
     checkpoint::CommitPermit,
     job::RowFormat,
@@ -127,7 +127,7 @@ impl Sink for ConsoleSink {
         Ok(())
     }
 
-    fn open(&mut self, _checkpoint_id: &str, _resumes: bool, _columns: &Columns<'_>) -> Result<()> {
+    fn open(&mut self, _checkpoint_id: &str, _before: &Before, _columns: &Columns<'_>) -> Result<()> {
         Ok(())
     }
 

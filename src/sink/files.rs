@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Columns, Guarantee, Output, Sink,
+    Before, Columns, Guarantee, Output, Sink,
     durable::{create_folder, list, move_file, read_file, remove_file, sync_folder, write_file},
     rows,
 };
@@ -224,9 +224,9 @@ impl Sink for FilesSink {
         }
     }
 
-    fn open(&mut self, checkpoint_id: &str, resumes: bool, _columns: &Columns<'_>) -> Result<()> {
+    fn open(&mut self, checkpoint_id: &str, before: &Before, _columns: &Columns<'_>) -> Result<()> {
         let owner = self.owner()?;
-        if resumes && owner.is_none() {
+        if before.resumes && owner.is_none() {
             return Err(self.not_the_place_before());
         }
         create_folder(&self.folder)?;

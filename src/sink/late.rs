@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Columns, FilesSink, Guarantee, Output, Sink, nothing_outside};
+use super::{Before, Columns, FilesSink, Guarantee, Output, Sink, nothing_outside};
 use crate::{
     checkpoint::CommitPermit,
     job::RowFormat,
@@ -45,8 +45,8 @@ impl Sink for LateRowsSink {
         self.files.check_free()
     }
 
-    fn open(&mut self, checkpoint_id: &str, resumes: bool, columns: &Columns<'_>) -> Result<()> {
-        self.files.open(checkpoint_id, resumes, columns)
+    fn open(&mut self, checkpoint_id: &str, before: &Before, columns: &Columns<'_>) -> Result<()> {
+        self.files.open(checkpoint_id, before, columns)
     }
 
     fn stage(&mut self, output: &Output<'_>) -> Result<StagedOutput> {

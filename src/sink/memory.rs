@@ -1,6 +1,6 @@
 //! The memory sink: its result lives in the checkpoint, so nothing is staged or published.
 
-use super::{Columns, Guarantee, Output, Sink};
+use super::{Before, Columns, Guarantee, Output, Sink};
 use crate::{
     checkpoint::CommitPermit,
     model::{BatchId, Error, Result, StagedOutput},
@@ -39,7 +39,7 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    fn open(&mut self, _checkpoint_id: &str, _resumes: bool, _columns: &Columns<'_>) -> Result<()> {
+    fn open(&mut self, _checkpoint_id: &str, _before: &Before, _columns: &Columns<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -105,6 +105,27 @@ impl<'a> From<&'a SchemaRef> for Columns<'a> {
     }
 }
 
+/// What this very checkpoint has published to a sink, by its log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Before {
+    /// It has, or was about to, and goes on from there: the place must know of the checkpoint. Not for a rewind, which may be
+    /// the way out where the place forgot.
+    pub resumes: bool,
+    /// The newest batch that must be there. Left out are one that a crash may have kept from being published, and those that
+    /// a rewind is about to take back.
+    pub newest: Option<BatchId>,
+    /// The batches along the live timeline with the hashes of their rows, oldest first, as far back as the log was read.
+    pub batches: Vec<(BatchId, [u8; 32])>,
+}
+
+impl Before {
+    /// The hash of a batch's rows; `None`: it is not on the live timeline, or older than the log that was read.
+    fn hash_of(&self, batch: BatchId) -> Option<&[u8; 32]> {
+        let at = self.batches.binary_search_by_key(&batch, |(batch, _)| *batch).ok()?;
+        Some(&self.batches[at].1)
+    }
+}
+
 /// What a sink promises; `check` and the README print it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guarantee {
@@ -144,13 +165,13 @@ pub trait Sink: Send {
     /// Of kind `Refused`, naming what is here.
     fn check_free(&self) -> Result<()>;
 
-    /// Checks that the sink can be used by this checkpoint, and claims it; touches nothing else. `resumes`: the
-    /// checkpoint has published here, so the place must know of it.
+    /// Checks that the sink can be used by this checkpoint, and claims it; touches nothing else. `before`: what the checkpoint
+    /// has published here, so that the place must know of it.
     ///
     /// # Errors
-    /// Of kind `Refused` where another checkpoint owns the place, or it is not the one published to before; `Failed`
-    /// where it cannot be written.
-    fn open(&mut self, checkpoint_id: &str, resumes: bool, columns: &Columns<'_>) -> Result<()>;
+    /// Of kind `Refused` where another checkpoint owns the place, it is not the one published to before, or lost some of it;
+    /// `Failed` where it cannot be written.
+    fn open(&mut self, checkpoint_id: &str, before: &Before, columns: &Columns<'_>) -> Result<()>;
 
     /// Writes what the batch will publish: durable, invisible. Doing it again changes nothing.
     fn stage(&mut self, output: &Output<'_>) -> Result<StagedOutput>;

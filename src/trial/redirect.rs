@@ -64,7 +64,12 @@ fn without_servers(job: &JobSpec, folder: &Path, kept: &[String]) -> Result<JobS
         let mut text = moved.text.clone();
         text.replace_range(options.list.clone(), &list);
         let parsed = job::parse(&job.file, &job.name, &text, &Variables::new(BTreeMap::new()));
-        moved = parsed.map_err(|error| cannot_be_moved(job, sink, error.what().to_owned()))?;
+        moved = parsed.map_err(|error| {
+            cannot_be_moved(job, sink, {
+                let why = error.why().map(|why| format!(": {why}")).unwrap_or_default();
+                format!("with a table of SQLite in its place the job is refused: {}{why}", error.what())
+            })
+        })?;
     }
     Ok(moved)
 }

@@ -4,8 +4,10 @@
 
 mod cut;
 mod kills;
+mod lost;
 mod postgres;
 mod redis;
+mod refused;
 mod secrets;
 mod tables;
 

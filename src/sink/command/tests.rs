@@ -19,7 +19,7 @@ fn sink(shell: &str, secrets: &[&str], format: RowFormat) -> CommandSink {
     let mut sink =
         CommandSink::new("alerts", &CommandSpec { shell: shell.to_owned(), secrets, format }, Box::new(io::sink()));
     let columns = rows_of(&[]).schema();
-    sink.open("this-checkpoint", false, &(&columns).into()).unwrap();
+    sink.open("this-checkpoint", &Before::default(), &(&columns).into()).unwrap();
     sink
 }
 

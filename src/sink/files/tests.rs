@@ -35,7 +35,7 @@ impl Place {
     /// The sink as a new process has it.
     fn sink(&self) -> FilesSink {
         let mut sink = FilesSink::new("s", &self.out(), self.format, self.mode);
-        sink.open("mine", false, &(&rows(&[]).schema()).into()).unwrap();
+        sink.open("mine", &Before::default(), &(&rows(&[]).schema()).into()).unwrap();
         sink
     }
 
@@ -260,7 +260,7 @@ fn the_folder_of_another_checkpoint_is_refused() {
     let place = Place::new(OutputMode::Append);
     place.commit(0);
     let mut stranger = FilesSink::new("s", &place.out(), RowFormat::Json, OutputMode::Append);
-    let error = stranger.open("other", false, &(&rows(&[]).schema()).into()).unwrap_err();
+    let error = stranger.open("other", &Before::default(), &(&rows(&[]).schema()).into()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert_eq!(
         error.to_string(),
@@ -272,16 +272,19 @@ fn the_folder_of_another_checkpoint_is_refused() {
         )
     );
     FilesSink::new("t", &place.out(), RowFormat::Json, OutputMode::Append)
-        .open("other", false, &(&rows(&[]).schema()).into())
+        .open("other", &Before::default(), &(&rows(&[]).schema()).into())
         .unwrap();
 
     fs::write(place.out().join(".highwater-s.json"), "{").unwrap();
-    assert_eq!(stranger.open("mine", false, &(&rows(&[]).schema()).into()).unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(
+        stranger.open("mine", &Before::default(), &(&rows(&[]).schema()).into()).unwrap_err().kind(),
+        ErrorKind::Refused
+    );
     fs::remove_file(place.out().join(".highwater-s.json")).unwrap();
-    let error = stranger.open("other", false, &(&rows(&[]).schema()).into()).unwrap_err();
+    let error = stranger.open("other", &Before::default(), &(&rows(&[]).schema()).into()).unwrap_err();
     assert_eq!(error.what(), "'s' would add to files that are not its own");
     fs::remove_file(place.out().join(FIRST.0)).unwrap();
-    stranger.open("other", false, &(&rows(&[]).schema()).into()).unwrap();
+    stranger.open("other", &Before::default(), &(&rows(&[]).schema()).into()).unwrap();
     assert_eq!(stranger.owner().unwrap().as_deref(), Some("other"));
 }
 
@@ -310,7 +313,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     fs::write(&file, "").unwrap();
     for path in [file.clone(), file.join("below")] {
         let error = FilesSink::new("s", &path, RowFormat::Json, OutputMode::Append)
-            .open("mine", false, &(&rows(&[]).schema()).into())
+            .open("mine", &Before::default(), &(&rows(&[]).schema()).into())
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Failed);
         let text = error.to_string();
@@ -319,7 +322,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     // where not even root may write
     let error = FilesSink::new("s", Path::new("/proc/self"), RowFormat::Json, OutputMode::Append).open(
         "mine",
-        false,
+        &Before::default(),
         &(&rows(&[]).schema()).into(),
     );
     assert!(error.unwrap_err().to_string().contains("/proc/self"));

@@ -1,6 +1,6 @@
 //! One connection, and how long it is waited for.
 
-use std::{future::Future, time::Duration};
+use std::{cell::Cell, future::Future, time::Duration};
 
 use bytes::Bytes;
 use futures::{SinkExt, TryStreamExt, pin_mut};
@@ -13,6 +13,7 @@ use tokio_postgres::{
 };
 
 use super::{
+    super::table::Trouble,
     failure::{Failure, Tried},
     tls,
 };
@@ -37,27 +38,46 @@ pub(super) struct Connection {
     client: Client,
     /// The schema of the sink's tables.
     pub schema: String,
+    /// So long a statement's answer is waited for.
     limit: Duration,
+    /// Whether this transaction reads or changes the whole table, which takes as long as it is large.
+    takes_time: Cell<bool>,
 }
 
 impl Connection {
-    /// Calls the server, once.
-    pub fn open(spec: &PostgresSpec, address: &Address) -> Tried<Connection> {
+    /// Calls the server, once, and waits so long at most until it has let us in.
+    pub fn open(spec: &PostgresSpec, address: &Address, within: Duration) -> Tried<Connection> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(|error| Error::failed("no connection can be made").because(error.to_string()))?;
         let config = config(spec, address);
         let client = match spec.ssl_mode(address)? {
-            SslMode::Disable => connect(&runtime, config, Tls::Disable, NoTls)?,
-            SslMode::Prefer => connect(&runtime, config, Tls::Prefer, tls::with_anyone()?)?,
-            SslMode::Require => connect(&runtime, config, Tls::Require, tls::with_anyone()?)?,
+            SslMode::Disable => connect(&runtime, config, (Tls::Disable, within), NoTls)?,
+            SslMode::Prefer => connect(&runtime, config, (Tls::Prefer, within), tls::with_anyone()?)?,
+            SslMode::Require => connect(&runtime, config, (Tls::Require, within), tls::with_anyone()?)?,
             SslMode::VerifyFull => {
-                connect(&runtime, config, Tls::Require, tls::verified(spec.sslrootcert.as_deref())?)?
+                connect(&runtime, config, (Tls::Require, within), tls::verified(spec.sslrootcert.as_deref())?)?
             }
         };
         let limit = spec.patience.statement + GRACE;
-        let mut connection = Connection { runtime, client, schema: String::new(), limit };
+        let mut connection = Connection { runtime, client, schema: String::new(), limit, takes_time: Cell::new(false) };
+        connection.check_encoding()?;
         connection.schema = connection.find_schema(spec.schema.as_deref())?;
         Ok(connection)
+    }
+
+    /// Of texts, a database in another encoding would refuse some, and cut others in the middle of a character.
+    fn check_encoding(&self) -> Tried<()> {
+        let rows = self.query("SELECT current_setting('server_encoding')", &[])?;
+        let encoding: String = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
+        if encoding == "UTF8" {
+            return Ok(());
+        }
+        Err(Error::refused(format!("the database keeps texts in the encoding {encoding}"))
+            .because(
+                "it has no place for every character that a query may give, and would refuse a batch after its commit",
+            )
+            .help("give the sink a database in UTF8: CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'")
+            .into())
     }
 
     fn find_schema(&self, wanted: Option<&str>) -> Tried<String> {
@@ -78,11 +98,34 @@ impl Connection {
     }
 
     fn wait<T>(&self, answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Tried<T> {
+        if self.takes_time.get() {
+            // a server that is gone is noticed by the connection
+            return Ok(self.runtime.block_on(answer)?);
+        }
         let answer = self.runtime.block_on(async { tokio::time::timeout(self.limit, answer).await });
         match answer {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(super::super::table::Trouble::Database(Failure::NoAnswer(self.limit))),
+            Err(_) => Err(Trouble::Database(Failure::NoAnswer(self.limit))),
         }
+    }
+
+    /// Begins a transaction by this statement.
+    pub fn begin(&self, sql: &str) -> Tried<()> {
+        self.takes_time.set(false);
+        self.batch(sql)
+    }
+
+    /// What follows in this transaction reads or changes the whole table: only for locks it is not waited longer than for a
+    /// statement.
+    pub fn take_time(&self) -> Tried<()> {
+        if !self.takes_time.get() {
+            self.batch(
+                "SELECT set_config('lock_timeout', current_setting('statement_timeout'), true);
+                 SELECT set_config('statement_timeout', '0', true)",
+            )?;
+            self.takes_time.set(true);
+        }
+        Ok(())
     }
 
     /// Statements without values, whose rows nobody wants.
@@ -138,7 +181,7 @@ fn config(spec: &PostgresSpec, address: &Address) -> Config {
         true => config.host_path(&address.host),
         false => config.host(address.host.trim_start_matches('[').trim_end_matches(']')),
     };
-    config.port(address.port()).application_name("highwater").connect_timeout(spec.patience.connect);
+    config.port(address.port()).application_name("highwater");
     // a server that is gone is noticed also while nothing is sent
     config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(spec.patience.statement + GRACE);
     if let Some(user) = &address.user {
@@ -153,14 +196,17 @@ fn config(spec: &PostgresSpec, address: &Address) -> Config {
     config
 }
 
-fn connect<T>(runtime: &Runtime, mut config: Config, mode: Tls, tls: T) -> Tried<Client>
+/// `within`: until the server has let us in. What listens need not be one that answers.
+fn connect<T>(runtime: &Runtime, mut config: Config, (mode, within): (Tls, Duration), tls: T) -> Tried<Client>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
     T::TlsConnect: TlsConnect<Socket>,
 {
     config.ssl_mode(mode);
-    let (client, connection) = runtime.block_on(config.connect(tls))?;
+    let connected = runtime.block_on(async { tokio::time::timeout(within, config.connect(tls)).await });
+    let Ok(connected) = connected else { return Err(Trouble::Database(Failure::NotReached(within))) };
+    let (client, connection) = connected?;
     runtime.spawn(async move {
         if connection.await.is_err() {
             // whoever waits for an answer is told; what the error says may be secret

@@ -1,11 +1,14 @@
 //! Transactions. One whose connection was lost is done again on another, and first of all asks whether what it did is there.
 
+use std::time::Duration;
+
 use datafusion::arrow::{datatypes::DataType, record_batch::RecordBatch};
 
 use super::{
     super::{server, table},
     connection::Connection,
     failure::{Failure, Tried},
+    keys,
     rows::Rows,
     table::Table,
     values,
@@ -19,6 +22,9 @@ use crate::{
 const TO_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// Each statement sees what was committed before it, so what a lock was waited for is seen.
 const TO_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// The server keeps milliseconds in 31 bits; what the job says of them is shorter.
+const TIMEOUT_MS_MAX: u128 = i32::MAX as u128;
 
 /// A database, called when it is needed.
 pub(in crate::sink) struct Database {
@@ -35,23 +41,23 @@ impl Database {
         mut work: impl FnMut(&mut dyn table::Table<Database>) -> Tried<T>,
     ) -> Result<T> {
         let Database { spec, address, connection } = self;
-        server::patiently((&spec.server, address, spec.patience), what, || {
-            attempt((spec, address), connection, (begin, table), &mut work)
+        server::patiently((&spec.server, address, spec.patience), what, |within| {
+            attempt((spec, address, within), connection, (begin, table), &mut work)
         })
     }
 }
 
 fn attempt<T>(
-    (spec, address): (&PostgresSpec, &Address),
+    (spec, address, within): (&PostgresSpec, &Address, Duration),
     kept: &mut Option<Connection>,
     (begin, table): (&str, &str),
     work: &mut impl FnMut(&mut dyn table::Table<Database>) -> Tried<T>,
 ) -> Tried<T> {
     let connection = match kept.take() {
         Some(connection) if !connection.is_closed() => connection,
-        _ => Connection::open(spec, address)?,
+        _ => Connection::open(spec, address, within)?,
     };
-    connection.batch(&begun(spec, begin, &connection.schema, table))?;
+    connection.begin(&begun(spec, begin, &connection.schema, table))?;
     let mut open = Table { connection: &connection, name: table, writes: begin == TO_WRITE };
     // where anything fails the connection is closed, and with it what was done
     let done = work(&mut open)?;
@@ -64,8 +70,9 @@ fn attempt<T>(
 fn begun(spec: &PostgresSpec, begin: &str, schema: &str, table: &str) -> String {
     let limit = spec.patience.statement.as_millis();
     // a transaction of ours whose end of the line is dead holds its locks no longer than that
+    let idle = (limit * 2).min(TIMEOUT_MS_MAX);
     let limits =
-        format!("SET LOCAL statement_timeout = {limit}; SET LOCAL idle_in_transaction_session_timeout = {}", limit * 2);
+        format!("SET LOCAL statement_timeout = {limit}; SET LOCAL idle_in_transaction_session_timeout = {idle}");
     if begin == TO_READ {
         return format!("{begin}; {limits}");
     }
@@ -125,6 +132,10 @@ impl table::Database for Database {
 
     fn rows_of(batches: &[RecordBatch]) -> Result<Rows> {
         Rows::of(batches)
+    }
+
+    fn check_keys(batches: &[RecordBatch], key: &[usize]) -> Result<()> {
+        keys::check_values(batches, key)
     }
 
     fn hash_of(rows: &Rows) -> (u64, [u8; 32]) {

@@ -16,6 +16,8 @@ pub(in crate::sink) enum Failure {
     Driver(tokio_postgres::Error),
     /// It was not answered for so long.
     NoAnswer(Duration),
+    /// For so long no server has let us in.
+    NotReached(Duration),
 }
 
 impl From<tokio_postgres::Error> for Trouble<Failure> {
@@ -44,7 +46,7 @@ impl Failure {
     pub fn code(&self) -> Option<&SqlState> {
         match self {
             Failure::Driver(error) => error.code(),
-            Failure::NoAnswer(_) => None,
+            Failure::NoAnswer(_) | Failure::NotReached(_) => None,
         }
     }
 
@@ -72,7 +74,11 @@ impl Failure {
 
 impl server::Failure for Failure {
     fn is_passing(&self) -> bool {
-        let Failure::Driver(error) = self else { return false };
+        let error = match self {
+            Failure::Driver(error) => error,
+            Failure::NoAnswer(_) => return false,
+            Failure::NotReached(_) => return true,
+        };
         match error.code() {
             Some(code) => {
                 let passing = [
@@ -83,6 +89,7 @@ impl server::Failure for Failure {
                     SqlState::T_R_SERIALIZATION_FAILURE,
                     SqlState::T_R_DEADLOCK_DETECTED,
                     SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                    SqlState::IDLE_SESSION_TIMEOUT,
                 ];
                 code.code().starts_with("08") || passing.contains(code)
             }
@@ -90,8 +97,13 @@ impl server::Failure for Failure {
         }
     }
 
+    fn lasted(&self) -> Duration {
+        if let Failure::NotReached(limit) = self { *limit } else { Duration::ZERO }
+    }
+
     fn text(&self) -> String {
         match self {
+            Failure::NotReached(limit) => format!("no server has answered within {} ms", limit.as_millis()),
             Failure::NoAnswer(limit) => format!("the server has not answered for {} seconds", limit.as_secs()),
             Failure::Driver(error) => match error.as_db_error() {
                 Some(said) => {

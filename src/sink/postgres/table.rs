@@ -12,28 +12,27 @@ use tokio_postgres::{
 };
 
 use super::{
-    super::table::{
-        self, BATCH_COLUMN, Column, Found, Owner, Recorded, RowsByBatch, Trouble, columns_of, columns_text, number,
-        quoted, unsigned,
+    super::{
+        Columns,
+        table::{
+            self, BATCH_COLUMN, Column, Found, Owner, Recorded, RowsByBatch, Trouble, columns_of, columns_text, number,
+            quoted, unsigned,
+        },
     },
+    catalog::Catalog,
     connection::{Connection, Param},
     database::Database,
     failure::{Failure, Tried},
+    keys,
     rows::{self, Rows},
     values::{column_type, type_name},
 };
-use crate::model::{BatchId, Error};
+use crate::model::BatchId;
 
 /// Rows on their way.
 const STAGED: &str = "pg_temp.highwater_rows";
 /// Those of them that a rewind puts back.
 const BACK: &str = "pg_temp.highwater_back";
-
-/// An index entry cannot be longer than a third of a page, and a text may be: so much of it is in the index of the key.
-const INDEXED_CHARS: usize = 64;
-
-/// SQLSTATE: a value of the one type cannot be made one of the other.
-const CANNOT_COERCE: &str = "42846";
 
 /// One table of a database, by its name, in a transaction.
 pub(super) struct Table<'a> {
@@ -57,17 +56,8 @@ impl Table<'_> {
         self.of_schema("highwater_batches")
     }
 
-    fn columns(&self) -> Tried<Vec<Column>> {
-        let columns = "SELECT a.attname::text, format_type(a.atttypid, -1), a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
-              a.attgenerated <> '' OR a.attidentity = 'a'
-            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
-        let names = [text(&self.connection.schema), text(&self.name)];
-        let column = |row: &Row| -> Tried<Column> {
-            let (name, of_type) = (row.try_get(0)?, row.try_get(1)?);
-            Ok(Column { name, of_type, needed: row.try_get(2)?, generated: row.try_get(3)? })
-        };
-        self.connection.query(columns, &names)?.iter().map(column).collect()
+    fn catalog(&self) -> Catalog<'_> {
+        Catalog { connection: self.connection, name: self.name }
     }
 
     /// `COPY` into these columns of a table; `batch`: what one more column of each row says.
@@ -131,30 +121,9 @@ impl Names<'_> {
         (0..self.schema.fields().len()).map(|at| self.value(at)).collect()
     }
 
-    /// That a row `t` of the table has the key of a row `s`, whose columns of these numbers are null.
-    ///
-    /// `IS NOT DISTINCT FROM` would say it for all rows at once, but is served by no index and no hash: each row would be
-    /// compared with each.
     fn same_key(&self, key: &[usize], null: &BTreeSet<usize>) -> String {
-        let mut terms = vec!["true".to_owned()];
-        for at in key {
-            let (column, value) = (quoted(self.schema.field(*at).name()), self.value(*at));
-            if null.contains(at) {
-                terms.push(format!("s.c{at} IS NULL AND t.{column} IS NULL"));
-                continue;
-            }
-            terms.push(format!("s.c{at} IS NOT NULL AND t.{column} = {value}"));
-            if self.fits(*at) && type_name(self.schema.field(*at).data_type()) == "text" {
-                terms.push(format!("{} = {}", indexed(&format!("t.{column}")), indexed(&value)));
-            }
-        }
-        terms.join(" AND ")
+        keys::same_key(self.schema, key, null, |at| (self.value(at), self.fits(at)))
     }
-}
-
-/// What the index of a key has of a text.
-fn indexed(text: &str) -> String {
-    format!("left({text}, {INDEXED_CHARS})")
 }
 
 fn of_field(field: &FieldRef) -> String {
@@ -163,41 +132,23 @@ fn of_field(field: &FieldRef) -> String {
 
 impl table::Table<Database> for Table<'_> {
     fn find(&mut self) -> Tried<Option<Found>> {
-        let kind = "SELECT c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = $1 AND c.relname = $2";
-        let names = [text(&self.connection.schema), text(&self.name)];
-        let kinds = self.connection.query(kind, &names)?;
-        let Some(kind) = kinds.first() else { return Ok(None) };
-        if !["r", "p"].contains(&kind.try_get(0)?) {
-            return Err(Error::refused(format!("'{}' is a view, a foreign table or the like", self.name))
-                .because("its rows could not be changed with their batch, or not in this database")
-                .help("give the sink another table")
-                .into());
+        let catalog = self.catalog();
+        catalog.check_lasting(&self.sql())?;
+        if !catalog.is_there()? {
+            return Ok(None);
         }
-        let columns = self.columns()?;
+        let columns = catalog.columns()?;
         let has_rows = self.connection.query(&format!("SELECT EXISTS (SELECT FROM {})", self.sql()), &[])?;
         let has_rows = has_rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(false);
         Ok(Some(Found { columns, has_rows, is_same: <Database as table::Database>::is_same }))
     }
 
     fn check_types(&mut self, found: &Found, schema: &SchemaRef) -> Tried<()> {
-        for field in schema.fields() {
-            let ours = type_name(field.data_type());
-            let Some(column) = found.column(field.name()).filter(|column| column.of_type != ours) else { continue };
-            match self.connection.query(&format!("SELECT NULL::{ours}::{}", column.of_type), &[]) {
-                Err(Trouble::Database(failure)) if failure.code().is_some_and(|code| code.code() == CANNOT_COERCE) => {
-                    return Err(Error::refused(format!(
-                        "table '{}' has a column '{}' of another type",
-                        self.name, column.name
-                    ))
-                    .because(format!("it is {}, which cannot be made of the query's {ours}", column.of_type))
-                    .help("cast it in the query, or give the sink another table, which is made")
-                    .into());
-                }
-                other => drop(other?),
-            }
-        }
-        Ok(())
+        self.catalog().check_types(found, schema)
+    }
+
+    fn check_key(&mut self, _found: &Found, columns: &Columns<'_>) -> Tried<()> {
+        self.catalog().check_key(columns)
     }
 
     fn owner(&mut self) -> Tried<Option<Owner>> {
@@ -224,12 +175,7 @@ impl table::Table<Database> for Table<'_> {
         }
         self.connection.batch(&format!("CREATE TABLE {} ({})", self.sql(), columns.join(", ")))?;
         if !key.is_empty() {
-            let part = |at: &usize| {
-                let field = schema.field(*at);
-                let name = quoted(field.name());
-                if type_name(field.data_type()) == "text" { format!("({})", indexed(&name)) } else { name }
-            };
-            let key: Vec<String> = key.iter().map(part).collect();
+            let key = keys::index_parts(schema, key);
             self.connection.batch(&format!("CREATE INDEX ON {} ({})", self.sql(), key.join(", ")))?;
         }
         Ok(())
@@ -302,7 +248,7 @@ impl table::Table<Database> for Table<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        let names = Names { schema, found: self.columns()? };
+        let names = Names { schema, found: self.catalog().columns()? };
         if names.all_fit() {
             return self.copy(&self.sql(), &names.columns(batch), batch, rows);
         }
@@ -314,7 +260,7 @@ impl table::Table<Database> for Table<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        let names = Names { schema, found: self.columns()? };
+        let names = Names { schema, found: self.catalog().columns()? };
         self.stage(schema, rows)?;
         for null in rows.nulls_of(key) {
             let same = names.same_key(key, &null);
@@ -330,7 +276,8 @@ impl table::Table<Database> for Table<'_> {
         (keep, newest): (Option<BatchId>, BatchId),
         rows: &Rows,
     ) -> Tried<()> {
-        let names = Names { schema, found: self.columns()? };
+        self.connection.take_time()?;
+        let names = Names { schema, found: self.catalog().columns()? };
         let after = keep.map_or(-1, number);
         let changed = |null: BTreeSet<usize>| {
             let (table, same) = (self.sql(), names.same_key(key, &null));
@@ -350,6 +297,7 @@ impl table::Table<Database> for Table<'_> {
     }
 
     fn delete_after(&mut self, keep: Option<BatchId>) -> Tried<()> {
+        self.connection.take_time()?;
         let delete = format!("DELETE FROM {} WHERE {BATCH_COLUMN} > $1", self.sql());
         self.connection.execute(&delete, &[int(&keep.map_or(-1, number))]).map(|_| ())
     }
@@ -359,12 +307,14 @@ impl table::Table<Database> for Table<'_> {
     }
 
     fn has_rows_of_no_batch(&mut self) -> Tried<bool> {
+        self.connection.take_time()?;
         let found = format!("SELECT EXISTS (SELECT FROM {} WHERE {BATCH_COLUMN} IS NULL)", self.sql());
         let rows = self.connection.query(&found, &[])?;
         Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(false))
     }
 
     fn rows_by_batch(&mut self, columns: &[String], by_batch: bool) -> Tried<RowsByBatch> {
+        self.connection.take_time()?;
         let batch = if by_batch { format!("{BATCH_COLUMN}::bigint") } else { "NULL::bigint".to_owned() };
         let names = columns.iter().map(|name| format!(", {}", quoted(name))).collect::<String>();
         let copy = format!("COPY (SELECT {batch}{names} FROM {}) TO STDOUT (FORMAT binary)", self.sql());
@@ -372,7 +322,7 @@ impl table::Table<Database> for Table<'_> {
     }
 }
 
-fn text(value: &(dyn ToSql + Sync)) -> Param<'_> {
+pub(super) fn text(value: &(dyn ToSql + Sync)) -> Param<'_> {
     (value, Type::TEXT)
 }
 

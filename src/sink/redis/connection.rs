@@ -13,20 +13,32 @@ use crate::{
     model::Error,
 };
 
-/// What the driver fails with.
+/// What can go wrong with a command.
 #[derive(Debug)]
-pub(super) struct Failure(RedisError);
+pub(super) enum Failure {
+    Driver(RedisError),
+    /// For so long no server has let us in.
+    NotReached(Duration, RedisError),
+}
+
+impl Failure {
+    fn error(&self) -> &RedisError {
+        match self {
+            Failure::Driver(error) | Failure::NotReached(_, error) => error,
+        }
+    }
+}
 
 impl From<RedisError> for Trouble<Failure> {
     fn from(error: RedisError) -> Trouble<Failure> {
-        Trouble::Database(Failure(error))
+        Trouble::Database(Failure::Driver(error))
     }
 }
 
 pub(super) type Tried<T> = table::Tried<T, Failure>;
 
-/// Calls the server, once.
-pub(super) fn connect(spec: &RedisSpec, address: &Address) -> Tried<Connection> {
+/// Calls the server, once, and waits so long at most until it has let us in.
+pub(super) fn connect(spec: &RedisSpec, address: &Address, within: Duration) -> Tried<Connection> {
     let (host, port) = (address.host.trim_start_matches('[').trim_end_matches(']').to_owned(), address.port());
     let place = match (address.scheme.as_str(), host.starts_with('/')) {
         (_, true) => ConnectionAddr::Unix(host.into()),
@@ -43,7 +55,12 @@ pub(super) fn connect(spec: &RedisSpec, address: &Address) -> Tried<Connection> 
         settings = settings.set_password(password);
     }
     let client = Client::open(place.into_connection_info()?.set_redis_settings(settings))?;
-    let connection = client.get_connection_with_timeout(spec.patience.connect)?;
+    let connected = client.get_connection_with_timeout(within);
+    let connection = connected.map_err(|error| match error.is_timeout() {
+        true => Failure::NotReached(within, error),
+        false => Failure::Driver(error),
+    });
+    let connection = connection.map_err(Trouble::Database)?;
     let limit = Some(spec.patience.statement.max(Duration::from_millis(1)));
     connection.set_read_timeout(limit)?;
     connection.set_write_timeout(limit)?;
@@ -52,18 +69,30 @@ pub(super) fn connect(spec: &RedisSpec, address: &Address) -> Tried<Connection> 
 
 impl server::Failure for Failure {
     fn is_passing(&self) -> bool {
-        let Failure(error) = self;
+        let error = match self {
+            Failure::Driver(error) => error,
+            Failure::NotReached(..) => return true,
+        };
         let starts = error.code().is_some_and(|code| ["LOADING", "BUSY", "TRYAGAIN", "MASTERDOWN"].contains(&code));
         starts || !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped())
     }
 
+    fn lasted(&self) -> Duration {
+        if let Failure::NotReached(limit, _) = self { *limit } else { Duration::ZERO }
+    }
+
     fn text(&self) -> String {
-        self.0.to_string()
+        match self {
+            Failure::Driver(error) => error.to_string(),
+            Failure::NotReached(limit, error) => {
+                format!("no server has answered within {} ms: {error}", limit.as_millis())
+            }
+        }
     }
 
     fn told(&self, what: &str, text: String) -> Error {
         const THEN: &str = "a committed batch is published then";
-        let (Failure(cause), error) = (self, Error::failed(what).because(text));
+        let (cause, error) = (self.error(), Error::failed(what).because(text));
         match cause.code() {
             _ if cause.kind() == ErrorKind::AuthenticationFailed => {
                 error.help(format!("mend user and password of the url, then run again: {THEN}"))

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use datafusion::arrow::{
-    array::AsArray,
+    array::{ArrayRef, AsArray},
     compute::cast,
-    datatypes::{DataType, Float64Type, SchemaRef},
+    datatypes::{DataType, Field, Float64Type, SchemaRef},
     record_batch::RecordBatch,
 };
 
-use super::super::table::{hash, texts};
+use super::super::table::{float_key, hash, texts};
 use crate::{
     job::Layout,
     model::{Error, Result},
@@ -31,11 +31,18 @@ pub(super) struct Entry {
 /// # Errors
 /// Of kind `Data`, where two rows have one key; `Failed` where a type has no text.
 pub(super) fn entries_of(batches: &[RecordBatch], key: &[usize], layout: &Layout) -> Result<Vec<Entry>> {
+    if let Some(column) = float_key(batches, key, |value| value.is_nan() && value.is_sign_negative()) {
+        return Err(Error::data(format!(
+            "the group key '{column}' is a NaN with a sign, and as text there is one NaN"
+        ))
+        .because("two groups would have one key")
+        .help(format!("group by CASE WHEN isnan({column}) THEN CAST('NaN' AS DOUBLE) ELSE {column} END")));
+    }
     let mut entries = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
     for batch in batches {
         let schema = batch.schema();
         let columns = batch.columns().iter().zip(schema.fields());
-        let columns = columns.map(|(column, field)| texts(column, field)).collect::<Result<Vec<_>>>()?;
+        let columns = columns.map(|(column, field)| texts_of(column, field)).collect::<Result<Vec<_>>>()?;
         let scores = match layout {
             Layout::Hash => None,
             Layout::SortedSet { score } => Some(scores_of(batch, score)?),
@@ -59,6 +66,21 @@ pub(super) fn entries_of(batches: &[RecordBatch], key: &[usize], layout: &Layout
             .because("one of them would take the other's place in Redis")
             .help("group by what tells them apart")),
     }
+}
+
+/// Values as JSON has them, and those numbers that it has not: NaN, inf, -inf.
+fn texts_of(column: &ArrayRef, field: &Field) -> Result<Vec<Option<String>>> {
+    let mut texts = texts(column, field)?;
+    if column.data_type().is_floating() {
+        let broken = |why: String| Error::failed(format!("column '{}' is no number", field.name())).because(why);
+        let numbers = cast(column, &DataType::Float64).map_err(|error| broken(error.to_string()))?;
+        for (text, number) in texts.iter_mut().zip(numbers.as_primitive::<Float64Type>()) {
+            if let Some(number) = number.filter(|number| !number.is_finite()) {
+                *text = Some(number.to_string());
+            }
+        }
+    }
+    Ok(texts)
 }
 
 fn scores_of(batch: &RecordBatch, score: &str) -> Result<Vec<Option<f64>>> {
@@ -132,7 +154,7 @@ pub(super) fn check_layout(sink: &str, schema: &SchemaRef, key: &[usize], layout
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
+    use datafusion::arrow::array::{Float64Array, Int64Array, StringArray};
 
     use super::*;
     use crate::model::ErrorKind;
@@ -170,6 +192,19 @@ mod tests {
         ];
         assert_eq!(BTreeSet::from(keys.clone()).len(), keys.len(), "{keys:?}");
         assert_ne!(joined(&[None]), joined(&[Some("\\N")]));
+    }
+
+    #[test]
+    fn numbers_that_json_has_not_are_told_apart() {
+        let numbers = [Some(f64::NAN), Some(f64::INFINITY), Some(f64::NEG_INFINITY), None, Some(0.5)];
+        let column = |numbers: Vec<Option<f64>>| Arc::new(Float64Array::from(numbers)) as ArrayRef;
+        let batch = |numbers| RecordBatch::try_from_iter_with_nullable([("k", column(numbers), true)]).unwrap();
+        let entries = entries_of(&[batch(numbers.to_vec())], &[0], &Layout::Hash).unwrap();
+        let keys: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!(keys, ["NaN", "inf", "-inf", "\\N", "0.5"]);
+        assert_eq!(entries[1].fields, [("k".to_owned(), "inf".to_owned())]);
+        let error = entries_of(&[batch(vec![Some(-f64::NAN)])], &[0], &Layout::Hash).unwrap_err();
+        assert!(error.what().contains("one NaN"), "{error}");
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! back what later batches wrote, and puts back the state as of the batch, as a table's sink does.
 //!
 //! Redis itself may forget: with its defaults a crash of the server costs up to a second (`appendfsync everysec`), and without an
-//! append-only file all since the last dump. What comes back is whole batches, so the number tells: where batches are missing the
-//! sink refuses, and a rewind to the newest that is there writes them again.
+//! append-only file all since the last dump. What comes back is whole batches, so the number tells: the checkpoint knows what it
+//! published, and where that is missing the sink refuses, at the start and at each batch; a rewind to the newest that is there
+//! writes the rest again. In complete mode a batch is the whole result, and mends what was lost before it.
 
+mod claim;
 mod connection;
 mod entries;
 mod refusals;
@@ -17,7 +19,7 @@ use std::{collections::HashSet, fmt};
 
 use redis::Connection;
 
-use super::{Columns, Guarantee, Output, RowKey, Sink, rows, server::patiently};
+use super::{Before, Columns, Guarantee, Output, RowKey, Sink, rows, server::patiently};
 use crate::{
     checkpoint::CommitPermit,
     job::{Address, RedisSpec, RowFormat},
@@ -48,7 +50,7 @@ struct Claimed {
     checkpoint: String,
     /// The columns that tell rows apart.
     key: Vec<usize>,
-    /// The newest batch that this process knows to be there.
+    /// The newest batch that must be there.
     newest: Option<BatchId>,
 }
 
@@ -75,10 +77,10 @@ impl RedisSink {
         what: &str,
         mut work: impl FnMut(&mut Connection) -> Tried<T>,
     ) -> Result<T> {
-        patiently((&self.spec.server, address, self.spec.patience), what, || {
+        patiently((&self.spec.server, address, self.spec.patience), what, |within| {
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => connect(&self.spec, address)?,
+                None => connect(&self.spec, address, within)?,
             };
             // where anything fails the connection is closed, and what it watches is forgotten
             let done = work(&mut connection)?;
@@ -114,27 +116,6 @@ impl RedisSink {
             let change = Change { gone: &gone, entries: &entries, batch, hash: hash.as_deref() };
             if self.store.change(connection, &change)? {
                 return Ok(());
-            }
-        }
-        Err(self.disturbed().into())
-    }
-
-    fn claim(&self, connection: &mut Connection, checkpoint: &str, resumes: bool) -> Tried<Option<BatchId>> {
-        for _ in 0..ATTEMPTS_MAX {
-            match self.store.watch(connection)? {
-                Some(held) if held.checkpoint != checkpoint || held.sink != self.name => {
-                    return Err(self.owned_by(&held, &format!("this one is '{}' of {checkpoint}", self.name)).into());
-                }
-                Some(held) if held.layout != self.store.layout_name() => return Err(self.other_layout(&held).into()),
-                Some(held) => return Ok(held.batch),
-                None if resumes => return Err(self.not_the_place_before().into()),
-                None => {}
-            }
-            if let Some(stranger) = self.store.stranger(connection)? {
-                return Err(self.among_strangers(&stranger).into());
-            }
-            if self.store.claim(connection, checkpoint, &self.name)? {
-                return Ok(None);
             }
         }
         Err(self.disturbed().into())
@@ -207,19 +188,15 @@ impl Sink for RedisSink {
     }
 
     fn check_free(&self) -> Result<()> {
-        match self.look(|connection| Ok((self.store.held(connection)?, self.store.stranger(connection)?)))? {
-            (Some(held), _) => Err(self.owned_by(&held, "this one is still to be made")),
-            (None, Some(stranger)) => Err(self.among_strangers(&stranger)),
-            (None, None) => Ok(()),
-        }
+        self.look(|connection| self.check_unclaimed(connection))
     }
 
-    fn open(&mut self, checkpoint_id: &str, resumes: bool, columns: &Columns<'_>) -> Result<()> {
+    fn open(&mut self, checkpoint_id: &str, before: &Before, columns: &Columns<'_>) -> Result<()> {
         let (key, address) = (self.key(columns)?.to_vec(), self.spec.server.address()?);
         let (what, mut kept) = (format!("'{}' cannot take its keys", self.name), None);
-        self.talk((&address, &mut kept), &what, |connection| self.claim(connection, checkpoint_id, resumes))?;
+        self.talk((&address, &mut kept), &what, |connection| self.claim(connection, checkpoint_id, before))?;
         let checkpoint = checkpoint_id.to_owned();
-        self.claimed = Some(Claimed { address, connection: kept, checkpoint, key, newest: None });
+        self.claimed = Some(Claimed { address, connection: kept, checkpoint, key, newest: before.newest });
         Ok(())
     }
 
@@ -242,7 +219,7 @@ impl Sink for RedisSink {
                 Some((under_way, entries)) if under_way == batch => entries,
                 _ => sink.convert(output, key)?,
             };
-            let (whole, hash) = (sink.mode == OutputMode::Complete, hex(&staged.hash));
+            let (whole, hash) = (sink.is_whole(), hex(&staged.hash));
             let is_staged = hash_of(&entries).1 == staged.hash;
             let mut plan = |connection: &mut Connection, held: &Held| {
                 if held.batch == Some(batch) {
@@ -252,9 +229,13 @@ impl Sink for RedisSink {
                 if !is_staged {
                     return Err(sink.other_rows(batch).into());
                 }
-                let follows = held.batch.map_or(newest.is_none(), |there| there.0 + 1 == batch.0);
-                if !whole && !follows {
+                let (lacks, is_ahead) = (held.batch < *newest, held.batch > Some(batch));
+                if is_ahead || lacks && !whole {
                     return Err(sink.behind(batch, held.batch).into());
+                }
+                if lacks {
+                    let forgot = sink.behind(batch, held.batch);
+                    tracing::warn!("{}; batch {batch} is the whole result, and is written", forgot.what());
                 }
                 let gone = if whole { sink.store.all_keys(connection, None)? } else { Vec::new() };
                 Ok(Some(Planned { gone, entries: entries.clone(), batch: Some(batch), hash: Some(hash.clone()) }))
@@ -274,20 +255,17 @@ impl Sink for RedisSink {
     fn retract(&mut self, _permit: &CommitPermit, keep: Option<BatchId>, latest: Option<&Output<'_>>) -> Result<()> {
         self.with_claimed(|sink, Claimed { address, connection, checkpoint, key, newest }| {
             let entries = latest.map(|output| sink.convert(output, key)).transpose()?.unwrap_or_default();
-            let whole = sink.mode == OutputMode::Complete;
+            let whole = sink.is_whole();
             let mut plan = |connection: &mut Connection, held: &Held| {
-                match (held.batch, keep) {
-                    // nothing was there, or it is taken back already
-                    (None, None) => return Ok(None),
-                    (None, _) if !whole => return Ok(None),
-                    (Some(there), Some(keep)) if there == keep => return Ok(None),
-                    (Some(there), Some(keep)) if there < keep && !whole => {
-                        return Err(sink.behind(BatchId(keep.0 + 1), held.batch).into());
-                    }
-                    _ => {}
+                if let (Some(keep), true, false) = (keep, held.batch < *newest, whole) {
+                    return Err(sink.behind(keep.next(), held.batch).into());
+                }
+                // nothing came after it, or it is taken back already; a whole result is written again, whatever is there
+                if held.batch.is_none() && keep.is_none() || held.batch <= keep && !whole {
+                    return Ok(None);
                 }
                 // before its first batch it had nothing yet, whatever the state holds
-                let batch = keep.filter(|keep| held.first.is_none_or(|first| first <= *keep));
+                let batch = keep.filter(|keep| newest.is_some() || held.first.is_some_and(|first| first <= *keep));
                 let gone = sink.store.all_keys(connection, keep.filter(|_| !whole))?;
                 let mut back = if batch.is_some() { entries.clone() } else { Vec::new() };
                 if !whole {
@@ -297,9 +275,7 @@ impl Sink for RedisSink {
                 Ok(Some(Planned { gone, entries: back, batch, hash: None }))
             };
             let what = format!("keys of '{}' cannot be taken back", sink.name);
-            sink.talk((address, connection), &what, |connection| sink.change(connection, checkpoint, &mut plan))?;
-            *newest = None;
-            Ok(())
+            sink.talk((address, connection), &what, |connection| sink.change(connection, checkpoint, &mut plan))
         })
     }
 

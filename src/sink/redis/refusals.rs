@@ -22,6 +22,16 @@ impl RedisSink {
             .help("give the sink another key_prefix; or, if they are no longer needed, DEL them")
     }
 
+    /// Another sink's prefix, under which keys of this one could be, or the other way round.
+    pub(super) fn overlaps(&self, neighbour: &str) -> Error {
+        Error::refused(format!("keys '{}' overlap those of another sink", self.spec.key_prefix))
+            .at(self.place())
+            .because(format!("a sink writes to '{neighbour}': a key of one could be a key of the other"))
+            .help(format!(
+                "give the sink another key_prefix, which does not go on behind a colon; or, if they are no longer needed, DEL all keys of '{neighbour}', and highwater:{neighbour} and highwater:{neighbour}:keys"
+            ))
+    }
+
     pub(super) fn other_layout(&self, held: &Held) -> Error {
         Error::refused(format!("'{}' has published in another layout", self.name))
             .at(self.place())
@@ -35,7 +45,7 @@ impl RedisSink {
             .because(format!("the server has no keys '{}' that this checkpoint published", self.spec.key_prefix))
             .help(
                 "set url and key_prefix back; to publish elsewhere from some batch on, `highwater fork` with --set; if the \
-                 server forgot them, `highwater rewind --to start` and run again",
+                 server forgot them, `highwater rewind --to start` and run again: all batches are written again",
             )
     }
 
@@ -47,6 +57,8 @@ impl RedisSink {
 
     /// What the server has is not what came before this batch: it lost something in a crash.
     pub(super) fn behind(&self, batch: BatchId, held: Option<BatchId>) -> Error {
+        // where the batches that would be written again are not kept any more
+        const ELSE: &str = "if that is too far back, `highwater fork` with --set of another key_prefix, which gets what changes from then on";
         let (newest, to) = match held {
             Some(newest) if newest < batch => (format!("its newest batch is {newest}"), newest.to_string()),
             Some(newest) => {
@@ -59,8 +71,19 @@ impl RedisSink {
             .at(self.place())
             .because(format!("{newest}: Redis was stopped before it had written the rest to disk, or put back"))
             .help(format!(
-                "`highwater rewind CHECKPOINT --to {to}`, then run again: what is missing is written again (appendfsync = always loses nothing)"
+                "`highwater rewind CHECKPOINT --to {to}`, then run again: what is missing is written again (appendfsync = always loses nothing); {ELSE}"
             ))
+    }
+
+    /// The server was put back to a time before a rewind.
+    pub(super) fn other_timeline(&self, batch: BatchId) -> Error {
+        Error::refused(format!("the server of '{}' has another batch {batch} than was committed", self.name))
+            .at(self.place())
+            .because("it was put back to a time before a rewind, or the checkpoint was")
+            .help(
+                "put checkpoint and server back as they were together; or `highwater rewind CHECKPOINT --to start`, and run again: \
+                 all batches are written again",
+            )
     }
 
     pub(super) fn other_rows(&self, batch: BatchId) -> Error {

@@ -2,7 +2,8 @@
 //!
 //! `highwater:PREFIX` is a hash that says whose the keys are and which batch is the newest; `highwater:PREFIX:keys` a sorted set of
 //! all keys, by the batch that wrote each of them last. Both are watched: where another writer changes them in between, nothing
-//! is done, and what is there is looked at again.
+//! is done, and what is there is looked at again. `highwater` is a hash of all prefixes of the database that were taken, and is
+//! watched while one is: of two that overlap, keys of one could be the other's.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,9 +11,12 @@ use redis::{Connection, Pipeline, cmd, pipe};
 
 use super::{connection::Tried, entries::Entry};
 use crate::{
-    job::Layout,
+    job::{Layout, overlap},
     model::{BatchId, Error},
 };
+
+/// The hash of all prefixes, each with the checkpoint that took it.
+const PREFIXES: &str = "highwater";
 
 /// Keys, or members, that one command names at most.
 const NAMES_MAX: usize = 1000;
@@ -52,7 +56,7 @@ pub(super) struct Change<'a> {
 
 impl Store {
     fn book(&self) -> String {
-        format!("highwater:{}", self.prefix)
+        book_of(&self.prefix)
     }
 
     fn keys(&self) -> String {
@@ -76,6 +80,31 @@ impl Store {
     pub fn watch(&self, connection: &mut Connection) -> Tried<Option<Held>> {
         cmd("WATCH").arg(self.book()).arg(self.keys()).arg(&self.prefix).exec(connection)?;
         self.held(connection)
+    }
+
+    /// The prefix of another sink that keys of this one could be under, or its keys under this one. Watches the list.
+    pub fn neighbour(&self, connection: &mut Connection) -> Tried<Option<String>> {
+        cmd("WATCH").arg(PREFIXES).exec(connection)?;
+        let mut taken: Vec<String> = cmd("HKEYS").arg(PREFIXES).query(connection)?;
+        taken.retain(|prefix| *prefix != self.prefix && overlap(prefix, &self.prefix));
+        for prefix in taken {
+            // one that was given up: its book was deleted
+            let kind: String = cmd("TYPE").arg(book_of(&prefix)).query(connection)?;
+            if kind == "hash" {
+                return Ok(Some(prefix));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the prefix is on the list.
+    pub fn is_listed(&self, connection: &mut Connection) -> Tried<bool> {
+        Ok(cmd("HEXISTS").arg(PREFIXES).arg(&self.prefix).query(connection)?)
+    }
+
+    /// Forgets what is watched.
+    pub fn unwatch(&self, connection: &mut Connection) -> Tried<()> {
+        Ok(cmd("UNWATCH").exec(connection)?)
     }
 
     pub fn held(&self, connection: &mut Connection) -> Tried<Option<Held>> {
@@ -122,19 +151,20 @@ impl Store {
         }
     }
 
-    /// Takes keys that nobody owns; false: another writer came before.
+    /// Takes keys that nobody owns, or puts them on the list; false: another writer came before.
     pub fn claim(&self, connection: &mut Connection, checkpoint: &str, sink: &str) -> Tried<bool> {
         let mut claim = pipe();
         claim.atomic();
         claim.cmd("HSET").arg(self.book()).arg("checkpoint").arg(checkpoint).arg("sink").arg(sink);
         claim.arg("layout").arg(self.layout_name()).ignore();
+        claim.cmd("HSET").arg(PREFIXES).arg(&self.prefix).arg(checkpoint).ignore();
         done(&claim, connection)
     }
 
     /// All keys; or those that batches after `after` wrote last.
     pub fn all_keys(&self, connection: &mut Connection, after: Option<BatchId>) -> Tried<Vec<String>> {
         let from = after.map_or("-inf".to_owned(), |batch| format!("({}", batch.0));
-        Ok(cmd("ZRANGE").arg(self.keys()).arg(from).arg("+inf").arg("BYSCORE").query(connection)?)
+        Ok(cmd("ZRANGEBYSCORE").arg(self.keys()).arg(from).arg("+inf").query(connection)?)
     }
 
     /// Checks that nobody has put something else where the sink's own things are: of what EXEC does, the rest would stay done.
@@ -210,7 +240,7 @@ impl Store {
 
     /// What is kept under the keys that a batch wrote last.
     pub fn entries_of(&self, connection: &mut Connection, batch: BatchId) -> Tried<Vec<Entry>> {
-        let range = cmd("ZRANGE").arg(self.keys()).arg(batch.0).arg(batch.0).arg("BYSCORE").to_owned();
+        let range = cmd("ZRANGEBYSCORE").arg(self.keys()).arg(batch.0).arg(batch.0).to_owned();
         let keys: Vec<String> = range.query(connection)?;
         let mut entries = Vec::with_capacity(keys.len());
         for keys in keys.chunks(NAMES_MAX) {
@@ -239,6 +269,11 @@ impl Store {
         }
         Ok(entries)
     }
+}
+
+/// The key of what is written down of a prefix.
+fn book_of(prefix: &str) -> String {
+    format!("highwater:{prefix}")
 }
 
 /// Redis reads infinities by these names only.

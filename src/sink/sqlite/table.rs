@@ -6,9 +6,12 @@ use datafusion::arrow::datatypes::SchemaRef;
 use rusqlite::{OptionalExtension, Transaction, params, params_from_iter, types::ValueRef};
 
 use super::{
-    super::table::{
-        self, BATCH_COLUMN, Column, Found, Owner, Recorded, RowsByBatch, columns_of, columns_text, number, quoted,
-        unsigned,
+    super::{
+        Columns, RowKey,
+        table::{
+            self, BATCH_COLUMN, Column, Found, Owner, Recorded, RowsByBatch, columns_of, columns_text, number, quoted,
+            unsigned,
+        },
     },
     database::{Database, Tried},
     values::{self, Row, column_type},
@@ -124,6 +127,26 @@ impl table::Table<Database> for Table<'_> {
 
     fn check_types(&mut self, _found: &Found, _schema: &SchemaRef) -> Tried<()> {
         // a column takes what it is given, whatever its type
+        Ok(())
+    }
+
+    fn check_key(&mut self, found: &Found, columns: &Columns<'_>) -> Tried<()> {
+        let RowKey::Columns(key) = columns.key else { return Ok(()) };
+        for field in key.iter().map(|at| columns.schema.field(*at)) {
+            let column = found.column(field.name()).filter(|column| makes_numbers(&column.of_type));
+            if let (Some(column), "TEXT") = (column, column_type(field.data_type())) {
+                let (name, of_type) = (field.name(), &column.of_type);
+                return Err(Error::refused(format!(
+                    "table '{}' would take different keys for one in its column '{name}'",
+                    self.name
+                ))
+                .because(format!(
+                    "it is {of_type}, which makes '1' and '01' the same number: one group would replace another"
+                ))
+                .help("give the column the type TEXT; or give the sink another table, which is made")
+                .into());
+            }
+        }
         Ok(())
     }
 
@@ -270,9 +293,27 @@ fn cell(value: ValueRef<'_>) -> serde_json::Value {
     }
 }
 
+/// Whether a column of this declared type makes numbers of texts that look like one, by SQLite's rules of affinity.
+fn makes_numbers(of_type: &str) -> bool {
+    let (of_type, has) =
+        (of_type.to_ascii_uppercase(), |parts: &[&str], text: &str| parts.iter().any(|part| text.contains(part)));
+    has(&["INT"], &of_type) || !of_type.is_empty() && !has(&["CHAR", "CLOB", "TEXT", "BLOB"], &of_type)
+}
+
 /// That a row has the key that is bound. `IS`, since a null is a key like another, and an index serves it too.
 fn same_key(schema: &SchemaRef, key: &[usize]) -> String {
     let same = |(place, column): (usize, &usize)| format!("{} IS ?{}", quoted(schema.field(*column).name()), place + 1);
     let terms: Vec<String> = key.iter().enumerate().map(same).collect();
     if terms.is_empty() { "true".to_owned() } else { terms.join(" AND ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_that_make_numbers_of_texts_are_known() {
+        assert!(["INTEGER", "bigint", "REAL", "NUMERIC", "DATE", "CHARINT"].iter().all(|name| makes_numbers(name)));
+        assert!(["", "TEXT", "varchar(9)", "BLOB", "CLOB"].iter().all(|name| !makes_numbers(name)));
+    }
 }

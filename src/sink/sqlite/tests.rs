@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{
-    super::{Columns, Output, RowKey, Sink},
+    super::{Before, Columns, Output, RowKey, Sink},
     *,
 };
 use crate::{
@@ -50,7 +50,7 @@ impl World {
         let key = if self.mode == OutputMode::Update { RowKey::Columns(&[0]) } else { RowKey::None };
         let columns = Columns { schema: &schema, key };
         sink.accepts(&columns)?;
-        sink.open(checkpoint, resumes, &columns)?;
+        sink.open(checkpoint, &Before { resumes, ..Before::default() }, &columns)?;
         Ok(sink)
     }
 
@@ -282,7 +282,7 @@ fn a_key_that_sqlite_takes_for_another_stops_the_batch_before_its_commit() {
     let rows = RecordBatch::try_from_iter([("k", keys)]).unwrap();
     let schema = rows.schema();
     let mut sink = world.closed();
-    sink.open("mine", false, &Columns { schema: &schema, key: RowKey::Columns(&[0]) }).unwrap();
+    sink.open("mine", &Before::default(), &Columns { schema: &schema, key: RowKey::Columns(&[0]) }).unwrap();
     let (batch, mode, rows) = (BatchId(0), OutputMode::Update, std::slice::from_ref(&rows));
     let error = sink.stage(&Output { query: "s", batch, mode, schema: &schema, rows }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Data);

@@ -124,7 +124,7 @@ mod tests {
         datatypes::{Fields, Int64Type as I64},
     };
 
-    use super::{super::super::table::negative_zero, *};
+    use super::{super::super::table::float_key, *};
     use crate::model::ErrorKind;
 
     /// A column of two values as SQLite gets it, and its type.
@@ -171,8 +171,9 @@ mod tests {
         let expected = [text("NaN"), Value::Real(f64::INFINITY), Value::Real(0.0), Value::Real(0.1)];
         assert_eq!(column(numbers.clone()), ("REAL", expected.to_vec()));
         let batch = |array: ArrayRef| RecordBatch::try_from_iter([("c", array)]).unwrap();
-        assert_eq!(negative_zero(&[batch(Arc::new(numbers))], &[0]).as_deref(), Some("c"));
-        assert_eq!(negative_zero(&[batch(Arc::new(Float64Array::from(vec![0.0])))], &[0]), None);
+        let is_negative_zero = |value: f64| value == 0.0 && value.is_sign_negative();
+        assert_eq!(float_key(&[batch(Arc::new(numbers))], &[0], is_negative_zero).as_deref(), Some("c"));
+        assert_eq!(float_key(&[batch(Arc::new(Float64Array::from(vec![0.0])))], &[0], is_negative_zero), None);
         let error = rows_of(&[batch(Arc::new(UInt64Array::from(vec![u64::MAX])))]).unwrap_err();
         assert_eq!((error.kind(), error.what().contains("'c'")), (ErrorKind::Data, true));
     }

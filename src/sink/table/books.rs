@@ -10,6 +10,7 @@ use datafusion::arrow::{
     record_batch::RecordBatch,
 };
 
+use super::super::Columns;
 use crate::model::{BatchId, Error, Place, Result};
 
 /// By this column a rewind knows the rows of a batch. Not in complete mode, where all rows are of the newest.
@@ -92,6 +93,14 @@ pub(in crate::sink) trait Database: Sized + Send + 'static {
     /// Of kind `Data`, naming the column, for a value that the database has no place for; `Failed` where a type has no text.
     fn rows_of(batches: &[RecordBatch]) -> Result<Self::Rows>;
 
+    /// Checks that the database can tell rows apart by these columns; what only a table may do wrong is [`Table::check_key`]'s.
+    ///
+    /// # Errors
+    /// Of kind `Data`, naming the column, where a value would become another group's.
+    fn check_keys(_batches: &[RecordBatch], _key: &[usize]) -> Result<()> {
+        Ok(())
+    }
+
     /// The size and the hash of rows, in whatever order; reading them back gives the same.
     fn hash_of(rows: &Self::Rows) -> (u64, [u8; 32]);
 
@@ -119,6 +128,12 @@ pub(in crate::sink) trait Table<D: Database> {
     /// Of kind `Refused`, naming the column.
     fn check_types(&mut self, found: &Found, schema: &SchemaRef) -> Tried<(), D::Failure>;
 
+    /// Whether its columns keep apart the keys that the query keeps apart, where rows replace one another by them.
+    ///
+    /// # Errors
+    /// Of kind `Refused`, naming the column.
+    fn check_key(&mut self, found: &Found, columns: &Columns<'_>) -> Tried<(), D::Failure>;
+
     /// Who owns the table; `None`: nobody, or it is not there (any more). In a transaction that writes, it stays so until its end.
     fn owner(&mut self) -> Tried<Option<Owner>, D::Failure>;
 
@@ -145,6 +160,12 @@ pub(in crate::sink) trait Table<D: Database> {
 
     /// The newest batch that is recorded.
     fn newest(&mut self) -> Tried<Option<BatchId>, D::Failure>;
+
+    /// The newest batch that is recorded, of those before this one.
+    fn newest_before(&mut self, batch: BatchId) -> Tried<Option<BatchId>, D::Failure> {
+        let before = self.recorded()?.range(..batch.0).next_back().map(|(batch, _)| BatchId(*batch));
+        Ok(before)
+    }
 
     /// Adds rows; `batch`: what their column for it says, where there is one.
     fn insert(&mut self, schema: &SchemaRef, batch: Option<BatchId>, rows: &D::Rows) -> Tried<(), D::Failure>;

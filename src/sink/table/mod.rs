@@ -16,7 +16,7 @@ mod verify;
 
 use std::fmt;
 
-use super::{Columns, Guarantee, Output, RowKey, Sink, rows};
+use super::{Before, Columns, Guarantee, Output, RowKey, Sink, rows};
 use crate::{
     checkpoint::CommitPermit,
     job::RowFormat,
@@ -27,7 +27,7 @@ pub(super) use books::{
     columns_text, number, quoted, unsigned,
 };
 use refusals::NO_BATCHES;
-pub(super) use values::{hash, negative_zero, texts};
+pub(super) use values::{float_key, hash, texts};
 
 /// A sink that writes to a table of a database.
 pub(super) struct TableSink<D: Database> {
@@ -47,6 +47,8 @@ struct Claimed<D> {
     /// The columns by which a row replaces another; `None`: rows are only added, or all are replaced.
     key: Option<Vec<usize>>,
     by_batch: bool,
+    /// The newest batch that must be there, and the hash of its rows.
+    newest: Option<(BatchId, Vec<u8>)>,
 }
 
 impl<D: Database> fmt::Debug for TableSink<D> {
@@ -79,12 +81,13 @@ impl<D: Database> TableSink<D> {
         &self,
         table: &mut dyn Table<D>,
         checkpoint_id: &str,
-        resumes: bool,
+        before: &Before,
         columns: &Columns<'_>,
     ) -> Tried<bool, D::Failure> {
         let found = table.find()?;
         if let Some(found) = &found {
             self.check_columns(found, columns.schema)?;
+            table.check_key(found, columns)?;
         }
         let by_batch = !self.is_whole() && found.as_ref().is_none_or(Found::has_batch_column);
         let names = || columns.schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
@@ -94,13 +97,14 @@ impl<D: Database> TableSink<D> {
                 return Err(self.owned_by(&owner, &format!("this one is '{sink}' of {checkpoint}")).into());
             }
             (Some(owner), _) => {
+                self.check_all(table, before)?;
                 let columns = owner.columns.as_ref().map(|_| names());
                 if columns != owner.columns {
                     table.keep_owner(&Owner { columns, ..owner })?;
                 }
                 return Ok(by_batch);
             }
-            (None, _) if resumes => return Err(self.not_the_place_before().into()),
+            (None, _) if before.resumes || before.newest.is_some() => return Err(self.not_the_place_before().into()),
             (None, Some(found)) => self.check_no_strangers(found)?,
             (None, None) => {
                 let key = if let RowKey::Columns(key) = columns.key { key } else { &[] };
@@ -111,6 +115,35 @@ impl<D: Database> TableSink<D> {
         let replaces = matches!(columns.key, RowKey::Columns(_));
         table.claim(&Owner { checkpoint, sink, replaces, columns: columns_made })?;
         Ok(by_batch)
+    }
+
+    /// Checks that a table has what was published to it: of a run the newest batch, which the next follows; of a rewind each
+    /// that is to stay, since they may be of another timeline.
+    fn check_all(&self, table: &mut dyn Table<D>, before: &Before) -> Tried<(), D::Failure> {
+        let Some(newest) = before.newest else { return Ok(()) };
+        if let (true, Some(hash)) = (before.resumes, before.hash_of(newest)) {
+            let recorded = table.recorded_of(newest)?;
+            return self.check_has(table, newest, hash, recorded.as_ref());
+        }
+        let recorded = table.recorded()?;
+        for (batch, hash) in before.batches.iter().filter(|(batch, _)| *batch <= newest) {
+            self.check_has(table, *batch, hash, recorded.get(&batch.0))?;
+        }
+        Ok(())
+    }
+
+    fn check_has(
+        &self,
+        table: &mut dyn Table<D>,
+        batch: BatchId,
+        hash: &[u8],
+        recorded: Option<&Recorded>,
+    ) -> Tried<(), D::Failure> {
+        match recorded {
+            Some(recorded) if recorded.hash == hash => Ok(()),
+            Some(_) => Err(self.other_rows(batch).at(D::at(&self.place)).into()),
+            None => Err(self.lacks(batch, table.newest_before(batch)?).into()),
+        }
     }
 
     fn is_owned(&self, owner: &Owner, checkpoint_id: &str) -> bool {
@@ -130,9 +163,13 @@ impl<D: Database> TableSink<D> {
 
     fn convert(&self, output: &Output<'_>) -> Result<D::Rows> {
         let key = self.claimed.as_ref().and_then(|claimed| claimed.key.as_deref()).unwrap_or_default();
-        if let Some(column) = negative_zero(output.rows, key) {
+        if let Some(column) = float_key(output.rows, key, |value| value == 0.0 && value.is_sign_negative()) {
             return Err(self.takes_for_zero(&column, output.batch));
         }
+        if let Some(column) = float_key(output.rows, key, |value| value.is_nan() && value.is_sign_negative()) {
+            return Err(self.takes_for_nan(&column, output.batch));
+        }
+        D::check_keys(output.rows, key).map_err(|error| error.at_if_none(Place::Batch(output.batch)))?;
         D::rows_of(output.rows).map_err(|error| error.at_if_none(Place::Batch(output.batch)))
     }
 
@@ -159,9 +196,9 @@ impl<D: Database> TableSink<D> {
             None if *is_staged => {}
             _ => return Err(self.other_rows(output.batch).into()),
         }
-        // a sink may come to a job later, and begin with any batch; from then on it gets each
-        if let Some(newest) = table.newest()?.filter(|newest| newest.0 + 1 < output.batch.0) {
-            return Err(self.behind(output.batch, newest).into());
+        if let Some((before, hash)) = to.newest {
+            let recorded = table.recorded_of(*before)?;
+            self.check_has(table, *before, hash, recorded.as_ref())?;
         }
         let of_batch = to.by_batch.then_some(output.batch);
         match to.key {
@@ -182,6 +219,8 @@ struct Target<'a> {
     checkpoint: &'a str,
     key: Option<&'a [usize]>,
     by_batch: bool,
+    /// What the batch comes after.
+    newest: Option<&'a (BatchId, Vec<u8>)>,
 }
 
 /// What is published.
@@ -217,7 +256,8 @@ impl<D: Database> Sink for TableSink<D> {
         let fits = |table: &mut dyn Table<D>| {
             let Some(found) = table.find()? else { return Ok(()) };
             self.check_columns(&found, columns.schema)?;
-            table.check_types(&found, columns.schema)
+            table.check_types(&found, columns.schema)?;
+            table.check_key(&found, columns)
         };
         self.look(fits).map(|_| ())
     }
@@ -235,19 +275,19 @@ impl<D: Database> Sink for TableSink<D> {
         }
     }
 
-    fn open(&mut self, checkpoint_id: &str, resumes: bool, columns: &Columns<'_>) -> Result<()> {
-        if resumes && self.look(|table| table.owner())?.flatten().is_none() {
+    fn open(&mut self, checkpoint_id: &str, before: &Before, columns: &Columns<'_>) -> Result<()> {
+        if before.resumes && self.look(|table| table.owner())?.flatten().is_none() {
             return Err(self.not_the_place_before());
         }
         let mut database = D::made(&self.place)?;
         let what = format!("'{}' cannot take its table", self.name);
-        let by_batch =
-            database.write(&self.table, &what, |table| self.claim(table, checkpoint_id, resumes, columns))?;
+        let by_batch = database.write(&self.table, &what, |table| self.claim(table, checkpoint_id, before, columns))?;
         let key = match columns.key {
             RowKey::Columns(key) => Some(key.to_vec()),
             RowKey::None | RowKey::All(_) | RowKey::Hidden => None,
         };
-        self.claimed = Some(Claimed { database, checkpoint: checkpoint_id.to_owned(), key, by_batch });
+        let newest = before.newest.and_then(|newest| Some((newest, before.hash_of(newest)?.to_vec())));
+        self.claimed = Some(Claimed { database, checkpoint: checkpoint_id.to_owned(), key, by_batch, newest });
         Ok(())
     }
 
@@ -271,10 +311,12 @@ impl<D: Database> Sink for TableSink<D> {
         };
         let is_staged = D::hash_of(&rows).1 == staged.hash;
         let published = Batch { staged, is_staged, output, rows: &rows };
-        self.with_claimed(|sink, Claimed { database, checkpoint, key, by_batch }| {
+        self.with_claimed(|sink, Claimed { database, checkpoint, key, by_batch, newest }| {
             let what = format!("batch {batch} cannot be written to the table of '{}'", sink.name);
-            let to = Target { checkpoint, key: key.as_deref(), by_batch: *by_batch };
-            database.write(&sink.table, &what, |table| sink.put(table, &to, &published))
+            let to = Target { checkpoint, key: key.as_deref(), by_batch: *by_batch, newest: newest.as_ref() };
+            database.write(&sink.table, &what, |table| sink.put(table, &to, &published))?;
+            *newest = Some((batch, staged.hash.to_vec()));
+            Ok(())
         })
     }
 

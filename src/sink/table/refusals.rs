@@ -59,13 +59,17 @@ impl<D: Database> TableSink<D> {
             .help("put checkpoint and database back as they were together, or rewind to the batch before")
     }
 
-    /// The database is an older copy, or had its rows in another sink meanwhile.
-    pub(super) fn behind(&self, batch: BatchId, newest: BatchId) -> Error {
-        Error::refused(format!("table '{}' does not have what came before batch {batch}", self.table))
+    /// The database lost a batch that it had confirmed, or another database answers in its place.
+    pub(super) fn lacks(&self, batch: BatchId, newest: Option<BatchId>) -> Error {
+        let (there, to) = match newest {
+            Some(newest) => (format!("the newest before it is {newest}"), newest.to_string()),
+            None => ("it has none before it either".to_owned(), "start".to_owned()),
+        };
+        Error::refused(format!("table '{}' lacks batch {batch}, which was published to it", self.table))
             .at(D::at(&self.place))
-            .because(format!("its newest batch is {newest}: an older copy was put back, or others wrote to another sink"))
+            .because(format!("{there}: the database was put back, or one that had not all of it took its place"))
             .help(format!(
-                "put the newer one back; or `highwater rewind CHECKPOINT --to {newest}`, then run again: what is missing is written again"
+                "bring the database back as it was; or `highwater rewind CHECKPOINT --to {to}`, and run again: what is missing is written again"
             ))
     }
 
@@ -82,6 +86,13 @@ impl<D: Database> TableSink<D> {
             .at(Place::Batch(batch))
             .because("rows of two groups would replace one another")
             .help(format!("group by {column} + 0.0, which makes them one group"))
+    }
+
+    pub(super) fn takes_for_nan(&self, column: &str, batch: BatchId) -> Error {
+        Error::data(format!("the group key '{column}' is a NaN with a sign, and {} has one NaN", D::NAME))
+            .at(Place::Batch(batch))
+            .because("rows of two groups would replace one another")
+            .help(format!("group by CASE WHEN isnan({column}) THEN CAST('NaN' AS DOUBLE) ELSE {column} END"))
     }
 
     /// Whether a table that is there can take rows of these columns.

@@ -34,8 +34,9 @@ pub(in crate::sink) fn texts(column: &ArrayRef, field: &Field) -> Result<Vec<Opt
     lines.lines().map(text).collect()
 }
 
-/// Whether a key holds -0.0, which groups of a query tell from 0.0 and databases do not. Asked of the rows themselves.
-pub(in crate::sink) fn negative_zero(batches: &[RecordBatch], keys: &[usize]) -> Option<String> {
+/// The column of a key that holds such a number, if one does: groups of a query tell some apart that databases do not. Asked of
+/// the rows themselves.
+pub(in crate::sink) fn float_key(batches: &[RecordBatch], keys: &[usize], is: impl Fn(f64) -> bool) -> Option<String> {
     for batch in batches {
         for key in keys {
             let column = batch.column(*key);
@@ -44,7 +45,7 @@ pub(in crate::sink) fn negative_zero(batches: &[RecordBatch], keys: &[usize]) ->
             };
             let Ok(numbers) = numbers else { continue };
             let mut found = numbers.as_primitive::<Float64Type>().iter().flatten();
-            if found.any(|value| value == 0.0 && value.is_sign_negative()) {
+            if found.any(&is) {
                 return Some(batch.schema_ref().field(*key).name().clone());
             }
         }

@@ -24,13 +24,13 @@ INSERT INTO ranks SELECT k, max(n) AS m FROM t GROUP BY k ORDER BY m DESC LIMIT 
 const QUERIES: [&str; 3] = ["changes", "whole", "ranks"];
 
 /// Keys of a prefix of their own in a server.
-struct Keys {
-    url: String,
-    prefix: String,
+pub struct Keys {
+    pub url: String,
+    pub prefix: String,
 }
 
 impl Keys {
-    fn shared(test: &str) -> Option<Keys> {
+    pub fn shared(test: &str) -> Option<Keys> {
         let Ok(url) = std::env::var("HIGHWATER_REDIS_URL") else {
             skip(test, NO_SERVER);
             return None;
@@ -38,23 +38,23 @@ impl Keys {
         Some(Keys { url, prefix: format!("t{}-{}", std::process::id(), test.rsplit(':').next().unwrap_or(test)) })
     }
 
-    fn job(&self) -> String {
+    pub fn job(&self) -> String {
         let sink = format!("connector = 'redis', url = '{}', retry_timeout = '3 seconds'", self.url);
         JOB.replace("SINK", &sink).replace("PREFIX", &self.prefix)
     }
 
-    fn connection(&self) -> redis::Connection {
+    pub fn connection(&self) -> redis::Connection {
         redis::Client::open(self.url.as_str()).and_then(|client| client.get_connection()).expect("the server answers")
     }
 
-    fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    pub fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query(&mut self.connection()).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     /// What is under the keys of each query, as rows of JSON.
-    fn held(&self) -> Vec<Vec<Value>> {
+    pub fn held(&self) -> Vec<Vec<Value>> {
         let hashes = |name: &str| {
             let keys: Vec<String> = self.ask(&["KEYS", &format!("{}-{name}:*", self.prefix)]);
             let row = |key: &String| {
@@ -79,7 +79,7 @@ impl Keys {
     }
 
     /// All keys of the prefix and what is written down of them, without the checkpoint's id.
-    fn contents(&self) -> Vec<String> {
+    pub fn contents(&self) -> Vec<String> {
         let mut all: Vec<String> = self.held().into_iter().flatten().map(|row| row.to_string()).collect();
         for name in QUERIES {
             let book = format!("highwater:{}-{name}", self.prefix);
@@ -90,7 +90,7 @@ impl Keys {
         all
     }
 
-    fn clear(&self) {
+    pub fn clear(&self) {
         let keys: Vec<String> = self.ask(&["KEYS", &format!("*{}-*", self.prefix)]);
         for key in keys {
             self.ask::<()>(&["DEL", &key]);
@@ -98,7 +98,7 @@ impl Keys {
     }
 }
 
-fn folder(keys: &Keys, files: usize) -> Folder {
+pub fn folder(keys: &Keys, files: usize) -> Folder {
     let folder = Folder::new(&keys.job());
     (0..files).for_each(|number| folder.input(number, file(number).as_bytes()));
     folder
@@ -246,7 +246,7 @@ fn what_redis_cannot_hold_is_refused_before_anything_is_touched() {
 }
 
 /// A server that is this test's own; it fsyncs each change (`always`), or forgets what came since its start.
-fn own(test: &str, append_only: bool, password: Option<&str>) -> Option<(Server, Keys)> {
+pub fn own(test: &str, append_only: bool, password: Option<&str>) -> Option<(Server, Keys)> {
     if std::env::var_os("HIGHWATER_REDIS_URL").is_none() {
         skip(test, NO_SERVER);
         return None;
@@ -278,8 +278,8 @@ fn a_server_that_is_killed_in_the_middle_is_waited_for_and_down_it_stops_the_bat
         server.start_again();
         kills += 1;
     }
-    running.wait_within(Duration::from_secs(120)).expect(0);
-    assert!(kills > 0);
+    let ended = running.wait_within(Duration::from_secs(120)).expect(0);
+    assert!(kills > 1 && ended.stderr.contains("tried again in"), "{kills} kills: {}", ended.stderr);
     folder.call(&["verify", "checkpoint", "--batch"]).expect(0);
     let held = keys.contents();
     crate::kills::start_over(&folder);
