@@ -20,7 +20,6 @@ mod load;
 mod log;
 mod logging;
 mod memory;
-mod numbers;
 mod output;
 mod panics;
 mod progress;
