@@ -23,7 +23,7 @@
 //! # The modules, in the order in which data flows
 //!
 //! [`job`] (a job file becomes plain data), [`source`], [`format`](mod@format), [`query`], [`state`], [`checkpoint`], [`sink`],
-//! [`batch`], [`progress`]; [`model`] at the bottom, [`cli`] and [`trial`] at the top.
+//! [`batch`], [`progress`]; [`model`] at the bottom, [`cli`], [`ui`] and [`trial`] at the top.
 
 // Docs are read beside the code: a link to a private item is a help there.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -43,3 +43,4 @@ pub mod sink;
 pub mod source;
 pub mod state;
 pub mod trial;
+pub mod ui;

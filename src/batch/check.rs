@@ -97,7 +97,8 @@ fn of_the_last(window: BatchWindow) -> String {
     }
 }
 
-fn state(query: &Query) -> String {
+/// How large a query's state can get.
+pub(super) fn state(query: &Query) -> String {
     if !query.shape().stateful {
         return "none".to_owned();
     }

@@ -362,6 +362,11 @@ impl Input {
     pub fn waiting(&self) -> u64 {
         self.backlog.len() as u64
     }
+
+    /// Their bytes, as they lie there.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.backlog.size_bytes()
+    }
 }
 
 /// Offsets count the batches that took at least one file, from 0.

@@ -105,8 +105,10 @@ impl Engine {
         self.faults.reach(CrashPoint::Stepped)?;
         let mut rows: Vec<Rows> = steps.iter_mut().map(|step| step.output.take()).collect();
         rows.extend(self.outputs.wanted_late().map(|query| Some(std::mem::take(&mut steps[query].late))));
+        let staging = Stopwatch::start();
         let staged = self.outputs.stage(&self.queries, plan.batch, &rows)?;
         self.faults.reach(CrashPoint::Staged)?;
+        timings.stage_ms = staging.elapsed_ms();
         timings.add_batch_ms = watch.lap_ms();
         Ok(Worked { reads, steps, rows, staged, event_times, watermarks_us })
     }

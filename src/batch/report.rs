@@ -18,7 +18,10 @@ pub(super) struct Timings {
     pub query_planning_ms: u64,
     pub wal_commit_ms: u64,
     pub get_batch_ms: u64,
+    /// The queries and staging.
     pub add_batch_ms: u64,
+    /// Staging alone.
+    pub stage_ms: u64,
 }
 
 impl Engine {
@@ -52,6 +55,8 @@ impl Engine {
                 get_batch: timings.get_batch_ms,
                 add_batch: timings.add_batch_ms,
                 commit_offsets: None,
+                stage: Some(timings.stage_ms),
+                publish: None,
                 trigger_execution: None,
             },
             event_time: EventTime::default(),
@@ -108,6 +113,7 @@ impl Engine {
         let source = self.inputs.inputs.iter().find(|source| source.name == input.source);
         let waiting = source.map_or(0, |source| source.waiting());
         let left = waiting.saturating_sub(input.files.len() as u64);
+        let bytes_taken = input.files.iter().map(|file| file.size_bytes).sum();
         let per_batch = (input.files.len() as u64).max(1);
         SourceProgress {
             description: source.map_or_else(|| input.source.clone(), |source| source.description.clone()),
@@ -119,6 +125,7 @@ impl Engine {
             processed_rows_per_second: None,
             files: progress::names(input.files.iter().map(|file| file.path.clone())),
             files_left: left,
+            bytes_left: source.map(|source| source.waiting_bytes().saturating_sub(bytes_taken)),
             num_files_cleaned: source.map_or(0, |source| source.cleaned.count),
             files_cleaned: source.map_or_else(Vec::new, |source| source.cleaned.names.clone()),
             files_not_cleaned: source.map_or_else(Vec::new, |source| source.cleaned.failed.clone()),

@@ -8,6 +8,7 @@ use std::{
 use super::{
     clock::{Stopwatch, now_us},
     engine::{Engine, EngineOptions, MakeSink},
+    facts::JobFacts,
     one_batch::Origin,
     report::Timings,
     trigger::{Idle, POLL, Trigger},
@@ -37,9 +38,13 @@ pub struct RunOptions<'a> {
 /// What happens while a job runs.
 pub enum Event<'a> {
     /// The checkpoint is open; `newest` is the high-water mark found in it.
-    Opened { newest: Option<BatchId>, files_waiting: u64 },
+    Opened { newest: Option<BatchId>, files_waiting: u64, facts: JobFacts },
+    /// A batch is planned, and will be worked on.
+    Began { batch: BatchId },
     /// A batch was committed and published.
     Batch { progress: &'a Progress, files_left: u64 },
+    /// A trigger found nothing to do; told again with each that does.
+    Idle,
     /// Something the operator should know.
     Notice(String),
 }
@@ -83,7 +88,8 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
         engine.inputs.fix(&mut |message| watch(Event::Notice(message)))?;
     }
     let files_waiting = engine.files_waiting(watch)?;
-    watch(Event::Opened { newest: engine.checkpoint.history().newest().map(|commit| commit.batch()), files_waiting });
+    let newest = engine.checkpoint.history().newest().map(|commit| commit.batch());
+    watch(Event::Opened { newest, files_waiting, facts: engine.facts() });
     let mut summary = Summary::default();
     let (mut looked_us, mut started_us) = (None, None);
     let mut planned_in_vain = 0;
@@ -102,6 +108,7 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
         // asked before: what came last of a source that has ended meanwhile is still to be planned
         let more_to_come = engine.inputs.more_to_come();
         let Some((plan, origin, timings)) = engine.plan(trigger, began_us, since_last_us, watch)? else {
+            watch(Event::Idle);
             match trigger.when_idle() {
                 Idle::End if more_to_come => engine.inputs.wait(POLL, &|| stop.load(Ordering::Relaxed)),
                 Idle::End => break,
@@ -111,6 +118,7 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
             continue;
         };
         engine.goes_on = trigger != Trigger::Once && batches_max.is_none_or(|max| summary.batches + 1 < max);
+        watch(Event::Began { batch: plan.batch });
         let had_data = plan.inputs.iter().any(|input| !input.files.is_empty());
         if !had_data {
             // it is a part of the trigger before: the next one is counted from there
@@ -171,6 +179,7 @@ impl Engine {
             wal_commit_ms: 0,
             get_batch_ms: 0,
             add_batch_ms: 0,
+            stage_ms: 0,
         };
         if let Some(plan) = self.bound.take() {
             return Ok(Some((plan, Origin::Interrupted, timings)));

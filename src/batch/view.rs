@@ -104,6 +104,11 @@ impl View {
         warnings
     }
 
+    /// Whether the job was running when the checkpoint was read.
+    pub fn is_running(&self) -> bool {
+        self.reader.is_running()
+    }
+
     /// The job as the checkpoint keeps it, with absolute paths.
     pub fn job(&self) -> &JobSpec {
         &self.job
@@ -222,6 +227,20 @@ impl View {
         let history = self.reader.history();
         let mut commits: Vec<&Arc<Commit>> = history.live().iter().chain(history.retracted()).collect();
         commits.sort_by_key(|commit| (commit.generation, commit.batch()));
+        self.rows_of(&commits)
+    }
+
+    /// The newest batches, `count` of them at most, oldest first; none that was retracted.
+    ///
+    /// # Errors
+    /// As [`View::log`].
+    pub fn recent(&self, count: usize) -> Result<Vec<LogRow>> {
+        let live: Vec<&Arc<Commit>> = self.reader.history().live().iter().collect();
+        self.rows_of(&live[live.len().saturating_sub(count)..])
+    }
+
+    fn rows_of(&self, commits: &[&Arc<Commit>]) -> Result<Vec<LogRow>> {
+        let history = self.reader.history();
         let mut rows: Vec<LogRow> = Vec::with_capacity(commits.len());
         for commit in commits {
             let unreadable = |error: serde_json::Error| {

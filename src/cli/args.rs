@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, time::Duratio
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub use self::{
-    checkpoint::{DiffArgs, ForkArgs, LogArgs, RewindArgs, ShowArgs, Target, VerifyArgs},
+    checkpoint::{DiffArgs, ForkArgs, LogArgs, RewindArgs, ShowArgs, Target, TopArgs, VerifyArgs},
     trial::{
         CompletionsArgs, CrashTestArgs, DemoArgs, FlowsArgs, Generate, GenerateArgs, LiveArgs, LiveLines, ManArgs,
     },
@@ -53,6 +53,8 @@ pub enum Command {
     Show(ShowArgs),
     /// List the committed batches
     Log(LogArgs),
+    /// Watch a job in a terminal: state, charts, batches, results
+    Top(TopArgs),
     /// Show the groups that changed between two batches, with both values
     Diff(DiffArgs),
     /// Check records, chain, state and sinks; with --batch also against a recomputation from the input

@@ -6,19 +6,20 @@ use datafusion::arrow::{
     array::{ArrayRef, BooleanArray, Float64Array, StringArray, UInt64Array},
     record_batch::RecordBatch,
 };
-use serde::Serialize;
 
 use super::{
     args::{LogArgs, OutputFormat},
     load,
-    numbers::grouped,
     output::{text_table, write_rows},
     streams::{Failure, data},
 };
 use crate::{
     batch::LogRow,
     model::{Error, Result},
-    progress::{Progress, timestamp},
+    progress::{
+        numbers::{grouped, short},
+        timestamp,
+    },
 };
 
 /// Files that a line of the table names; the others are counted.
@@ -33,7 +34,7 @@ pub fn log(args: &LogArgs) -> Result<(), Failure> {
     match args.output() {
         OutputFormat::Json => {
             for row in &rows {
-                writeln!(out, "{}", json_line(row)?)?;
+                writeln!(out, "{}", row.json_line()?)?;
             }
         }
         OutputFormat::Table => out.write_all(table(&rows)?.as_bytes())?,
@@ -43,34 +44,6 @@ pub fn log(args: &LogArgs) -> Result<(), Failure> {
         }
     }
     Ok(out.flush()?)
-}
-
-/// A batch's progress object, and its place in the log.
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(flatten)]
-    progress: &'a Progress,
-    /// `17@1`
-    address: String,
-    generation: Option<u32>,
-    #[serde(skip_serializing_if = "is_false")]
-    retracted: bool,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-fn json_line(row: &LogRow) -> Result<String> {
-    let line = Line {
-        progress: &row.progress,
-        address: row.address.to_string(),
-        generation: row.address.generation.map(|generation| generation.0),
-        retracted: row.retracted,
-    };
-    serde_json::to_string(&line).map_err(|cause| {
-        Error::failed(format!("batch {} cannot be written as JSON", row.address)).because(cause.to_string())
-    })
 }
 
 fn table(rows: &[LogRow]) -> Result<String> {
@@ -114,7 +87,7 @@ fn cells(row: &LogRow) -> Vec<String> {
         grouped(row.state_rows),
         row.watermark_us.map(timestamp).unwrap_or_default(),
         progress.batch_duration.map_or_else(unknown, grouped),
-        progress.processed_rows_per_second.map_or_else(unknown, super::numbers::short),
+        progress.processed_rows_per_second.map_or_else(unknown, short),
         if row.retracted { "retracted".to_owned() } else { String::new() },
     ]
 }
@@ -158,10 +131,10 @@ mod tests {
 
     #[test]
     fn a_json_line_is_the_progress_object_with_its_place_in_the_log() {
-        let live = json_line(&row(false)).unwrap();
+        let live = row(false).json_line().unwrap();
         assert!(live.starts_with(r#"{"id":"c","runId":"r","name":"job","timestamp":"2024-01-01"#), "{live}");
         assert!(live.ends_with(r#","address":"25@1","generation":1}"#), "{live}");
-        let retracted = json_line(&row(true)).unwrap();
+        let retracted = row(true).json_line().unwrap();
         assert!(retracted.ends_with(r#","address":"25@1","generation":1,"retracted":true}"#), "{retracted}");
     }
 

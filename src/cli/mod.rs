@@ -8,7 +8,7 @@
 //! - [`args`]: every command, option and help text, in one place; completions and man pages come from it
 //! - `load`: a job file becomes a `JobSpec`; `streams`: stdout, stderr; `output`: results as table, JSON or CSV
 //! - `signals`, `panics`: what the system, or a bug, may do to the process; `memory`: what it asks of the allocator
-//! - the commands: `run` (with `progress`), `batch`, `check`, `show`, `log`, `diff`, `verify`,
+//! - the commands: `run` (with `progress`), `batch`, `check`, `show`, `log`, `top`, `diff`, `verify`,
 //!   `rewind`, `trial`, `about`
 
 mod about;
@@ -20,7 +20,6 @@ mod load;
 mod log;
 mod logging;
 mod memory;
-mod numbers;
 mod output;
 mod panics;
 mod progress;
@@ -29,6 +28,7 @@ mod run;
 mod show;
 mod signals;
 mod streams;
+mod top;
 mod trial;
 mod verify;
 
@@ -77,6 +77,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Explain(args) => check::explain(&args),
         Command::Show(args) => show::show(&args),
         Command::Log(args) => log::log(&args),
+        Command::Top(args) => top::top(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Rewind(args) => rewind::rewind(args),

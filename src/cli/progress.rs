@@ -6,13 +6,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     args::ProgressMode,
-    numbers::{count, grouped, short},
     streams::{say, say_as_it_is},
 };
 use crate::{
     batch::{Event, Summary},
     model::{BatchId, Error, Result},
-    progress::Progress,
+    progress::{
+        Progress,
+        numbers::{count, grouped, short},
+    },
 };
 
 /// Tells stderr what happens.
@@ -59,8 +61,9 @@ impl Reporter {
 
     pub fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Opened { newest, files_waiting } => self.opened(newest, files_waiting),
+            Event::Opened { newest, files_waiting, .. } => self.opened(newest, files_waiting),
             Event::Batch { progress, files_left } => self.batch(progress, files_left),
+            Event::Began { .. } | Event::Idle => {}
             Event::Notice(text) => {
                 // where stderr is for objects or for nothing, only who asks for log lines gets it
                 if self.tells_notices() {

@@ -4,13 +4,13 @@ use std::io::Write;
 
 use super::{
     args::{ForkArgs, RewindArgs, Target},
-    numbers::count,
     run::Console,
     streams::{Failure, data},
 };
 use crate::{
     batch::{self, RewindOptions, RewindReport},
     model::{BatchId, error::printable},
+    progress::numbers::count,
     sink::{self, ConsoleFormat},
 };
 

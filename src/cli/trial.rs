@@ -10,11 +10,11 @@ use tempfile::TempDir;
 use super::{
     args::{CrashTestArgs, DemoArgs, Generate, GenerateArgs, LiveArgs, LiveLines},
     load,
-    numbers::{count, grouped},
     streams::{Failure, data, say},
 };
 use crate::{
     model::{Error, Result, error::printable},
+    progress::numbers::{count, grouped},
     trial::{
         crash_test::{self, CrashTestOptions},
         demo::{self, DemoOptions},

@@ -6,12 +6,12 @@ use indicatif::ProgressBar;
 
 use super::{
     args::VerifyArgs,
-    numbers::count,
     streams::{Failure, data},
 };
 use crate::{
     batch::{self, VerifyOptions, VerifyReport},
     model::{Error, Place, error::printable},
+    progress::numbers::count,
 };
 
 pub fn verify(args: &VerifyArgs) -> Result<(), Failure> {

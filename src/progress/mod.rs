@@ -2,6 +2,8 @@
 //!
 //! No I/O of its own: the batch loop fills it in, the log keeps it, the command line prints it.
 
+pub mod numbers;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -59,6 +61,12 @@ pub struct DurationMs {
     pub add_batch: u64,
     /// The commit and publishing; known only afterwards.
     pub commit_offsets: Option<u64>,
+    /// What of `addBatch` staging took; not Spark's, and absent in records that are older than the field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<u64>,
+    /// What of `commitOffsets` publishing took; not Spark's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<u64>,
     pub trigger_execution: Option<u64>,
 }
 
@@ -109,6 +117,9 @@ pub struct SourceProgress {
     pub files: Vec<String>,
     /// Files that wait.
     pub files_left: u64,
+    /// Their bytes, as they lie there; absent in records that are older than the field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_left: Option<u64>,
     /// Files that were cleared away after the batch before (`clean_source`), the first of their names, and those that could not be.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub num_files_cleaned: u64,
@@ -159,6 +170,7 @@ impl Progress {
     pub fn complete(&mut self, late: &LateProgress) {
         self.batch_duration = Some(late.batch_duration);
         self.duration_ms.commit_offsets = Some(late.commit_offsets + late.publish);
+        self.duration_ms.publish = Some(late.publish);
         self.duration_ms.trigger_execution = Some(late.batch_duration);
         self.processed_rows_per_second = rate(self.num_input_rows, late.batch_duration);
         for source in &mut self.sources {

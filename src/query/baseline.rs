@@ -4,9 +4,6 @@ use std::sync::Arc;
 
 use datafusion::{
     arrow::{array::ArrayRef, datatypes::SchemaRef, record_batch::RecordBatch},
-    catalog::MemTable,
-    error::DataFusionError,
-    execution::context::SQLOptions,
     logical_expr::LogicalPlan,
     physical_plan::collect,
 };
@@ -15,7 +12,7 @@ use super::{
     closeness::{self, Closeness},
     cut::{Cut, Uncut},
     equal::{Expected, difference},
-    errors::{After, Functions, Planning, running},
+    errors::{After, running},
     feed::Rows,
     floors,
     needed::Needed,
@@ -216,45 +213,4 @@ impl BatchResult {
         let columns = self.schema.fields().iter().zip(&self.closeness);
         columns.filter(|(_, close)| **close == Closeness::Approximate).map(|(field, _)| field.name().as_str())
     }
-}
-
-/// Any SQL over named results, for `show --sql`.
-///
-/// # Errors
-/// Of kind `Usage` where the SQL cannot be planned, `Failed` where it fails.
-pub fn sql_over(
-    sql: &str,
-    tables: Vec<(String, SchemaRef, Vec<RecordBatch>)>,
-) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let context = session::context(&BatchTime::default());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(|error| Error::failed("the query runtime cannot start").because(error.to_string()))?;
-    let names: Vec<String> = tables.iter().map(|(name, ..)| name.clone()).collect();
-    for (name, schema, rows) in tables {
-        let refused = |error: DataFusionError| {
-            Error::failed(format!("the result of '{name}' cannot be a table")).because(error.strip_backtrace())
-        };
-        let table = MemTable::try_new(schema, vec![rows]).map_err(refused)?;
-        context
-            .register_table(datafusion::common::TableReference::bare(name.as_str()), Arc::new(table))
-            .map_err(refused)?;
-    }
-    let functions = Functions::of(&context);
-    let planning = Planning {
-        file: "--sql",
-        text: sql,
-        sql,
-        at: At(0),
-        tables: names.iter().map(String::as_str).collect(),
-        functions: &functions,
-        runtime: &runtime,
-        context: &context,
-    };
-    // Only queries: a statement that would change something is refused, not run on a copy.
-    let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let frame = runtime.block_on(context.sql_with_options(sql, options)).map_err(|error| planning.error(&error))?;
-    let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
-    let rows = runtime.block_on(frame.collect());
-    Ok((schema, rows.map_err(|error| running("--sql", error))?))
 }

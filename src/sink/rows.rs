@@ -178,6 +178,18 @@ pub fn table(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<String> {
     draw().map_err(|error| cannot_write("a table", &error))
 }
 
+/// Each row's values as [`table`] shows them.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn texts(rows: &RecordBatch) -> Result<Vec<Vec<String>>> {
+    let named = |field: &Arc<Field>| Field::new(field.name(), DataType::Utf8, false);
+    let shown = Arc::new(Schema::new(rows.schema().fields().iter().map(named).collect::<Vec<_>>()));
+    let columns = text_columns(rows, &shown).map_err(|error| cannot_write("text", &error))?;
+    let value = |row: usize, column: &ArrayRef| column.as_string::<i32>().value(row).to_owned();
+    Ok((0..rows.num_rows()).map(|row| columns.columns().iter().map(|column| value(row, column)).collect()).collect())
+}
+
 fn text_columns(batch: &RecordBatch, shown: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let options = FormatOptions::new().with_null("NULL").with_display_error(true);
     let text = |column: &ArrayRef| -> Result<ArrayRef, ArrowError> {

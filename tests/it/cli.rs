@@ -5,6 +5,7 @@ mod outputs;
 mod refusals;
 mod rewinding;
 mod running;
+mod terminal;
 
 use crate::binary::{Ended, Folder};
 

@@ -39,6 +39,18 @@ pub struct LogArgs {
     pub format: FormatArgs,
 }
 
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Keys: q ends it, tab shows the next query's result, left and right those of other batches, n the newest, t a table or bars.\nFor programs there are `log --json` and `show`."
+)]
+pub struct TopArgs {
+    /// The checkpoint; its job may be running
+    pub checkpoint: PathBuf,
+    /// Read it anew this often
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = super::parse_interval)]
+    pub interval: std::time::Duration,
+}
+
 impl LogArgs {
     pub fn output(&self) -> OutputFormat {
         if self.json { OutputFormat::Json } else { self.format.output }

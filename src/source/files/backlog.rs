@@ -9,6 +9,8 @@ use crate::model::PlannedFile;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backlog {
     files: VecDeque<PlannedFile>,
+    /// Of all of them; kept, since a batch must not look through what waits behind it.
+    size_bytes: u64,
     /// Whether a batch took files that are not the first ones here, or none at all of these.
     disturbed: bool,
 }
@@ -16,12 +18,18 @@ pub struct Backlog {
 impl Backlog {
     /// Of all that a look at the source found to be new, in reading order.
     pub fn new(files: Vec<PlannedFile>) -> Backlog {
-        Backlog { files: files.into(), disturbed: false }
+        let size_bytes = total(&files);
+        Backlog { files: files.into(), size_bytes, disturbed: false }
     }
 
     /// How many files wait.
     pub fn len(&self) -> usize {
         self.files.len()
+    }
+
+    /// How many bytes they have, as they lie there.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
     }
 
     pub fn is_empty(&self) -> bool {
@@ -32,6 +40,7 @@ impl Backlog {
     pub fn next(&mut self, seen: &Seen, limits: &Limits) -> Vec<PlannedFile> {
         if std::mem::take(&mut self.disturbed) {
             self.files.retain(|file| !seen.contains(&file.identity));
+            self.size_bytes = total(&self.files);
         }
         self.files.range(..self.fitting(limits)).cloned().collect()
     }
@@ -46,6 +55,7 @@ impl Backlog {
     pub fn committed(&mut self, files: &[PlannedFile]) {
         if self.files.len() >= files.len() && self.files.range(..files.len()).eq(files) {
             self.files.drain(..files.len());
+            self.size_bytes = self.size_bytes.saturating_sub(total(files));
         } else {
             self.disturbed = true;
         }
@@ -67,6 +77,10 @@ impl Backlog {
         };
         self.files.iter().enumerate().take_while(|(taken, file)| fits(*taken, file)).count()
     }
+}
+
+fn total<'a>(files: impl IntoIterator<Item = &'a PlannedFile>) -> u64 {
+    files.into_iter().fold(0, |bytes, file| bytes.saturating_add(file.size_bytes))
 }
 
 #[cfg(test)]
@@ -118,6 +132,7 @@ mod tests {
             order += &names(&taken);
             seen.insert(&taken[0]);
             backlog.committed(&taken);
+            assert_eq!(backlog.size_bytes(), backlog.len() as u64, "files of one byte");
         }
         assert_eq!(order, "abc");
         assert_eq!(seen.len(), 3);

@@ -1,0 +1,57 @@
+//! What of a job does not change while it runs, for whoever shows it: sources, queries, sinks and their promises.
+
+use super::{check, engine::Engine};
+use crate::{model::OutputMode, sink::Guarantee};
+
+/// A job's parts, and what leads where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFacts {
+    /// In the order of the job.
+    pub sources: Vec<SourceFacts>,
+    /// In the order of the job file.
+    pub queries: Vec<QueryFacts>,
+}
+
+/// A source of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFacts {
+    pub name: String,
+    /// As progress names it.
+    pub description: String,
+    /// How far its watermark stays behind its newest event, microseconds; `None`: it has none.
+    pub watermark_delay_us: Option<i64>,
+}
+
+/// A query of a job, and where its rows go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryFacts {
+    pub name: String,
+    /// Names of the sources that it reads.
+    pub sources: Vec<String>,
+    pub mode: OutputMode,
+    /// The sink's description, as progress has it.
+    pub sink: String,
+    pub guarantee: Guarantee,
+    /// How large its state can get, in words; `none` where it has none.
+    pub state: String,
+}
+
+impl Engine {
+    /// The parts of the job that is open.
+    pub fn facts(&self) -> JobFacts {
+        let sources = self.job.sources.iter().zip(&self.inputs.inputs).map(|(spec, input)| SourceFacts {
+            name: spec.name.clone(),
+            description: input.description.clone(),
+            watermark_delay_us: spec.event_time.map(|event_time| event_time.delay_us),
+        });
+        let queries = self.queries.queries.iter().enumerate().map(|(index, query)| QueryFacts {
+            name: query.name().to_owned(),
+            sources: query.sources().iter().map(|source| self.job.sources[*source].name.clone()).collect(),
+            mode: query.mode(),
+            sink: self.outputs.sink_of(index).description(),
+            guarantee: self.outputs.sink_of(index).guarantee(),
+            state: check::state(query),
+        });
+        JobFacts { sources: sources.collect(), queries: queries.collect() }
+    }
+}
