@@ -222,6 +222,20 @@ impl View {
         let history = self.reader.history();
         let mut commits: Vec<&Arc<Commit>> = history.live().iter().chain(history.retracted()).collect();
         commits.sort_by_key(|commit| (commit.generation, commit.batch()));
+        self.rows_of(&commits)
+    }
+
+    /// The newest batches of the live timeline, oldest first.
+    ///
+    /// # Errors
+    /// As [`View::log`].
+    pub fn log_of_newest(&self, batches_max: usize) -> Result<Vec<LogRow>> {
+        let live: Vec<&Arc<Commit>> = self.reader.history().live().iter().collect();
+        self.rows_of(&live[live.len().saturating_sub(batches_max)..])
+    }
+
+    fn rows_of(&self, commits: &[&Arc<Commit>]) -> Result<Vec<LogRow>> {
+        let history = self.reader.history();
         let mut rows: Vec<LogRow> = Vec::with_capacity(commits.len());
         for commit in commits {
             let unreadable = |error: serde_json::Error| {

@@ -17,7 +17,6 @@ use crate::{
     batch::LogRow,
     model::{Error, Result},
     progress::{
-        Progress,
         numbers::{grouped, short},
         timestamp,
     },

@@ -178,12 +178,23 @@ pub fn table(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<String> {
     draw().map_err(|error| cannot_write("a table", &error))
 }
 
-fn text_columns(batch: &RecordBatch, shown: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+/// The cells of each column, as [`table`] has them.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn text_cells(batch: &RecordBatch) -> Result<Vec<Vec<String>>> {
+    batch.columns().iter().map(column_cells).collect::<Result<_, _>>().map_err(|error| cannot_write("a table", &error))
+}
+
+fn column_cells(column: &ArrayRef) -> Result<Vec<String>, ArrowError> {
     let options = FormatOptions::new().with_null("NULL").with_display_error(true);
+    let formatter = ArrayFormatter::try_new(column, &options)?;
+    Ok((0..column.len()).map(|row| cell(&formatter.value(row).to_string())).collect())
+}
+
+fn text_columns(batch: &RecordBatch, shown: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let text = |column: &ArrayRef| -> Result<ArrayRef, ArrowError> {
-        let formatter = ArrayFormatter::try_new(column, &options)?;
-        let cells = (0..column.len()).map(|row| Some(cell(&formatter.value(row).to_string())));
-        Ok(Arc::new(cells.collect::<StringArray>()))
+        Ok(Arc::new(column_cells(column)?.into_iter().map(Some).collect::<StringArray>()))
     };
     let columns = batch.columns().iter().map(text).collect::<Result<Vec<_>, _>>()?;
     let row_count = datafusion::arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

@@ -80,3 +80,4 @@ mod statics;
 mod stream;
 mod syscalls;
 mod trace;
+mod ui;
