@@ -8,7 +8,9 @@ use super::html::{Text, value};
 /// Batches that a chart shows.
 pub const BATCHES_SHOWN: usize = 80;
 
-const WIDTH: f64 = 440.0;
+/// The width of a chart in one column of the page, and of one that has two.
+pub const NARROW: f64 = 440.0;
+pub const WIDE: f64 = 904.0;
 const HEIGHT: f64 = 150.0;
 /// Room for the axes' labels.
 const LEFT: f64 = 58.0;
@@ -26,6 +28,8 @@ pub struct Chart<'a> {
     pub batches: &'a [u64],
     pub series: Vec<Series<'a>>,
     pub form: Form,
+    /// [`NARROW`] or [`WIDE`].
+    pub width: f64,
     /// How a value is written, with its unit.
     pub shown: fn(f64) -> String,
 }
@@ -85,7 +89,8 @@ impl Chart<'_> {
         write_to(
             out,
             format_args!(
-                "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}: batches {first} to {last}, {}\">",
+                "<svg viewBox=\"0 0 {} {HEIGHT}\" role=\"img\" aria-label=\"{}: batches {first} to {last}, {}\">",
+                self.width,
                 self.title,
                 Text(&self.described(self.batches.len() - 1)),
             ),
@@ -98,7 +103,7 @@ impl Chart<'_> {
                 out,
                 format_args!(
                     "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{:.1}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
-                    WIDTH - RIGHT,
+                    self.width - RIGHT,
                     LEFT - 6.0,
                     y + 3.5,
                 ),
@@ -107,7 +112,7 @@ impl Chart<'_> {
         let y = HEIGHT - 5.0;
         write_to(out, format_args!("<text x=\"{LEFT}\" y=\"{y}\">batch {first}</text>"));
         if last != first {
-            let x = WIDTH - RIGHT;
+            let x = self.width - RIGHT;
             write_to(out, format_args!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"end\">{last}</text>"));
         }
         match self.form {
@@ -208,7 +213,7 @@ impl Chart<'_> {
     }
 
     fn step(&self) -> f64 {
-        (WIDTH - LEFT - RIGHT) / (self.batches.len() as f64).max(12.0)
+        (self.width - LEFT - RIGHT) / (self.batches.len() as f64).max(12.0)
     }
 }
 
@@ -250,8 +255,17 @@ mod tests {
             .enumerate()
             .map(|(colour, values)| Series { name: names[colour], colour, values })
             .collect();
-        Chart { id: "x", title: "Rows", note: "", batches: &batches, series, form, shown: |value| format!("{value}") }
-            .draw()
+        Chart {
+            id: "x",
+            title: "Rows",
+            note: "",
+            batches: &batches,
+            series,
+            form,
+            width: NARROW,
+            shown: |value| format!("{value}"),
+        }
+        .draw()
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     board::{Lag, PHASES, Snapshot, State, files_taken, phases_ms, state_bytes, state_rows, watermark_gap_ms},
-    charts::{BATCHES_SHOWN, Chart, Form, Series, write_to},
+    charts::{BATCHES_SHOWN, Chart, Form, NARROW, Series, WIDE, write_to},
     html::{Text, bytes, cut, duration, value},
     plan_picture::{self, promise},
 };
@@ -119,8 +119,15 @@ fn tiles(known: &Snapshot, now_us: i64) -> Vec<(&'static str, String)> {
         ),
         (
             "Watermark",
-            watermark
-                .map_or_else(none, |at| format!("<time data-id=\"watermark\" data-value=\"{0}\">{0}</time>", Text(at))),
+            watermark.map_or_else(none, |at| {
+                let (day, time) = at.split_once('T').unwrap_or((at, ""));
+                format!(
+                    "<time data-id=\"watermark\" data-value=\"{0}\"><span>{1}T</span><wbr><span>{2}</span></time>",
+                    Text(at),
+                    Text(day),
+                    Text(time)
+                )
+            }),
         ),
         ("Rows of this run", value("rows", totals.rows, grouped(totals.rows))),
         (
@@ -143,10 +150,10 @@ pub fn charts(known: &Snapshot) -> String {
     let values = |of: &dyn Fn(&Progress) -> Option<f64>| shown.iter().map(|progress| of(progress)).collect();
     let line = |id, title, note, colour, shown, of: &dyn Fn(&Progress) -> Option<f64>| {
         let series = vec![Series { name: title, colour, values: values(of) }];
-        Chart { id, title, note, batches: &batches, series, form: Form::Line, shown }.draw()
+        Chart { id, title, note, batches: &batches, series, form: Form::Line, width: NARROW, shown }.draw()
     };
-    let stack = |id, title, shown, series| {
-        Chart { id, title, note: "", batches: &batches, series, form: Form::Stack, shown }.draw()
+    let stack = |id, title, width, shown, series| {
+        Chart { id, title, note: "", batches: &batches, series, form: Form::Stack, width, shown }.draw()
     };
     let per_second: fn(f64) -> String = |value| format!("{}/s", short(value));
     let size: fn(f64) -> String = |value| bytes(value as u64);
@@ -164,10 +171,10 @@ pub fn charts(known: &Snapshot) -> String {
         "<h2>Batches</h2><div class=\"grid\">".to_owned(),
         line("input-rate", "Input rows", "", 0, per_second, &|progress| progress.input_rows_per_second),
         line("processed-rate", "Processed rows", "", 2, per_second, &|progress| progress.processed_rows_per_second),
-        stack("phases", "Batch duration", ms, phases),
+        stack("phases", "Batch duration", WIDE, ms, phases),
         line("state-rows", "State rows", "", 4, short, &|progress| Some(state_rows(progress) as f64)),
         line("state-bytes", "State size", "", 5, size, &|progress| Some(state_bytes(progress) as f64)),
-        stack("bad-late", "Bad and late rows", short, vec![bad, late]),
+        stack("bad-late", "Bad and late rows", NARROW, short, vec![bad, late]),
         line(
             "watermark-gap",
             "Watermark gap",
