@@ -230,13 +230,13 @@ impl View {
         self.rows_of(&commits)
     }
 
-    /// The newest batches, `count` of them at most, oldest first; none that was retracted.
+    /// The newest batches of the live timeline, oldest first.
     ///
     /// # Errors
     /// As [`View::log`].
-    pub fn recent(&self, count: usize) -> Result<Vec<LogRow>> {
+    pub fn log_of_newest(&self, batches_max: usize) -> Result<Vec<LogRow>> {
         let live: Vec<&Arc<Commit>> = self.reader.history().live().iter().collect();
-        self.rows_of(&live[live.len().saturating_sub(count)..])
+        self.rows_of(&live[live.len().saturating_sub(batches_max)..])
     }
 
     fn rows_of(&self, commits: &[&Arc<Commit>]) -> Result<Vec<LogRow>> {

@@ -165,7 +165,7 @@ impl CrashArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  highwater run jobs/web_servers.sql --set INPUT=flows --available-now\n  highwater run job.sql --interval 10s --progress json 2>> progress.jsonl"
+    after_help = "Examples:\n  highwater run jobs/web_servers.sql --set INPUT=flows --ui 127.0.0.1:4040\n  highwater run job.sql --interval 10s --progress json 2>> progress.jsonl"
 )]
 pub struct RunArgs {
     #[command(flatten)]
@@ -190,6 +190,13 @@ pub struct RunArgs {
     /// What stderr tells of each batch
     #[arg(long, value_enum, default_value_t)]
     pub progress: ProgressMode,
+    /// Serve a page that shows what the job does, and its figures as JSON and for Prometheus, for instance on 127.0.0.1:4040
+    /// (port 0: a free one, which stderr tells). An address that others reach needs a token in HIGHWATER_UI_TOKEN
+    #[arg(long, value_name = "ADDRESS")]
+    pub ui: Option<String>,
+    /// A name that the page may be asked by, besides localhost and addresses; for a proxy in front of it
+    #[arg(long, value_name = "NAME", requires = "ui")]
+    pub ui_host: Vec<String>,
     /// Accept changed filters and projections in front of state, and record in the log since which batch
     #[arg(long)]
     pub accept_change: bool,

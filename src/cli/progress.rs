@@ -1,6 +1,9 @@
 //! What stderr tells while a job runs: a bar on a terminal, a line per batch, or progress objects.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -57,6 +60,14 @@ impl Reporter {
     /// Whether stderr is for more than errors and progress objects.
     pub fn tells_notices(&self) -> bool {
         matches!(self.how, How::Bar(_) | How::Lines)
+    }
+
+    /// Where the page is. A port that was chosen is told whatever else stderr is for, since it is told nowhere else; the line is
+    /// no progress object, and the first.
+    pub fn page(&self, address: SocketAddr, is_chosen: bool) {
+        if is_chosen || self.tells_notices() {
+            say(&format!("page: http://{address}/"));
+        }
     }
 
     pub fn event(&mut self, event: Event<'_>) {

@@ -1,8 +1,9 @@
 //! `highwater run`.
 
 use std::{
+    env::VarError,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -16,8 +17,10 @@ use super::{
     streams::{ConsoleNotices, ConsoleRows, Failure},
 };
 use crate::{
-    batch::{self, EngineOptions, RunOptions, Trigger},
+    batch::{self, EngineOptions, Event, RunOptions, Trigger},
+    model::Error,
     sink::{self, ConsoleFormat, ConsoleTarget},
+    ui::{self, Page, PageOptions},
 };
 
 pub fn run(args: RunArgs) -> Result<(), Failure> {
@@ -29,13 +32,28 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
     let checkpoint = args.checkpoint.clone().unwrap_or_else(|| PathBuf::from("checkpoints").join(&job.name));
     let (job_file, queries) = (job.file.as_str(), job.queries.len());
     tracing::info!(job = job_file, queries, checkpoint = %checkpoint.display(), "running");
+    let page = page(&args, &job.name, &checkpoint)?;
+    if let Some(page) = &page {
+        let is_chosen = args.ui.as_ref().is_some_and(|listen| listen.ends_with(":0"));
+        reporter.page(page.address(), is_chosen);
+    }
     let options = run_options(&args, checkpoint, &stop);
     let ran = batch::run(
         job,
         options,
         &mut |spec, mode| Ok(sink::make_sink(spec, mode, || console.target(bar.clone()))),
-        &mut |event| reporter.event(event),
+        &mut |event| {
+            if let Some(page) = &page {
+                page.event(&event);
+            }
+            reporter.event(event);
+        },
     );
+    let error = ran.as_ref().err().map(ToString::to_string);
+    // a page that failed is no reason for a job to fail
+    if let Some(Err(failed)) = page.map(|page| page.end(error)) {
+        reporter.event(Event::Notice(failed.to_string()));
+    }
     match ran {
         Ok(summary) => Ok(reporter.finish(&summary, stop.load(Ordering::Relaxed))?),
         Err(error) => {
@@ -43,6 +61,28 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
             Err(error.into())
         }
     }
+}
+
+/// The page, if it is asked for: its address is taken before the job is opened.
+fn page(args: &RunArgs, job: &str, checkpoint: &Path) -> Result<Option<Page>, Failure> {
+    let Some(listen) = &args.ui else { return Ok(None) };
+    let token = match std::env::var(ui::TOKEN_VARIABLE) {
+        Ok(token) => Some(token),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(_)) => {
+            return Err(Error::usage(format!("{} is not text", ui::TOKEN_VARIABLE))
+                .help("make one: `openssl rand -hex 16`")
+                .into());
+        }
+    };
+    let options = PageOptions {
+        listen: listen.clone(),
+        token,
+        hosts: args.ui_host.clone(),
+        job: job.to_owned(),
+        checkpoint: checkpoint.to_owned(),
+    };
+    Ok(Some(Page::start(options)?))
 }
 
 fn run_options<'a>(args: &RunArgs, checkpoint: PathBuf, stop: &'a AtomicBool) -> RunOptions<'a> {

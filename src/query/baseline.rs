@@ -16,16 +16,11 @@ use super::{
     feed::Rows,
     floors,
     needed::Needed,
-    now::BatchTime,
     order,
     plan::Planner,
     replayed::{self, BatchInput, Replay},
-    session,
 };
-use crate::{
-    job::{At, JobSpec},
-    model::{Error, Result},
-};
+use crate::{job::JobSpec, model::Result};
 
 /// A job as a batch job: no state, no cut, no delta.
 pub struct Baseline {

@@ -178,24 +178,23 @@ pub fn table(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<String> {
     draw().map_err(|error| cannot_write("a table", &error))
 }
 
-/// Each row's values as [`table`] shows them.
+/// The cells of each column, as [`table`] has them.
 ///
 /// # Errors
 /// As [`to_bytes`].
-pub fn texts(rows: &RecordBatch) -> Result<Vec<Vec<String>>> {
-    let named = |field: &Arc<Field>| Field::new(field.name(), DataType::Utf8, false);
-    let shown = Arc::new(Schema::new(rows.schema().fields().iter().map(named).collect::<Vec<_>>()));
-    let columns = text_columns(rows, &shown).map_err(|error| cannot_write("text", &error))?;
-    let value = |row: usize, column: &ArrayRef| column.as_string::<i32>().value(row).to_owned();
-    Ok((0..rows.num_rows()).map(|row| columns.columns().iter().map(|column| value(row, column)).collect()).collect())
+pub fn text_cells(batch: &RecordBatch) -> Result<Vec<Vec<String>>> {
+    batch.columns().iter().map(column_cells).collect::<Result<_, _>>().map_err(|error| cannot_write("a table", &error))
+}
+
+fn column_cells(column: &ArrayRef) -> Result<Vec<String>, ArrowError> {
+    let options = FormatOptions::new().with_null("NULL").with_display_error(true);
+    let formatter = ArrayFormatter::try_new(column, &options)?;
+    Ok((0..column.len()).map(|row| cell(&formatter.value(row).to_string())).collect())
 }
 
 fn text_columns(batch: &RecordBatch, shown: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let options = FormatOptions::new().with_null("NULL").with_display_error(true);
     let text = |column: &ArrayRef| -> Result<ArrayRef, ArrowError> {
-        let formatter = ArrayFormatter::try_new(column, &options)?;
-        let cells = (0..column.len()).map(|row| Some(cell(&formatter.value(row).to_string())));
-        Ok(Arc::new(cells.collect::<StringArray>()))
+        Ok(Arc::new(column_cells(column)?.into_iter().map(Some).collect::<StringArray>()))
     };
     let columns = batch.columns().iter().map(text).collect::<Result<Vec<_>, _>>()?;
     let row_count = datafusion::arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

@@ -332,6 +332,11 @@ impl Board {
         });
     }
 
+    /// The newest committed batch.
+    pub fn high_water_mark(&self) -> Option<u64> {
+        self.lock().high_water_mark()
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         self.lock().clone()
     }

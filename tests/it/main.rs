@@ -81,3 +81,4 @@ mod statics;
 mod stream;
 mod syscalls;
 mod trace;
+mod ui;

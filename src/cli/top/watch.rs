@@ -189,7 +189,7 @@ impl Reading {
         let mut seen = Seen {
             job: view.job().name.clone(),
             running: view.is_running(),
-            batches: view.recent(BATCHES_MAX)?,
+            batches: view.log_of_newest(BATCHES_MAX)?,
             queries: view.queries(),
             warnings: view.warnings(),
             ..Seen::default()
@@ -257,11 +257,10 @@ fn bars(table: &Table) -> Result<Vec<(String, f64)>> {
         let numbers = cast_with_options(batch.column(number), &DataType::Float64, &casting).map_err(cannot)?;
         let numbers = numbers.as_primitive::<Float64Type>();
         let label = batch.project(&labels).map_err(cannot)?;
-        let texts = rows::texts(&label)?;
-        for (row, text) in texts.iter().enumerate() {
-            if numbers.is_valid(row) && numbers.value(row).is_finite() {
-                bars.push((text.join(" "), numbers.value(row)));
-            }
+        let texts = rows::text_cells(&label)?;
+        for row in (0..batch.num_rows()).filter(|row| numbers.is_valid(*row) && numbers.value(*row).is_finite()) {
+            let words: Vec<&str> = texts.iter().map(|column| column[row].as_str()).collect();
+            bars.push((words.join(" "), numbers.value(row)));
         }
     }
     bars.sort_by(|left, right| right.1.total_cmp(&left.1));
