@@ -118,7 +118,8 @@ impl FilesSource {
 
     /// Whether the file is there with the size and time that were planned; what it holds, only reading tells.
     pub fn is_as_planned(&self, file: &PlannedFile) -> bool {
-        read::is_as_planned(&self.root().join(file.path.as_path()), file)
+        let path = self.root().join(file.path.as_path());
+        read::is_as_planned(&path, &self.0.as_it_matters(&path, file))
     }
 
     /// Watches the root for changes.

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::segments::{self, Folder};
+use super::{
+    durable,
+    segments::{self, Folder},
+};
 use crate::{
     job::SourceSpec,
     model::{BatchId, Result},
@@ -39,8 +42,12 @@ pub fn verify<'a>(
     }
     for number in found.open.iter().filter(|_| !running) {
         let path = folder.join(segments::open_name(*number));
-        if let Err(error) = segments::read_scan(&path, *number, &spec.name) {
-            find(format!("the open segment of the receive log is damaged {}", error.why().unwrap_or_default()), &path);
+        let mut damaged = |why: &str| find(format!("the open segment of the receive log is damaged {why}"), &path);
+        match segments::read_scan(&path, *number, &spec.name) {
+            Ok((scan, _)) => {
+                durable::refuse_shorter(folder, &scan).unwrap_or_else(|damage| damaged(&damage.to_string()))
+            }
+            Err(error) => damaged(error.why().unwrap_or_default()),
         }
     }
     let mut newest = None;
@@ -56,6 +63,10 @@ pub fn verify<'a>(
     }
     let open = found.open.first().copied().filter(|_| !running);
     let mut expected = newest.map_or(0, |newest| newest + 1);
+    if !running && open.is_none() && (found.exists || newest.is_some()) && !found.forked {
+        let lost = found.closed.last().map_or(0, |last| last + 1).max(expected);
+        find("the open segment of the receive log is gone".to_owned(), &folder.join(segments::open_name(lost)));
+    }
     for number in found.closed.iter().copied().filter(|number| Some(*number) > newest).chain(open) {
         if number > expected {
             find("a segment is gone that no batch has read".to_owned(), &folder.join(segments::closed_name(expected)));
