@@ -11,7 +11,7 @@ use super::{
     frame::{Known, Pace, Story},
     keys::Keys,
     log::{ReceiveLog, Shared, State},
-    segments::{self, Folder, Left},
+    segments::{self, Folder, Hole, Left},
 };
 use crate::model::{ErrorKind, Faults, Result};
 
@@ -148,25 +148,15 @@ impl Opening<'_> {
     /// Checks that no segment is missing of those that no committed batch has taken, nor one whose keys are remembered;
     /// from which segment on none is.
     fn gaps(&self, closed: &[u64], open: u64, whole_from: u64, notices: &mut Vec<String>) -> Result<u64> {
-        let unread = self.committed.map_or(0, |committed| committed + 1);
-        // retention leaves the newest closed one
-        let oldest = closed.first().copied().unwrap_or(open.saturating_sub(1));
-        let first = if self.keys_kept_us.is_some() { unread.min(oldest) } else { unread }.max(whole_from);
-        let (mut expected, mut whole_from) = (first, whole_from);
-        for number in closed.iter().copied().chain([open]).filter(|number| *number >= first) {
-            if number > expected {
-                let missing = self.folder.join(segments::closed_name(expected));
-                let why = match expected < unread {
-                    true => "it is gone, and with it the keys of requests that may come again",
-                    false => "it is gone, and no batch has read it",
-                };
-                if !self.accept_gap {
-                    return Err(segments::damaged(missing, why));
-                }
-                notices.push(format!("{}: {why}; the job goes on with segment {number}", missing.display()));
-                whole_from = number;
+        let mut whole_from = whole_from;
+        let holes = segments::holes(closed, Some(open), self.committed, self.keys_kept_us.is_some(), whole_from);
+        for Hole { first, next, why } in holes {
+            let missing = self.folder.join(segments::closed_name(first));
+            if !self.accept_gap {
+                return Err(segments::damaged(missing, why));
             }
-            expected = number + 1;
+            notices.push(format!("{}: {why}; the job goes on with segment {next}", missing.display()));
+            whole_from = next;
         }
         Ok(whole_from)
     }

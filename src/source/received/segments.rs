@@ -83,6 +83,41 @@ impl Folder {
     }
 }
 
+/// Segments that are missing, and missed.
+pub(super) struct Hole {
+    /// The first of them, and the one behind them.
+    pub first: u64,
+    pub next: u64,
+    pub why: &'static str,
+}
+
+/// What is missing of those that no committed batch has taken, and, where the keys of requests are remembered, between any.
+/// `committed`: the newest segment that a batch has taken; what is before `whole_from` was accepted.
+pub(super) fn holes(
+    closed: &[u64],
+    open: Option<u64>,
+    committed: Option<u64>,
+    remembers: bool,
+    whole_from: u64,
+) -> Vec<Hole> {
+    let unread = committed.map_or(0, |committed| committed + 1);
+    // retention leaves the newest closed one
+    let oldest = closed.first().copied().or(open.map(|open| open.saturating_sub(1))).unwrap_or(unread);
+    let first = if remembers { unread.min(oldest) } else { unread }.max(whole_from);
+    let (mut expected, mut holes) = (first, Vec::new());
+    for next in closed.iter().copied().chain(open).filter(|number| *number >= first) {
+        if next > expected {
+            let why = match expected < unread {
+                true => "it is gone, and with it the keys of requests that may come again",
+                false => "it is gone, and no batch has read it",
+            };
+            holes.push(Hole { first: expected, next, why });
+        }
+        expected = next + 1;
+    }
+    holes
+}
+
 /// The closed segments in a folder, in the order in which they were received.
 ///
 /// # Errors
