@@ -5,7 +5,7 @@
 --   highwater run jobs/hashtags_live.sql
 --   highwater show checkpoints/hashtags_live --output csv | sort -t, -k1,1r -k3,3nr | head     (while it runs, or later)
 --
--- Windows that are over by half a minute are let go of, and so is what was received for them: the job can run for ever.
+-- Windows that are over by half a minute are let go of, and so is what was received for them: what grows is a list of names.
 SET retain_batches = '100';
 
 CREATE TABLE messages (time TIMESTAMP, text STRING)

@@ -2,7 +2,10 @@
 //! depends on it otherwise.
 #![allow(clippy::disallowed_methods)] // this is the seam that the ban protects
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// Microseconds since the Unix epoch.
 pub fn now_us() -> i64 {
@@ -11,6 +14,12 @@ pub fn now_us() -> i64 {
         // a clock set before 1970
         Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
     }
+}
+
+/// Microseconds since this was first asked, whatever happens to the calendar.
+pub fn passed_us() -> i64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    i64::try_from(FIRST.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Measures how long something takes, whatever happens to the calendar.

@@ -92,7 +92,7 @@ impl Inputs {
                 cleaned: Cleaned::default(),
                 receiving: None,
                 source,
-                seen: Seen::default(),
+                seen: if spec.received.is_some() { Seen::of_segments() } else { Seen::default() },
                 offset: None,
                 limits: Limits::of(&spec.files),
                 latest_first: spec.files.latest_first,

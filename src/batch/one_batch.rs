@@ -247,8 +247,12 @@ impl Engine {
             if options.bad_records_max.is_some_and(|max| bad > max) {
                 let worst = reads.iter().find(|read| read.decoded.bad_rows > 0);
                 let first = worst.and_then(|read| read.decoded.bad.first().map(|record| (read, record)));
-                let error = Error::data(format!("batch {} has {bad} bad records", plan.batch))
-                    .help("mend the file and run again, or raise max_bad_records");
+                let error =
+                    Error::data(format!("batch {} has {bad} bad records", plan.batch)).help(match spec.received {
+                        None => "mend the file and run again, or raise max_bad_records",
+                        // a segment is never mended by hand: it would be damage
+                        Some(_) => "what was received stays as it is; raise max_bad_records, then run again",
+                    });
                 return Err(match first {
                     Some((read, record)) => error
                         .at(Place::Input {

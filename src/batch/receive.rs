@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    clock::{Stopwatch, now_us},
+    clock::{Stopwatch, now_us, passed_us},
     input::{Input, Inputs},
     trigger::{Idle, Trigger},
 };
@@ -111,7 +111,7 @@ impl Inputs {
     /// # Errors
     /// Of kind `Refused` for a receive log that is damaged, `Usage` for an address that cannot be listened on.
     pub fn receive(&mut self, job: &JobSpec, trigger: Trigger, accept_gap: bool, faults: &Faults) -> Result<()> {
-        let options = ReceiverOptions { accept_gap, now_us, faults: faults.clone() };
+        let options = ReceiverOptions { accept_gap, now_us, passed_us, faults: faults.clone() };
         for (spec, input) in job.sources.iter().zip(&mut self.inputs) {
             if spec.received.is_none() {
                 continue;
@@ -134,7 +134,7 @@ impl Inputs {
         self.inputs
             .iter_mut()
             .filter_map(|input| input.receiving.take())
-            .try_for_each(|receiving| receiving.receiver.stop())
+            .try_for_each(|mut receiving| receiving.receiver.stop())
     }
 
     /// Whether a source that ends has not ended yet, so that there is more to wait for.

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{disk, layout::Layout};
-use crate::model::{Error, Result};
+use crate::{
+    job::FORKED,
+    model::{Error, Result},
+};
 
 /// Closed segments never change. One that is still open belongs to the job that writes it.
 const CLOSED: &str = ".frames";
@@ -17,10 +20,13 @@ const CLOSED: &str = ".frames";
 /// # Errors
 /// Of kind `Failed`, naming what cannot be copied.
 pub(super) fn take_along(from: &Layout, to: &Layout) -> Result<()> {
-    for source in disk::list(&from.received())? {
-        let folder = to.received().join(disk::name_of(&source));
+    // what begins with a dot is not in place yet
+    for source in disk::list(&from.received())?.iter().filter(|path| !disk::name_of(path).starts_with('.')) {
+        let folder = to.received().join(disk::name_of(source));
         disk::make_folder(&folder)?;
-        for segment in disk::list(&source)?.iter().filter(|path| disk::name_of(path).ends_with(CLOSED)) {
+        disk::write_file(&folder.join(FORKED), b"")?;
+        // retention removes the oldest first: behind one that is gone there is none, and so no hole
+        for segment in disk::list(source)?.iter().rev().filter(|path| disk::name_of(path).ends_with(CLOSED)) {
             let copy = folder.join(disk::name_of(segment));
             match duplicate(segment, &copy) {
                 // the job that is forked runs, and retention has removed it meanwhile

@@ -27,7 +27,7 @@ mod values;
 pub use format::FILE_COLUMN;
 pub use names::{nearest, nearest_function};
 pub use parse::parse;
-pub use received::{HttpSpec, RECEIVED, ReceivedSpec, Sender, Token};
+pub use received::{FORKED, HttpSpec, RECEIVED, ReceivedSpec, Sender, Token};
 pub use server::{
     Address, Guarded, Layout, OptionsText, Patience, PostgresSpec, RedisSpec, ServerSpec, SslMode, overlap,
 };

@@ -38,18 +38,42 @@ pub(super) fn refuse_endless_keeping(text: Source<'_>, sources: &[SourceSpec], s
     }
 }
 
-/// Checks that the standard input of the process has one reader.
+/// Checks that no two sources want what only one can have: the standard input of the process, or an address to listen on.
 ///
 /// # Errors
 /// Of kind `Usage`, at the second of them.
-pub(super) fn refuse_shared_stdin(text: Source<'_>, sources: &[SourceSpec]) -> Result<()> {
-    let reads = |source: &&SourceSpec| source.received.as_ref().is_some_and(|spec| spec.sender == Sender::Stdin);
-    let mut readers = sources.iter().filter(reads);
-    let (Some(first), Some(second)) = (readers.next(), readers.next()) else { return Ok(()) };
-    Err(text
-        .error(second.at, format!("'{}' and '{}' both read the standard input", first.name, second.name))
-        .because("each line of it could reach only one of them")
-        .help("declare one source, and read it in several queries"))
+pub(super) fn refuse_shared_senders(text: Source<'_>, sources: &[SourceSpec]) -> Result<()> {
+    let sender = |source: &SourceSpec| source.received.as_ref().map(|spec| spec.sender.clone());
+    for (at, second) in sources.iter().enumerate() {
+        let Some(wanted) = sender(second) else { continue };
+        for first in &sources[..at] {
+            let (what, why) = match (sender(first), &wanted) {
+                (Some(Sender::Stdin), Sender::Stdin) => {
+                    ("read the standard input".to_owned(), "each line of it could reach only one of them")
+                }
+                (Some(Sender::Http(first)), Sender::Http(second)) if is_same_address(&first.listen, &second.listen) => {
+                    (format!("listen on '{}'", second.listen), "only one of them would get the requests")
+                }
+                _ => continue,
+            };
+            return Err(text
+                .error(second.at, format!("'{}' and '{}' both {what}", first.name, second.name))
+                .because(why)
+                .help("declare one source, and read it in several queries"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two could not listen on these at once. Names are not looked up.
+fn is_same_address(first: &str, second: &str) -> bool {
+    let part = |address: &str| {
+        address.to_ascii_lowercase().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.parse::<u16>().ok()))
+    };
+    let (Some((first, first_port)), Some((second, second_port))) = (part(first), part(second)) else { return false };
+    let is_any = |host: &str| matches!(host, "0.0.0.0" | "[::]");
+    // of port 0 each gets another one
+    first_port == second_port && first_port != Some(0) && (first == second || is_any(&first) || is_any(&second))
 }
 
 /// Checks that no table of a database has two sinks: each would take the other's rows for its own.

@@ -238,7 +238,7 @@ impl<'a> Parts<'a> {
         self.check_all_sinks_used(&queries)?;
         self.check_no_feedback()?;
         overlap::refuse_shared_tables(self.source, &self.sinks)?;
-        overlap::refuse_shared_stdin(self.source, &self.sources)?;
+        overlap::refuse_shared_senders(self.source, &self.sources)?;
         Ok(Assembled {
             sources: self.sources,
             statics: self.statics,

@@ -14,6 +14,9 @@ use crate::model::Result;
 /// The folder of a checkpoint in which each such source has a receive log of its name.
 pub const RECEIVED: &str = "received";
 
+/// A file in a receive log that a fork has made, as long as it has no open segment of its own.
+pub const FORKED: &str = "forked";
+
 /// How a source receives rows, and when what was received becomes part of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedSpec {
@@ -384,6 +387,21 @@ mod tests {
     fn only_one_source_can_have_the_standard_input() {
         let two = "(a INT) WITH (connector = 'stdin', format = 'json');\nCREATE TABLE u (a INT) WITH (connector = 'stdin', format = 'json')";
         assert!(job(two).unwrap_err().to_string().contains("standard input"));
+    }
+
+    #[test]
+    fn only_one_source_can_listen_on_an_address() {
+        let two = |first: &str, second: &str| {
+            job(&format!(
+                "(a INT) WITH (connector = 'http', listen = '{first}', token = '${{env:TOKEN}}', format = 'json');\nCREATE TABLE u (a INT) WITH (connector = 'http', listen = '{second}', token = '${{env:TOKEN}}', format = 'json')"
+            ))
+        };
+        for (first, second) in [("localhost:80", "LOCALHOST:80"), ("127.0.0.1:80", "0.0.0.0:080")] {
+            assert!(two(first, second).unwrap_err().to_string().contains("both listen on"), "{first} {second}");
+        }
+        for (first, second) in [("127.0.0.1:80", "127.0.0.1:81"), ("a:80", "b:80"), ("127.0.0.1:0", "127.0.0.1:0")] {
+            assert!(two(first, second).is_ok(), "{first} {second}");
+        }
     }
 
     #[test]

@@ -46,10 +46,16 @@ crash_points! {
     ReceivedWritten = "received-written",
     /// They are durable; whoever sent them was not told yet.
     ReceivedDurable = "received-durable",
-    /// A segment of a receive log is written to its end, and does not have its name yet.
+    /// A segment of a receive log is written to its end, not yet fsynced.
+    SegmentSealed = "segment-sealed",
+    /// A segment of a receive log is durable to its end, and does not have its name yet.
     SegmentWritten = "segment-written",
+    /// The segment behind it is begun, durably; it does not have its name yet.
+    SegmentBegun = "segment-begun",
     /// The segment is closed, no batch has taken it.
     SegmentClosed = "segment-closed",
+    /// A segment that a crash left open is written anew, and does not have its closed name yet.
+    SegmentMended = "segment-mended",
     /// The batch is planned.
     Planned = "planned",
     /// Its plan is durable.

@@ -77,12 +77,35 @@ fn what_cannot_be_cleared_away_stays_and_is_named() {
 }
 
 #[test]
-fn a_killed_job_clears_away_no_more_than_any_other() {
-    let folder = job("clean_source = 'delete'");
-    for point in ["retiring:1", "committed:4", "retiring:2", "planned:3"] {
-        let mut command = folder.run_command(&["--available-now"]);
-        Running::start(command.env("HIGHWATER_CRASH_AT", point)).wait().sober();
+fn a_killed_job_clears_away_no_more_than_any_other_and_no_less() {
+    let undisturbed = job("clean_source = 'delete'");
+    undisturbed.run().expect(0);
+    let kept = left(&undisturbed, "input");
+    for points in
+        [&["retiring:1", "committed:4", "retiring:2", "planned:3"][..], &["retiring:2", "retiring:2"], &["planned:9"]]
+    {
+        let folder = job("clean_source = 'delete'");
+        for point in points {
+            let mut command = folder.run_command(&["--available-now"]);
+            let ended = Running::start(command.env("HIGHWATER_CRASH_AT", point)).wait().sober();
+            assert!(ended.was_killed(), "it comes to {point}");
+            let left = left(&folder, "input");
+            assert!(kept.iter().all(|name| left.contains(name)), "{point}: {left:?}");
+        }
+        folder.run().expect(0);
+        is_whole(&folder);
+        assert_eq!(left(&folder, "input"), kept, "{points:?}");
     }
+}
+
+/// Between its new name and the end of its old one a file has both.
+#[test]
+fn a_file_that_a_kill_has_left_in_both_places_goes() {
+    let folder = job("clean_source = 'archive', archive_dir = 'archive'");
+    fs::create_dir(folder.at("archive")).expect("a folder");
+    fs::hard_link(folder.at("input/0001.json"), folder.at("archive/0001.json")).expect("a link");
     folder.run().expect(0);
+    assert!(!left(&folder, "input").contains(&"0001.json".to_owned()));
+    assert!(left(&folder, "archive").contains(&"0001.json".to_owned()));
     is_whole(&folder);
 }

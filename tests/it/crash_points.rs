@@ -19,8 +19,15 @@ WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_tri
 ";
 
 /// Sources that receive have threads of their own, and tests: `received`.
-const OF_RECEIVING: [CrashPoint; 4] =
-    [CrashPoint::ReceivedWritten, CrashPoint::ReceivedDurable, CrashPoint::SegmentWritten, CrashPoint::SegmentClosed];
+const OF_RECEIVING: [CrashPoint; 7] = [
+    CrashPoint::ReceivedWritten,
+    CrashPoint::ReceivedDurable,
+    CrashPoint::SegmentSealed,
+    CrashPoint::SegmentWritten,
+    CrashPoint::SegmentBegun,
+    CrashPoint::SegmentClosed,
+    CrashPoint::SegmentMended,
+];
 
 /// What an operator does, one step after the other.
 #[derive(Debug, Clone, Copy)]

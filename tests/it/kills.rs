@@ -203,11 +203,14 @@ fn killed_at_random_the_end_is_that_of_an_undisturbed_run() {
 
 /// Points that no run of this job comes to: retention and rewinds have tests of their own below, and sources that receive
 /// in `beside` and in `received`.
-const ELSEWHERE: [CrashPoint; 8] = [
+const ELSEWHERE: [CrashPoint; 11] = [
     CrashPoint::ReceivedWritten,
     CrashPoint::ReceivedDurable,
+    CrashPoint::SegmentSealed,
     CrashPoint::SegmentWritten,
+    CrashPoint::SegmentBegun,
     CrashPoint::SegmentClosed,
+    CrashPoint::SegmentMended,
     CrashPoint::Retiring,
     CrashPoint::Rewound,
     CrashPoint::RetractedFirst,

@@ -13,6 +13,7 @@ mod check;
 mod disk;
 mod explorer;
 mod mutation;
+mod posted;
 mod received;
 mod record;
 mod recording;

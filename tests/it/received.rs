@@ -1,6 +1,6 @@
 //! Sources that receive, by the real binary: what came is counted once, whatever was killed when.
 
-mod http;
+pub mod http;
 mod kept;
 mod socket;
 mod stdin;

@@ -104,20 +104,11 @@ impl FilesSource {
     /// # Errors
     /// As [`FilesSource::read`].
     pub fn read_into(&self, file: &PlannedFile, threads: usize, buffer: &mut Vec<u8>) -> Result<ReadFile> {
-        if self.0.received.is_none() {
-            return read::read(&self.0, file, threads, buffer);
+        let read = read::read(&self.0, file, threads, buffer);
+        match self.0.received {
+            Some(_) => read.map_err(received::in_segment),
+            None => read,
         }
-        let mut read = read::read(&self.0, &self.as_it_lies(file), threads, buffer).map_err(received::in_segment)?;
-        read.read.file = file.clone();
-        Ok(read)
-    }
-
-    /// A segment without the time that was planned: what it holds says what it is, and in a checkpoint that was copied its
-    /// time is another one.
-    fn as_it_lies(&self, file: &PlannedFile) -> PlannedFile {
-        let now = std::fs::symlink_metadata(self.root().join(file.path.as_path()));
-        let modified_ns = now.map_or(file.modified_ns, |now| listing::modified_ns(&now));
-        PlannedFile { modified_ns, ..file.clone() }
     }
 
     /// How many bytes of content the file holds, roughly.
@@ -128,10 +119,7 @@ impl FilesSource {
     /// Whether the file is there with the size and time that were planned; what it holds, only reading tells.
     pub fn is_as_planned(&self, file: &PlannedFile) -> bool {
         let path = self.root().join(file.path.as_path());
-        match self.0.received {
-            Some(_) => read::is_as_planned(&path, &self.as_it_lies(file)),
-            None => read::is_as_planned(&path, file),
-        }
+        read::is_as_planned(&path, &self.0.as_it_matters(&path, file))
     }
 
     /// Watches the root for changes.

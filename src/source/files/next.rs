@@ -17,7 +17,13 @@ use crate::{
 pub struct Seen {
     committed: HashMap<InputPath, Stamp>,
     reported: HashSet<InputPath>,
+    /// Of a receive log the number of the newest segment says all, since they are taken in turn; `None`: of files.
+    newest: Option<Segments>,
 }
+
+/// Segments that were committed, up to this one.
+#[derive(Debug, Clone, Copy, Default)]
+struct Segments(Option<u64>);
 
 /// Size and modification time: they only tell that a file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,19 +39,30 @@ impl Stamp {
 }
 
 impl Seen {
+    /// Of a receive log, of which nothing was committed.
+    pub fn of_segments() -> Seen {
+        Seen { newest: Some(Segments::default()), ..Seen::default() }
+    }
+
     /// Notes a file that a batch took; it is never taken again.
     pub fn insert(&mut self, file: &PlannedFile) {
-        self.committed.insert(file.identity.clone(), Stamp::of(file));
+        match &mut self.newest {
+            Some(Segments(newest)) => *newest = (*newest).max(closed_number(file.identity.as_path())),
+            None => drop(self.committed.insert(file.identity.clone(), Stamp::of(file))),
+        }
     }
 
     /// The number of the newest segment of a receive log that was committed; `None`: there is none.
     pub fn newest_segment(&self) -> Option<u64> {
-        self.committed.keys().filter_map(|identity| closed_number(identity.as_path())).max()
+        self.newest.and_then(|Segments(newest)| newest)
     }
 
     /// Whether a file of this identity was committed.
     pub fn contains(&self, identity: &InputPath) -> bool {
-        self.committed.contains_key(identity)
+        match self.newest {
+            Some(Segments(newest)) => closed_number(identity.as_path()).is_some_and(|number| Some(number) <= newest),
+            None => self.committed.contains_key(identity),
+        }
     }
 
     /// Whether any of the files that were committed is listed as it was.

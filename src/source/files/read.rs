@@ -86,6 +86,7 @@ fn lines(
     except: &[usize],
     buffer: &mut Vec<u8>,
 ) -> Result<(Result<Decoded>, End)> {
+    let planned = &source.as_it_matters(path, planned);
     let opened = Opened::new(path, planned, source.reader.piece_bytes(), source.received.as_deref())?;
     let threads = threads.min(opened.pieces_about());
     let decoded = source.reader.decode_pieces(&path.to_string_lossy(), &opened, threads, except, buffer);
@@ -330,6 +331,20 @@ fn open(path: &Path) -> Result<File> {
 
 fn moved(what: &str, path: &Path, why: String, help: &str) -> Error {
     Error::new(ErrorKind::Moved, what).at(Place::Path(path.to_owned())).because(why).help(help)
+}
+
+impl Parts {
+    /// What was planned of a file, as far as it matters: the time of a segment may be that of a copy that was put back, since
+    /// its bytes are verified one by one.
+    pub(super) fn as_it_matters(&self, path: &Path, planned: &PlannedFile) -> PlannedFile {
+        let mut planned = planned.clone();
+        if self.received.is_some()
+            && let Ok(now) = std::fs::symlink_metadata(path)
+        {
+            planned.modified_ns = listing::modified_ns(&now);
+        }
+        planned
+    }
 }
 
 pub(super) fn is_as_planned(path: &Path, planned: &PlannedFile) -> bool {

@@ -66,7 +66,7 @@ pub(super) enum Ended {
     AtItsEnd,
     /// They broke off.
     Broken(io::Error),
-    /// The log is closed, or failed.
+    /// The log takes no more.
     Stopped,
 }
 

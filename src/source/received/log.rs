@@ -1,7 +1,7 @@
 //! A source's receive log: what comes is appended, made durable in groups, and closed into segments that batches take.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     fs::File,
     io::{self, Write},
     path::PathBuf,
@@ -10,8 +10,9 @@ use std::{
 };
 
 use super::{
-    frame::{self, Frame, Header, Kind, Known},
-    opening::begin,
+    durable::Note,
+    frame::{self, Frame, Kind, Known, Pace, Story},
+    keys::{Keys, Position},
     segments,
 };
 use crate::model::{CrashPoint, Error, ErrorKind, Faults, PlannedFile, Result};
@@ -34,7 +35,8 @@ pub(super) struct ReceiveLog(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     pub(super) folder: PathBuf,
     pub(super) source: String,
-    pub(super) began_us: i64,
+    pub(super) story: Story,
+    pub(super) note: Note,
     pub(super) remembers: bool,
     pub(super) segment_bytes: u64,
     pub(super) unread_bytes_max: u64,
@@ -48,6 +50,7 @@ pub(super) struct Shared {
 pub(super) struct Open {
     pub(super) file: Arc<File>,
     pub(super) number: u64,
+    pub(super) secret: u64,
     /// Bytes that were written, and those of them that are known to be durable.
     pub(super) length: u64,
     pub(super) durable: u64,
@@ -62,18 +65,19 @@ pub(super) struct State {
     pub(super) line: u64,
     /// Closed segments that no committed batch has taken, in order.
     pub(super) unread: VecDeque<PlannedFile>,
-    /// By key: what came under it, and where it stands.
-    pub(super) known: HashMap<[u8; 16], ([u8; 16], Position)>,
+    pub(super) keys: Keys,
     /// Whether somebody is making the open segment durable.
     pub(super) syncing: bool,
+    /// Whether nothing more should be received: what is on its way is taken.
+    pub(super) stopping: bool,
     pub(super) closed: bool,
     /// Why nothing is received any more; the first to ask is given the error itself.
     pub(super) failure: Option<Error>,
     pub(super) failed: bool,
 }
 
-/// A place in the log: segment, and bytes of it.
-pub(super) type Position = (u64, u64);
+/// A segment with so many keys is closed at once, so that they can be forgotten in parts.
+const SEGMENT_KEYS_MAX: usize = 1 << 16;
 
 impl ReceiveLog {
     /// Takes whole lines, and returns when they are durable. `key`: under which they came, if that is remembered.
@@ -85,7 +89,7 @@ impl ReceiveLog {
         let mut state = self.lock();
         state.usable()?;
         if let Some(known) = known
-            && let Some((body, position)) = state.known.get(&known.key).copied()
+            && let Some((body, position)) = state.keys.get(&known.key)
         {
             if body != known.body {
                 return Ok(Taken::OtherRows);
@@ -108,14 +112,14 @@ impl ReceiveLog {
         let key = if known.is_some() { key } else { b"" };
         let mut bytes = Vec::new();
         let frame = Frame { kind: Kind::Rows, line, durable: open.durable, key, payload: rows };
-        frame.push(open.number, &mut bytes);
+        frame.push(open.secret, &mut bytes);
         open.write(&bytes).map_err(|error| self.cannot(open.number, &error))?;
         open.rows_bytes += rows.len() as u64;
         let position = (open.number, open.length);
         state.line += frame::lines_in(rows);
         if let Some(known) = known {
             state.open.known.push(known);
-            state.known.insert(known.key, (known.body, position));
+            state.keys.insert(known, position);
         }
         self.0.changed.notify_all();
         self.0.faults.reach(CrashPoint::ReceivedWritten)?;
@@ -146,6 +150,7 @@ impl ReceiveLog {
             let marked = synced.map_err(|error| self.cannot(segment, &error)).and_then(|()| {
                 self.0.faults.reach(CrashPoint::ReceivedDurable)?;
                 state.open.durable = target;
+                self.0.note.write(&self.0.folder, state.open.secret, target)?;
                 // nobody waits for this one: where it is lost nothing else is
                 if state.open.length == target { self.mark(&mut state) } else { Ok(()) }
             });
@@ -161,12 +166,13 @@ impl ReceiveLog {
         let open = &mut state.open;
         let mut bytes = Vec::new();
         Frame { kind: Kind::Mark, line: state.line, durable: open.durable, key: b"", payload: b"" }
-            .push(open.number, &mut bytes);
+            .push(open.secret, &mut bytes);
         open.write(&bytes).map_err(|error| self.cannot(open.number, &error))
     }
 
     fn close_if_large(&self, state: MutexGuard<'_, State>) -> Result<()> {
-        if state.open.length >= self.0.segment_bytes { self.close_open(state) } else { Ok(()) }
+        let is_large = state.open.length >= self.0.segment_bytes || state.open.known.len() >= SEGMENT_KEYS_MAX;
+        if is_large { self.close_open(state) } else { Ok(()) }
     }
 
     /// Closes the open segment, if there are rows in it, so that a batch can take it.
@@ -193,20 +199,24 @@ impl ReceiveLog {
     }
 
     fn seal(&self, state: &mut State) -> Result<()> {
-        let Shared { folder, source, began_us, faults, .. } = &*self.0;
-        let State { open, line, .. } = state;
+        let Shared { folder, source, story, faults, .. } = &*self.0;
+        let line = state.line;
+        let open = &mut state.open;
         let number = open.number;
-        segments::write_seal(&open.file, number, open.length, *line, &open.known)
-            .map_err(|error| self.cannot(number, &error))?;
+        let bytes = segments::seal(open.secret, open.length, line, &open.known);
+        open.write(&bytes).map_err(|error| self.cannot(number, &error))?;
+        faults.reach(CrashPoint::SegmentSealed)?;
+        open.file.sync_all().map_err(|error| self.cannot(number, &error))?;
         faults.reach(CrashPoint::SegmentWritten)?;
-        segments::rename_closed(folder, number)?;
-        let header = Header { number: number + 1, line: *line, began_us: *began_us, source: source.clone() };
-        state.open = begin(folder, &header)?;
-        segments::sync_folder(folder)?;
+        let next = segments::begin(folder, number + 1, line, *story, source)?;
+        segments::close(folder, number, faults)?;
         faults.reach(CrashPoint::SegmentClosed)?;
         let planned = segments::planned_if_there(folder, number)?;
         let gone = || segments::damaged(folder.join(segments::closed_name(number)), "it is gone");
-        state.unread.push_back(planned.ok_or_else(gone)?);
+        let planned = planned.ok_or_else(gone)?;
+        let closed = std::mem::replace(&mut state.open, next);
+        state.keys.close(number, planned.modified_ns / 1000, closed.known.len());
+        state.unread.push_back(planned);
         Ok(())
     }
 
@@ -224,7 +234,12 @@ impl ReceiveLog {
 
     /// Forgets what came under keys in segments that were removed: those up to this one.
     pub fn forget(&self, newest: u64) {
-        self.lock().known.retain(|_, (_, (segment, _))| *segment > newest);
+        self.lock().keys.forget_up_to(newest);
+    }
+
+    /// Forgets what came under keys in segments that were closed longer ago than `kept_us`.
+    pub fn forget_old(&self, now_us: i64, kept_us: i64) {
+        self.lock().keys.forget_old(now_us, kept_us);
     }
 
     /// Bytes that no committed batch has taken.
@@ -242,9 +257,9 @@ impl ReceiveLog {
         self.lock().line
     }
 
-    /// When the source first received, microseconds since the Unix epoch.
-    pub fn began_us(&self) -> i64 {
-        self.0.began_us
+    /// When lines are due.
+    pub fn pace(&self) -> Pace {
+        self.0.story.pace
     }
 
     /// Whether nothing more may be received before a batch has taken something.
@@ -252,13 +267,13 @@ impl ReceiveLog {
         self.unread_bytes() >= self.0.unread_bytes_max
     }
 
-    /// Waits until there is room; false: the log is closed.
+    /// Waits until there is room; false: nothing more should be received.
     pub fn wait_for_room(&self) -> bool {
         let mut state = self.lock();
-        while !state.closed && !state.failed && state.unread_bytes() >= self.0.unread_bytes_max {
+        while state.receives() && state.unread_bytes() >= self.0.unread_bytes_max {
             state = self.wait_for(state);
         }
-        !state.closed && !state.failed
+        state.receives()
     }
 
     /// Waits until something is there that a batch could take, at most so long.
@@ -277,22 +292,21 @@ impl ReceiveLog {
         self.0.changed.notify_all();
     }
 
-    /// Waits, at most so long, until the log is closed; whether it is.
-    pub fn wait_for_close(&self, longest: Duration) -> bool {
-        const SLICE: Duration = Duration::from_millis(100);
-        let mut left = longest;
-        let mut state = self.lock();
-        while !state.closed && !left.is_zero() {
-            let slice = left.min(SLICE);
-            state = self.0.changed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
-            left -= slice;
-        }
-        state.closed
+    /// Waits, at most so long, until nothing more should be received; whether that is so.
+    pub fn wait_for_stop(&self, longest: Duration) -> bool {
+        let waited = self.0.changed.wait_timeout_while(self.lock(), longest, |state| state.receives());
+        !waited.unwrap_or_else(PoisonError::into_inner).0.receives()
     }
 
-    pub fn is_closed(&self) -> bool {
-        let state = self.lock();
-        state.closed || state.failed
+    /// Whether nothing more should be received.
+    pub fn is_stopping(&self) -> bool {
+        !self.lock().receives()
+    }
+
+    /// Asks whoever receives to bring what they have, and no more.
+    pub fn stop(&self) {
+        self.lock().stopping = true;
+        self.0.changed.notify_all();
     }
 
     /// Nothing is written from now on, whoever still receives.
@@ -340,6 +354,16 @@ impl ReceiveLog {
 }
 
 impl State {
+    pub(super) fn new(open: Open, line: u64, unread: VecDeque<PlannedFile>, keys: Keys) -> State {
+        let (syncing, stopping, closed, failed) = (false, false, false, false);
+        State { open, line, unread, keys, syncing, stopping, closed, failure: None, failed }
+    }
+
+    /// Whether more should be received.
+    fn receives(&self) -> bool {
+        !self.stopping && !self.closed && !self.failed
+    }
+
     fn usable(&self) -> Result<()> {
         match self.closed || self.failed {
             true => Err(Error::new(ErrorKind::Failed, "nothing more is received: the job is stopping")),

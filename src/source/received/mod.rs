@@ -2,12 +2,15 @@
 //! with it; a batch then takes closed segments of that log as it would take files, so that everything that holds for
 //! input files holds for them: plans, hashes, replays, bad records, limits of memory.
 //!
-//! - `frame`: the bytes of a segment; `scan`, `unframe`: reading an open and a closed one
-//! - `segments`: files and names; `opening`, `log`: recovery, appending, group commit, closing; `verify`: looking at all of it
+//! - `frame`: the bytes of a segment; `scan`, `unframe`: reading an open and a closed one; `durable`: how long the open one is
+//! - `segments`: files and names; `opening`, `log`: recovery, appending, group commit, closing; `keys`: requests that are
+//!   repeated; `verify`: looking at all of it
 //! - `socket`, `http`, `rate`: where rows come from; `lines`: cutting what comes at line ends
 
+mod durable;
 mod frame;
 mod http;
+mod keys;
 mod lines;
 mod log;
 mod opening;
@@ -19,11 +22,13 @@ mod unframe;
 mod verify;
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -56,7 +61,10 @@ pub struct Receiver {
     notices: Notices,
     /// Whether nothing more will come.
     ended: Arc<AtomicBool>,
+    /// What receives, while it does.
+    thread: Option<JoinHandle<()>>,
     now_us: Clock,
+    passed_us: Clock,
 }
 
 /// How a receive log is opened.
@@ -65,12 +73,18 @@ pub struct ReceiverOptions {
     /// Go on without segments that are gone.
     pub accept_gap: bool,
     pub now_us: Clock,
+    /// Tells how much time has passed, whatever happens to the calendar: microseconds since any moment.
+    pub passed_us: Clock,
     pub faults: Faults,
 }
 
+/// So long a stop waits for rows that are on their way.
+const STOP_LONGEST: Duration = Duration::from_millis(500);
+const STOP_LOOK: Duration = Duration::from_millis(2);
+
 /// What the operator should know; told by whoever runs the job.
 #[derive(Debug, Clone, Default)]
-struct Notices(Arc<Mutex<Vec<String>>>);
+struct Notices(Arc<Mutex<VecDeque<String>>>);
 
 impl Notices {
     /// Notices that nobody has asked for; older ones are forgotten.
@@ -78,12 +92,13 @@ impl Notices {
 
     fn tell(&self, notice: String) {
         let mut notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if notices.len() < Notices::KEPT_MAX {
-            notices.push(notice);
+        if notices.len() == Notices::KEPT_MAX {
+            notices.pop_front();
         }
+        notices.push_back(notice);
     }
 
-    fn take(&self) -> Vec<String> {
+    fn take(&self) -> VecDeque<String> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -101,7 +116,11 @@ impl Receiver {
             source: &spec.name,
             committed: seen.newest_segment(),
             accept_gap: options.accept_gap,
-            remembers: matches!(received.sender, Sender::Http(_)),
+            keys_kept_us: keys_kept_us(&received),
+            rows_per_second: match received.sender {
+                Sender::Rate { rows_per_second } => rows_per_second.get(),
+                _ => 0,
+            },
             segment_bytes: received.batch_bytes,
             unread_bytes_max: received.unread_bytes_max,
             now_us: (options.now_us)(),
@@ -118,7 +137,9 @@ impl Receiver {
             log,
             notices,
             ended: Arc::default(),
+            thread: None,
             now_us: options.now_us,
+            passed_us: options.passed_us,
         })
     }
 
@@ -128,16 +149,13 @@ impl Receiver {
     /// Of kind `Failed`, where the system has no thread.
     pub fn start(&mut self) -> Result<()> {
         let (log, notices, ended) = (self.log.clone(), self.notices.clone(), Arc::clone(&self.ended));
-        let line_bytes_max = self.line_bytes_max;
-        match self.spec.sender.clone() {
-            Sender::Socket { host, port } => self.spawn(move || {
-                socket::receive(&log, (&host, port), line_bytes_max, &notices);
-            }),
-            Sender::Rate { rows_per_second } => {
-                let now_us = self.now_us;
-                self.spawn(move || rate::receive(&log, rows_per_second, now_us))
+        let (line_bytes_max, now_us, passed_us) = (self.line_bytes_max, self.now_us, self.passed_us);
+        let receive: Box<dyn FnOnce() + Send> = match self.spec.sender.clone() {
+            Sender::Socket { host, port } => {
+                Box::new(move || socket::receive(&log, (&host, port), line_bytes_max, &notices))
             }
-            Sender::Stdin => self.spawn(move || {
+            Sender::Rate { .. } => Box::new(move || rate::receive(&log, now_us)),
+            Sender::Stdin => Box::new(move || {
                 if let (Ended::Broken(error), _) = pump(&log, std::io::stdin().lock(), line_bytes_max) {
                     notices.tell(format!("the standard input is broken: {error}"));
                 }
@@ -148,21 +166,19 @@ impl Receiver {
             Sender::Http(spec) => {
                 // an address that is taken is told before anything is received
                 let listener = http::listen(&spec)?;
-                let now_us = self.now_us;
-                self.spawn(move || {
-                    if let Err(error) = http::receive(log, &listener, &spec, now_us) {
+                Box::new(move || {
+                    if let Err(error) = http::receive(log, &listener, &spec, passed_us) {
                         notices.tell(format!("the server on {} has ended: {error}", spec.listen));
                     }
                 })
             }
-        }
-    }
-
-    /// Nobody waits for the end of the thread: once the log is closed it does no harm.
-    fn spawn(&self, receive: impl FnOnce() + Send + 'static) -> Result<()> {
+        };
         let name = format!("receive-{}", self.source);
         let thread = std::thread::Builder::new().name(name).spawn(receive);
-        thread.map(drop).map_err(|error| Error::failed("there is no thread to receive on").because(error.to_string()))
+        let no_thread =
+            |error: std::io::Error| Error::failed("there is no thread to receive on").because(error.to_string());
+        self.thread = Some(thread.map_err(no_thread)?);
+        Ok(())
     }
 
     /// Whether this is a source that ends, and all of it has not come yet.
@@ -198,9 +214,10 @@ impl Receiver {
     /// Closes the segment that is being written, if there are rows in it.
     ///
     /// # Errors
-    /// Of kind `Failed`, where that cannot be made durable.
+    /// Of kind `Failed`, where that cannot be made durable, or could not before.
     pub fn close_segment(&self) -> Result<()> {
-        self.log.close_segment()
+        // what made receiving impossible says more than that it is
+        self.log.close_segment().map_err(|told| self.log.check().err().unwrap_or(told))
     }
 
     /// Closed segments that no committed batch has taken, in the order in which they came.
@@ -215,6 +232,9 @@ impl Receiver {
     /// Notes that a batch took these segments for good.
     pub fn committed(&self, files: &[PlannedFile]) {
         self.log.committed(files);
+        if let Some(kept_us) = keys_kept_us(&self.spec) {
+            self.log.forget_old((self.now_us)(), kept_us);
+        }
     }
 
     /// Waits until something is there that a batch could take, at most so long.
@@ -223,7 +243,7 @@ impl Receiver {
     }
 
     /// What the operator should know since this was asked last.
-    pub fn take_notices(&self) -> Vec<String> {
+    pub fn take_notices(&self) -> VecDeque<String> {
         self.notices.take()
     }
 
@@ -233,10 +253,7 @@ impl Receiver {
     /// # Errors
     /// Of kind `Failed`, naming the segment that cannot be removed.
     pub fn retire(&self, unneeded: &PlannedFile, now_us: i64) -> Result<u64> {
-        let kept_us = match self.spec.sender {
-            Sender::Http(_) => i64::try_from(self.spec.keys_kept.as_micros()).unwrap_or(i64::MAX),
-            _ => 0,
-        };
+        let keys_kept_us = keys_kept_us(&self.spec);
         let Some(unneeded) = closed_number(unneeded.path.as_path()) else { return Ok(0) };
         let closed = segments::Folder::read(&self.folder)?.closed;
         let (mut gone, mut last) = (0, None);
@@ -244,12 +261,16 @@ impl Receiver {
             closed.iter().copied().filter(|number| *number <= unneeded && Some(*number) != closed.last().copied())
         {
             let Some(file) = segments::planned_if_there(&self.folder, number)? else { continue };
-            if file.modified_ns / 1000 > now_us.saturating_sub(kept_us) {
+            if file.modified_ns / 1000 > now_us.saturating_sub(keys_kept_us.unwrap_or(0)) {
                 break;
             }
             let path = self.folder.join(file.path.as_path());
             std::fs::remove_file(&path)
                 .map_err(|error| Error::io("cannot remove a segment that nobody needs", path, &error))?;
+            if keys_kept_us.is_some() {
+                // a power loss must not leave a hole: a segment that is missing between others is missed
+                segments::sync_folder(&self.folder)?;
+            }
             gone += 1;
             last = Some(number);
         }
@@ -259,15 +280,23 @@ impl Receiver {
         Ok(gone)
     }
 
-    /// Receives no more. Rows that are in no closed segment are put into one.
+    /// Receives no more. Rows that are on their way, or in no closed segment, are put into one; not half a line.
     ///
     /// # Errors
     /// As [`Receiver::close_segment`].
-    pub fn stop(&self) -> Result<()> {
-        let closed = self.log.close_segment();
+    pub fn stop(&mut self) -> Result<()> {
+        self.log.stop();
+        if let Some(thread) = self.thread.take() {
+            let mut left = STOP_LONGEST;
+            // one that waits for its standard input has nothing in hand, and cannot be woken
+            while !thread.is_finished() && !left.is_zero() {
+                std::thread::sleep(STOP_LOOK);
+                left = left.saturating_sub(STOP_LOOK);
+            }
+        }
+        let closed = self.close_segment();
         self.log.close();
-        // what it says of a disk that failed says more
-        self.log.check().and(closed)
+        closed.and(self.log.check())
     }
 }
 
@@ -275,6 +304,12 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         self.log.close();
     }
+}
+
+/// How long requests are known by their keys, microseconds; `None`: they have none.
+fn keys_kept_us(spec: &ReceivedSpec) -> Option<i64> {
+    let kept_us = i64::try_from(spec.keys_kept.as_micros()).unwrap_or(i64::MAX);
+    matches!(spec.sender, Sender::Http(_)).then_some(kept_us)
 }
 
 /// Checks what can be known of a source before it receives: that not everybody can send rows to it.
@@ -290,8 +325,14 @@ pub fn check_received(spec: &ReceivedSpec) -> Result<()> {
 
 /// What is wrong with an input file, where that is a segment: nobody but retention and damage removes or changes one.
 pub(super) fn in_segment(error: Error) -> Error {
-    if error.kind() != ErrorKind::Moved {
-        return error;
+    match error.kind() {
+        ErrorKind::Moved => {}
+        ErrorKind::Data => {
+            return error.help(
+                "what was received stays as it is; set mode = 'permissive' to have the record counted and reported, then run again",
+            );
+        }
+        _ => return error,
     }
     let why = error.why().unwrap_or_default().to_owned();
     let moved =

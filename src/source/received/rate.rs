@@ -1,11 +1,11 @@
-//! Rows by the clock: each has a number, and the time at which it was due. Both follow from when the source began, so that
-//! a row that a crash lost is made again as it was.
+//! Rows by the clock: each has a number, and the time at which it was due. Both follow from what the log says of when the
+//! source began and at which rate, so that a row that a crash lost is made again as it was.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
 
-use super::{Clock, log::ReceiveLog};
+use super::{Clock, frame::Pace, log::ReceiveLog};
 
 /// Rows that are made, and become durable, together.
 const ROWS_MAX: u64 = 10_000;
@@ -13,62 +13,91 @@ const ROWS_MAX: u64 = 10_000;
 const PAUSE_LEAST: Duration = Duration::from_millis(5);
 const PAUSE_LONGEST: Duration = Duration::from_millis(200);
 
-/// Makes rows until the log is closed.
-pub(super) fn receive(log: &ReceiveLog, rows_per_second: NonZeroU64, now_us: Clock) {
+/// Makes rows until nothing more should be received.
+pub(super) fn receive(log: &ReceiveLog, now_us: Clock) {
+    let pace = log.pace();
     while log.wait_for_room() {
         let next = log.line();
-        let due = due(now_us().saturating_sub(log.began_us()), rows_per_second);
+        let due = pace.due(now_us());
         if due > next {
-            let lines = rows(next..due.min(next + ROWS_MAX), log.began_us(), rows_per_second);
+            let lines = pace.rows(next..due.min(next + ROWS_MAX));
             // whoever runs the job is told by the log itself why it fails
             if log.append(lines.as_bytes(), b"").is_err() {
                 return;
             }
         } else {
-            let wait_us = time_of(next, log.began_us(), rows_per_second).saturating_sub(now_us());
+            let wait_us = pace.time_of(next).saturating_sub(now_us());
             let wait = Duration::from_micros(u64::try_from(wait_us).unwrap_or(0));
-            if log.wait_for_close(wait.clamp(PAUSE_LEAST, PAUSE_LONGEST)) {
+            if log.wait_for_stop(wait.clamp(PAUSE_LEAST, PAUSE_LONGEST)) {
                 return;
             }
         }
     }
 }
 
-/// How many rows are due so many microseconds after the beginning.
-fn due(since_us: i64, rows_per_second: NonZeroU64) -> u64 {
-    let rows = i128::from(since_us) * i128::from(rows_per_second.get()) / 1_000_000;
-    u64::try_from(rows).unwrap_or(0)
-}
+impl Pace {
+    /// The same rows at another rate from this one on, which is due when it would have been.
+    pub(super) fn at_rate(self, rows_per_second: u64, row: u64) -> Pace {
+        match self.rows_per_second == rows_per_second {
+            true => self,
+            false => Pace { since_us: self.time_of(row), line: row, rows_per_second },
+        }
+    }
 
-/// When a row is due, microseconds since the Unix epoch.
-fn time_of(row: u64, began_us: i64, rows_per_second: NonZeroU64) -> i64 {
-    let since_us = u128::from(row) * 1_000_000 / u128::from(rows_per_second.get());
-    began_us.saturating_add(i64::try_from(since_us).unwrap_or(i64::MAX))
-}
+    /// How many rows are due.
+    fn due(self, now_us: i64) -> u64 {
+        let since_us = now_us.saturating_sub(self.since_us);
+        let rows = i128::from(since_us) * i128::from(self.rows_per_second) / 1_000_000;
+        self.line.saturating_add(u64::try_from(rows).unwrap_or(0))
+    }
 
-fn rows(numbers: std::ops::Range<u64>, began_us: i64, rows_per_second: NonZeroU64) -> String {
-    numbers
-        .map(|value| {
-            let time = DateTime::from_timestamp_micros(time_of(value, began_us, rows_per_second)).unwrap_or_default();
-            let timestamp = time.to_rfc3339_opts(SecondsFormat::Micros, true);
-            format!("{{\"timestamp\": \"{timestamp}\", \"value\": {value}}}\n")
-        })
-        .collect()
+    /// When a row is due, microseconds since the Unix epoch.
+    fn time_of(self, row: u64) -> i64 {
+        let rows = u128::from(row.saturating_sub(self.line));
+        // whoever comes when they want is due at once
+        let since_us = (rows * 1_000_000).checked_div(u128::from(self.rows_per_second)).unwrap_or(0);
+        self.since_us.saturating_add(i64::try_from(since_us).unwrap_or(i64::MAX))
+    }
+
+    fn rows(self, numbers: std::ops::Range<u64>) -> String {
+        numbers
+            .map(|value| {
+                let time = DateTime::from_timestamp_micros(self.time_of(value)).unwrap_or_default();
+                let timestamp = time.to_rfc3339_opts(SecondsFormat::Micros, true);
+                format!("{{\"timestamp\": \"{timestamp}\", \"value\": {value}}}\n")
+            })
+            .collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn pace(since_us: i64, rows_per_second: u64) -> Pace {
+        Pace { since_us, line: 0, rows_per_second }
+    }
+
     #[test]
     fn rows_are_a_function_of_their_numbers() {
-        let three = NonZeroU64::new(3).unwrap();
-        assert_eq!((due(-5, three), due(0, three), due(999_999, three), due(1_000_000, three)), (0, 0, 2, 3));
-        let all = rows(0..5, 1_000_000, three);
-        assert_eq!(rows(0..2, 1_000_000, three) + &rows(2..5, 1_000_000, three), all);
+        let three = pace(1_000_000, 3);
+        let due = [-5, 0, 999_999, 1_000_000].map(|since_us| three.due(1_000_000 + since_us));
+        assert_eq!(due, [0, 0, 2, 3]);
+        let all = three.rows(0..5);
+        assert_eq!(three.rows(0..2) + &three.rows(2..5), all);
         assert_eq!(all.lines().nth(4).unwrap(), r#"{"timestamp": "1970-01-01T00:00:02.333333Z", "value": 4}"#);
         for row in 0..1000 {
-            assert!(due(time_of(row, 7, three) - 7, three) <= row);
+            assert!(pace(7, 3).due(pace(7, 3).time_of(row)) <= row);
         }
+    }
+
+    #[test]
+    fn a_changed_rate_counts_from_the_next_row_on() {
+        let slow = pace(1_000_000, 2);
+        assert_eq!(slow.at_rate(2, 7), slow);
+        let fast = slow.at_rate(4, 3);
+        assert_eq!((fast.time_of(3), slow.time_of(3)), (2_500_000, 2_500_000));
+        assert_eq!(fast.rows(4..5), "{\"timestamp\": \"1970-01-01T00:00:02.750000Z\", \"value\": 4}\n");
+        assert_eq!((fast.due(2_499_999), fast.due(2_750_000), fast.due(3_500_000)), (3, 4, 7));
     }
 }

@@ -1,23 +1,33 @@
-//! The files of a receive log: which there are, and what a start makes of those that a crash left.
+//! The files of a receive log: which there are, and how each gets its name.
+//!
+//! An open segment is there with a header, or it is not there. The segment behind it is begun, durably, before it gets its
+//! closed name. So there is always an open one, and where there is none something was lost.
 
 use std::{
     fs::{self, File, OpenOptions},
+    hash::{BuildHasher, RandomState},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
-    frame::{self, Damage, Frame, Header, Kind, Known, TRAILER_BYTES},
+    durable,
+    frame::{self, Damage, Frame, Header, Kind, Known, Story, TRAILER_BYTES},
+    log::Open,
     scan::{Scan, scan},
 };
 use crate::{
-    model::{Error, Place, PlannedFile, Result},
+    job::FORKED,
+    model::{CrashPoint, Error, Faults, Place, PlannedFile, Result},
     source::files::{Listing, planned_file},
 };
 
 /// The ending of a closed segment's name, and of the one that is being written.
 const CLOSED: &str = "frames";
 const OPEN: &str = "open";
+/// Under this name a file is written that is not in place yet.
+const UNNAMED: &str = "new";
 /// Nothing after a seal is longer than its trailer; one byte more tells that there is something.
 const KEYS_BYTES_MAX: u64 = 1 << 30;
 
@@ -45,6 +55,9 @@ fn number_of(name: &str, ending: &str) -> Option<u64> {
 pub(super) struct Folder {
     pub closed: Vec<u64>,
     pub open: Vec<u64>,
+    pub exists: bool,
+    /// Whether a fork has made it, and nothing was received yet.
+    pub forked: bool,
 }
 
 impl Folder {
@@ -56,16 +69,53 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(folder),
             Err(error) => return Err(cannot(&error)),
         };
+        folder.exists = true;
         for entry in entries {
             let name = entry.map_err(|error| cannot(&error))?.file_name();
             let name = name.to_string_lossy();
             folder.closed.extend(number_of(&name, CLOSED));
             folder.open.extend(number_of(&name, OPEN));
+            folder.forked |= name == FORKED;
         }
         folder.closed.sort_unstable();
         folder.open.sort_unstable();
         Ok(folder)
     }
+}
+
+/// Segments that are missing, and missed.
+pub(super) struct Hole {
+    /// The first of them, and the one behind them.
+    pub first: u64,
+    pub next: u64,
+    pub why: &'static str,
+}
+
+/// What is missing of those that no committed batch has taken, and, where the keys of requests are remembered, between any.
+/// `committed`: the newest segment that a batch has taken; what is before `whole_from` was accepted.
+pub(super) fn holes(
+    closed: &[u64],
+    open: Option<u64>,
+    committed: Option<u64>,
+    remembers: bool,
+    whole_from: u64,
+) -> Vec<Hole> {
+    let unread = committed.map_or(0, |committed| committed + 1);
+    // retention leaves the newest closed one
+    let oldest = closed.first().copied().or(open.map(|open| open.saturating_sub(1))).unwrap_or(unread);
+    let first = if remembers { unread.min(oldest) } else { unread }.max(whole_from);
+    let (mut expected, mut holes) = (first, Vec::new());
+    for next in closed.iter().copied().chain(open).filter(|number| *number >= first) {
+        if next > expected {
+            let why = match expected < unread {
+                true => "it is gone, and with it the keys of requests that may come again",
+                false => "it is gone, and no batch has read it",
+            };
+            holes.push(Hole { first: expected, next, why });
+        }
+        expected = next + 1;
+    }
+    holes
 }
 
 /// The closed segments in a folder, in the order in which they were received.
@@ -96,7 +146,24 @@ pub(super) fn sync_folder(path: &Path) -> Result<()> {
         .map_err(|error| Error::io("cannot make the folder of a receive log durable", path, &error))
 }
 
-/// Makes the log's folder and those above it that are not there, durably.
+/// Makes the folder of a log that there is none of, with its first segment in it: a folder without one has lost it.
+pub(super) fn make(path: &Path, story: Story, source: &str) -> Result<()> {
+    let above = path.parent().unwrap_or(Path::new("."));
+    make_folder(above)?;
+    let unnamed = above.join(format!(".{UNNAMED}"));
+    let cannot = |error: io::Error| Error::io("cannot make the folder of a receive log", path, &error);
+    match fs::create_dir(&unnamed) {
+        // a crash left it
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made.map_err(cannot)?,
+    }
+    begin(&unnamed, 0, 0, story, source)?;
+    sync_folder(&unnamed)?;
+    fs::rename(&unnamed, path).map_err(cannot)?;
+    sync_folder(above)
+}
+
+/// Makes a folder and those above it that are not there, durably.
 pub(super) fn make_folder(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -109,6 +176,13 @@ pub(super) fn make_folder(path: &Path) -> Result<()> {
         }
         _ => sync_folder(above),
     }
+}
+
+/// Notes that a fork has received something of its own.
+pub(super) fn no_longer_forked(path: &Path) -> Result<()> {
+    let marker = path.join(FORKED);
+    fs::remove_file(&marker).map_err(|error| Error::io("cannot remove a mark from a receive log", marker, &error))?;
+    sync_folder(path)
 }
 
 /// Something of a receive log that was durable is not what it was.
@@ -129,7 +203,7 @@ pub(super) fn read_scan(path: &Path, number: u64, source: &str) -> Result<(Scan,
 pub(super) struct End {
     /// The number of the line after it.
     pub line: u64,
-    pub began_us: i64,
+    pub story: Story,
     pub known: Vec<Known>,
 }
 
@@ -167,53 +241,98 @@ fn end_of(file: &mut File, number: u64, source: &str) -> io::Result<Result<End, 
     file.seek(SeekFrom::Start(seal_at))?;
     let mut seal = Vec::new();
     Read::by_ref(file).take(trailer_at - seal_at).read_to_end(&mut seal)?;
-    Ok(match frame::decode(number, &seal) {
+    Ok(match frame::decode(header.secret, &seal) {
         Some((Frame { kind: Kind::Seal, line, payload, .. }, length)) if length == seal.len() => {
-            Ok(End { line, began_us: header.began_us, known: frame::decode_known(payload).collect() })
+            Ok(End { line, story: header.story, known: frame::decode_known(payload).collect() })
         }
         _ => Err(Damage::new(seal_at, "its end is not the one that it was closed with")),
     })
 }
 
-/// Writes what closes a segment, durably; `at`: behind its last whole frame.
-pub(super) fn write_seal(mut file: &File, number: u64, at: u64, line: u64, known: &[Known]) -> io::Result<()> {
+/// What closes a segment; `at`: where it is written, behind the last whole frame.
+pub(super) fn seal(secret: u64, at: u64, line: u64, known: &[Known]) -> Vec<u8> {
     let payload = frame::encode_known(known);
     let mut bytes = Vec::new();
-    Frame { kind: Kind::Seal, line, durable: 0, key: b"", payload: &payload }.push(number, &mut bytes);
+    Frame { kind: Kind::Seal, line, durable: 0, key: b"", payload: &payload }.push(secret, &mut bytes);
     bytes.extend_from_slice(&at.to_be_bytes());
-    file.seek(SeekFrom::Start(at))?;
-    file.write_all(&bytes)?;
-    file.sync_all()
+    bytes
 }
 
-/// Gives a segment that is whole, and durable, its name.
-pub(super) fn rename_closed(folder: &Path, number: u64) -> Result<()> {
+/// Puts a file in place, whole and fsynced; its name is durable once the folder is.
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<File> {
+    let path = folder.join(UNNAMED);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&path, folder.join(name))?;
+    Ok(file)
+}
+
+/// Begins a segment; its name is durable once the folder is.
+pub(super) fn begin(folder: &Path, number: u64, line: u64, story: Story, source: &str) -> Result<Open> {
+    // nobody who sends can know it
+    let secret = RandomState::new().hash_one(number);
+    let bytes = Header { number, line, secret, story, source: source.to_owned() }.encode();
+    let name = open_name(number);
+    let file = put(folder, &name, &bytes)
+        .map_err(|error| Error::io("cannot begin a segment of a receive log", folder.join(name), &error))?;
+    let length = bytes.len() as u64;
+    Ok(Open { file: Arc::new(file), number, secret, length, durable: length, rows_bytes: 0, known: Vec::new() })
+}
+
+/// Removes an open segment without rows that another one takes the place of.
+pub(super) fn remove_open(folder: &Path, number: u64) -> Result<()> {
+    let path = folder.join(open_name(number));
+    fs::remove_file(&path).map_err(|error| Error::io("cannot remove an empty segment of a receive log", path, &error))
+}
+
+/// Gives a segment that is whole, and durable, its closed name, durably. The one behind it must be in place.
+pub(super) fn close(folder: &Path, number: u64, faults: &Faults) -> Result<()> {
+    // where the segment has its closed name, the one behind it has its own
+    sync_folder(folder)?;
+    faults.reach(CrashPoint::SegmentBegun)?;
     let to = folder.join(closed_name(number));
     fs::rename(folder.join(open_name(number)), &to)
-        .map_err(|error| Error::io("cannot close a segment of a receive log", to, &error))
+        .map_err(|error| Error::io("cannot close a segment of a receive log", to, &error))?;
+    sync_folder(folder)
 }
 
-/// Closes the segment that a crash left open, if there are rows in it: behind its last whole frame nobody was promised anything.
+/// What a crash left open.
+pub(super) struct Left {
+    /// The number of the line after it.
+    pub line: u64,
+    pub story: Story,
+    pub known: Vec<Known>,
+    /// Whether there is anything in it to be closed.
+    pub has_rows: bool,
+}
+
+/// Makes a segment that a crash left open whole and durable, if there are rows in it: behind its last whole frame nobody was
+/// promised anything. It is written anew, since what is read back may never have reached the disk, and a fsync that has
+/// failed once says nothing the next time.
 ///
 /// # Errors
 /// Of kind `Refused`, where something is damaged that was promised.
-pub(super) fn recover(folder: &Path, number: u64, source: &str, is_last: bool) -> Result<()> {
+pub(super) fn recover(folder: &Path, number: u64, source: &str, is_last: bool, faults: &Faults) -> Result<Left> {
     let path = folder.join(open_name(number));
-    let cannot = |error: &io::Error| Error::io("cannot close a segment that a crash left open", &path, error);
-    let (scan, length) = read_scan(&path, number, source)?;
-    if scan.sealed && scan.end as u64 == length {
-        return rename_closed(folder, number).and_then(|()| sync_folder(folder));
-    }
-    if !is_last {
+    let mut bytes =
+        fs::read(&path).map_err(|error| Error::io("cannot read a segment of a receive log", &path, &error))?;
+    let scanned = scan(&bytes, number, source).and_then(|scan| durable::refuse_shorter(folder, &scan).map(|()| scan));
+    let Scan { header, end, line, rows_bytes, known, sealed } =
+        scanned.map_err(|damage| damaged(path.clone(), damage.to_string()))?;
+    if !sealed && !is_last {
         // the next one is begun only when this one is whole
         return Err(damaged(path, "it breaks off, and another segment follows it"));
     }
-    if scan.rows_bytes == 0 && scan.known.is_empty() {
-        // it is begun anew; until then it tells which segments there were
-        return Ok(());
+    let has_rows = rows_bytes > 0 || !known.is_empty();
+    if has_rows {
+        bytes.truncate(end);
+        if !sealed {
+            bytes.extend(seal(header.secret, end as u64, line, &known));
+        }
+        put(folder, &open_name(number), &bytes)
+            .map_err(|error| Error::io("cannot mend a segment that a crash left open", &path, &error))?;
+        faults.reach(CrashPoint::SegmentMended)?;
     }
-    let file = OpenOptions::new().write(true).open(&path).map_err(|error| cannot(&error))?;
-    file.set_len(scan.end as u64).map_err(|error| cannot(&error))?;
-    write_seal(&file, number, scan.end as u64, scan.line, &scan.known).map_err(|error| cannot(&error))?;
-    rename_closed(folder, number).and_then(|()| sync_folder(folder))
+    Ok(Left { line, story: header.story, known, has_rows })
 }

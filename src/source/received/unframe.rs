@@ -12,8 +12,8 @@ pub(in crate::source) struct Unframing<B> {
     number: u64,
     /// Where in the segment the next frame begins.
     at: u64,
-    /// The number of the next line; `None`: the header was not read yet.
-    line: Option<u64>,
+    /// The number of the next line, and the segment's secret; `None`: the header was not read yet.
+    next: Option<(u64, u64)>,
     /// The frame at hand, and how much of its payload was given.
     frame: Vec<u8>,
     given: std::ops::Range<usize>,
@@ -29,7 +29,7 @@ impl<B: Bytes> Unframing<B> {
             source: source.to_owned(),
             number,
             at: 0,
-            line: None,
+            next: None,
             frame: Vec::new(),
             given: 0..0,
             ended: false,
@@ -49,9 +49,9 @@ impl<B: Bytes> Unframing<B> {
     /// Reads until there are lines to give, or the end.
     fn fill(&mut self) -> io::Result<()> {
         while self.given.is_empty() && !self.ended && self.damage.is_none() {
-            let read = match self.line {
+            let read = match self.next {
                 None => self.header()?,
-                Some(line) => self.next_frame(line)?,
+                Some((line, secret)) => self.next_frame(line, secret)?,
             };
             if let Err(damage) = read {
                 self.damage = Some(damage);
@@ -73,12 +73,12 @@ impl<B: Bytes> Unframing<B> {
         // a header that is cut off is told by its length
         self.take(length)?;
         Ok(Header::decode(&self.frame, self.number, &self.source).map(|header| {
-            self.line = Some(header.line);
+            self.next = Some((header.line, header.secret));
             self.at = length as u64;
         }))
     }
 
-    fn next_frame(&mut self, line: u64) -> io::Result<Result<(), Damage>> {
+    fn next_frame(&mut self, line: u64, secret: u64) -> io::Result<Result<(), Damage>> {
         let cut = || Damage::new(self.at, "it breaks off before its end");
         let (cut, at) = (cut(), self.at);
         self.frame.clear();
@@ -86,13 +86,13 @@ impl<B: Bytes> Unframing<B> {
             return Ok(Err(cut));
         }
         let head: Option<&[u8; HEAD_BYTES]> = self.frame.first_chunk();
-        let Some(length) = head.and_then(frame::length) else {
+        let Some(length) = head.and_then(|head| frame::length(secret, head)) else {
             return Ok(Err(Damage::new(at, "no frame begins here")));
         };
         if !self.take(length - HEAD_BYTES)? {
             return Ok(Err(cut));
         }
-        let Some((Frame { kind, line: first, payload, .. }, _)) = frame::decode(self.number, &self.frame) else {
+        let Some((Frame { kind, line: first, payload, .. }, _)) = frame::decode(secret, &self.frame) else {
             return Ok(Err(Damage::new(at, "the checksum of a frame does not match")));
         };
         if first != line {
@@ -103,7 +103,7 @@ impl<B: Bytes> Unframing<B> {
         match kind {
             Kind::Mark => Ok(Ok(())),
             Kind::Rows => {
-                self.line = Some(line + frame::lines_in(payload));
+                self.next = Some((line + frame::lines_in(payload), secret));
                 // the key stands before the payload
                 let end = length - (length - HEAD_BYTES - usize::from(self.frame[5]) - payload_bytes);
                 self.given = end - payload_bytes..end;
@@ -147,7 +147,12 @@ impl<B: Bytes> Bytes for Unframing<B> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::frame::encode_known, *};
+    use super::{
+        super::frame::{Story, encode_known},
+        *,
+    };
+
+    const SECRET: u64 = 77;
 
     struct InMemory<'a>(&'a [u8]);
 
@@ -161,16 +166,18 @@ mod tests {
     }
 
     fn segment(bodies: &[&str]) -> Vec<u8> {
-        let mut bytes = Header { number: 3, line: 0, began_us: 0, source: "s".to_owned() }.encode();
+        let mut bytes =
+            Header { number: 3, line: 0, secret: SECRET, story: Story::of_tests(), source: "s".to_owned() }.encode();
         let mut line = 0;
         for body in bodies {
             let frame = Frame { kind: Kind::Rows, line, durable: 0, key: b"key", payload: body.as_bytes() };
-            frame.push(3, &mut bytes);
+            frame.push(SECRET, &mut bytes);
             line += frame::lines_in(body.as_bytes());
-            Frame { kind: Kind::Mark, line, durable: bytes.len() as u64, key: b"", payload: b"" }.push(3, &mut bytes);
+            Frame { kind: Kind::Mark, line, durable: bytes.len() as u64, key: b"", payload: b"" }
+                .push(SECRET, &mut bytes);
         }
         let at = bytes.len() as u64;
-        Frame { kind: Kind::Seal, line, durable: at, key: b"", payload: &encode_known(&[]) }.push(3, &mut bytes);
+        Frame { kind: Kind::Seal, line, durable: at, key: b"", payload: &encode_known(&[]) }.push(SECRET, &mut bytes);
         bytes.extend_from_slice(&at.to_be_bytes());
         bytes
     }

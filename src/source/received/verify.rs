@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use super::segments::{self, Folder};
+use super::{
+    durable,
+    segments::{self, Folder, Hole},
+};
 use crate::{
-    job::SourceSpec,
+    job::{Sender, SourceSpec},
     model::{BatchId, Result},
 };
 
@@ -37,10 +40,16 @@ pub fn verify<'a>(
             }
         }
     }
+    let mut whole_from = 0;
     for number in found.open.iter().filter(|_| !running) {
         let path = folder.join(segments::open_name(*number));
-        if let Err(error) = segments::read_scan(&path, *number, &spec.name) {
-            find(format!("the open segment of the receive log is damaged {}", error.why().unwrap_or_default()), &path);
+        let mut damaged = |why: &str| find(format!("the open segment of the receive log is damaged {why}"), &path);
+        match segments::read_scan(&path, *number, &spec.name) {
+            Ok((scan, _)) => {
+                whole_from = scan.header.story.whole_from;
+                durable::refuse_shorter(folder, &scan).unwrap_or_else(|damage| damaged(&damage.to_string()));
+            }
+            Err(error) => damaged(error.why().unwrap_or_default()),
         }
     }
     let mut newest = None;
@@ -55,12 +64,17 @@ pub fn verify<'a>(
         }
     }
     let open = found.open.first().copied().filter(|_| !running);
-    let mut expected = newest.map_or(0, |newest| newest + 1);
-    for number in found.closed.iter().copied().filter(|number| Some(*number) > newest).chain(open) {
-        if number > expected {
-            find("a segment is gone that no batch has read".to_owned(), &folder.join(segments::closed_name(expected)));
-        }
-        expected = number + 1;
+    if !running && open.is_none() && (found.exists || newest.is_some()) && !found.forked {
+        let lost = found.closed.last().copied().max(newest).map_or(0, |last| last + 1);
+        find("the open segment of the receive log is gone".to_owned(), &folder.join(segments::open_name(lost)));
+    }
+    if let Some(old) = open.filter(|open| Some(*open) <= newest) {
+        find("the receive log is older than the log of batches".to_owned(), &folder.join(segments::open_name(old)));
+    }
+    // one that is removed while the folder is read may seem to be missing between others
+    let remembers = !running && spec.received.as_ref().is_some_and(|spec| matches!(spec.sender, Sender::Http(_)));
+    for Hole { first, why, .. } in segments::holes(&found.closed, open, newest, remembers, whole_from) {
+        find(format!("a segment of the receive log is missing: {why}"), &folder.join(segments::closed_name(first)));
     }
     Ok(findings)
 }

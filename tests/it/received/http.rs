@@ -10,7 +10,7 @@ use super::{Job, counting, once, wait_until};
 use crate::binary::Running;
 
 /// A port that nobody listens on.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it is bound").port()
 }
 
@@ -38,7 +38,8 @@ fn head(more: &str) -> String {
     format!("POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}")
 }
 
-fn post(port: u16, key: &str, body: &str) -> Option<(u16, String)> {
+/// Posts rows; the status, and all of the answer; `None`: there was none.
+pub fn post(port: u16, key: &str, body: &str) -> Option<(u16, String)> {
     let key = if key.is_empty() { String::new() } else { format!("Idempotency-Key: {key}\r\n") };
     send(port, &head(&key), body.as_bytes())
 }
@@ -66,7 +67,10 @@ fn a_repeated_request_counts_once_whatever_is_killed() {
         "open-renamed:1",
         "received-written:3",
         "received-durable:3",
+        "segment-mended:1",
+        "segment-sealed:2",
         "segment-written:2",
+        "segment-begun:1",
         "segment-closed:1",
         "committed:2",
         "planned:2",
@@ -163,6 +167,7 @@ fn what_is_no_good_request_is_refused() {
         (head(""), &large, 413),
         (head("Transfer-Encoding: chunked\r\nX-Content-Length: 0\r\n"), &format!("1388\r\n{large}\r\n0\r\n\r\n"), 413),
         (head(&format!("Idempotency-Key: {}\r\n", "k".repeat(300))), "{}", 400),
+        (head("Idempotency-Key:\r\n"), "{}", 400),
         (head(&many_headers), "{}", 431),
         (head(&format!("X-Long: {}\r\n", "x".repeat(64 << 10))), "{}", 431),
     ] {
@@ -237,4 +242,21 @@ fn others_need_the_token_and_nobody_is_shown_it() {
         let found = crate::binary::files(&job.0.at("checkpoint").join(file));
         assert!(found.values().all(|bytes| memchr::memmem::find(bytes, b"hush-hush").is_none()));
     }
+}
+
+/// Who is told no and goes on sending has half a second, and no more for each byte.
+#[test]
+fn whoever_sends_on_after_an_error_is_not_listened_to_for_long() {
+    let port = free_port();
+    let job = Job::new(&counting(&options(port)));
+    let running = job.start();
+    wait_for_server(port);
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+    let started = std::time::Instant::now();
+    while stream.write_all(b"x").is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(5), "it is still read");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    running.kill_after(Duration::ZERO);
 }

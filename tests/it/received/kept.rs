@@ -108,11 +108,11 @@ fn damage_of_what_no_batch_has_taken_is_named_and_never_a_silent_loss() {
         let name = names[chance.below(names.len())];
         let mut bytes = sound[name].clone();
         let story = match case % 3 {
-            0 if name.ends_with(".frames") => {
+            0 => {
                 fs::remove_file(folder.join(name)).expect("it can be removed");
                 format!("{name} removed")
             }
-            1 if name.ends_with(".frames") => {
+            1 => {
                 bytes.truncate(chance.below(bytes.len()));
                 fs::write(folder.join(name), &bytes).expect("it can be written");
                 format!("{name} cut to {}", bytes.len())
@@ -130,7 +130,7 @@ fn damage_of_what_no_batch_has_taken_is_named_and_never_a_silent_loss() {
             Some(0) => {
                 whole += 1;
                 // the last mark of the open segment promises nothing to anybody
-                assert!(taken.contains(name) || name.ends_with(".open"), "{story}");
+                assert!(taken.contains(name) || name == "durable" || story.contains(".open"), "{story}");
                 once(&job.counts(), values(200));
             }
             Some(3 | 1) => {
@@ -165,6 +165,60 @@ fn without_a_damaged_segment_the_job_goes_on_when_it_is_told_to() {
     let counts = job.counts();
     assert!(counts.len() < 200 && counts.contains_key("line 199."), "{}", counts.len());
     job.finish();
+}
+
+/// A copy has another time, and is as good.
+#[test]
+fn a_segment_that_is_put_back_from_a_copy_is_what_it_was() {
+    let job = Job::new(&counting(STDIN));
+    feed(&job, 0..60, &["--available-now"]);
+    let before = job.counts();
+    job.call(&["rewind", "checkpoint", "--to", "0"]).expect(0);
+    for segment in segments(&job) {
+        let bytes = fs::read(&segment).expect("it is there");
+        fs::remove_file(&segment).expect("it can be removed");
+        fs::write(&segment, bytes).expect("it can be written");
+    }
+    feed(&job, 60..60, &["--available-now"]);
+    assert_eq!(job.counts(), before);
+    job.verify();
+}
+
+/// A file may not grow beyond some size: as where the disk is full, what cannot be received is said, with file and remedy.
+#[test]
+fn a_disk_that_takes_no_more_is_named() {
+    let options = STDIN.replace("batch_bytes = '200'", "batch_bytes = '1GiB'").replace("10 ms", "100 seconds");
+    let job = Job::new(&counting(&options));
+    let run = job.command(&["--available-now"]);
+    let mut limited = std::process::Command::new("/bin/bash");
+    limited.args(["-c", "ulimit -f 4096 && exec \"$0\" \"$@\""]).arg(run.get_program()).args(run.get_args());
+    limited.current_dir(run.get_current_dir().expect("it has one"));
+    let stderr = job.0.at("stderr");
+    limited.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+    let mut child = limited.stderr(fs::File::create(&stderr).expect("a file")).spawn().expect("it starts");
+    let mut pipe = child.stdin.take().expect("a pipe");
+    let line = format!("{}\n", "x".repeat(9_999));
+    // it ends before it has read all
+    while pipe.write_all(line.as_bytes()).is_ok() {}
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+    let told = fs::read_to_string(stderr).expect("it said something");
+    for part in ["cannot write to a receive log", "000000000000.open", "File too large", "ulimit -f"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
+fn bad_records_of_a_segment_are_not_to_be_mended() {
+    let strict = "connector = 'stdin', format = 'json', batch_interval = '10 ms'";
+    for option in ["mode = 'failfast'", "max_bad_records = 0"] {
+        let job = Job::new(&counting(&format!("{strict}, {option}")));
+        let mut fed = Fed::start(&mut job.command(&["--available-now"]));
+        writeln!(fed.0.stdin.take().expect("a pipe"), "no json").expect("the job reads");
+        assert_eq!(fed.0.wait().expect("it ends").code(), Some(4), "{option}");
+        let again = crate::binary::Running::start(&mut job.command(&["--available-now"])).wait().sober();
+        let help = again.stderr.contains("what was received stays as it is");
+        assert!(again.code() == Some(4) && help && !again.stderr.contains("mend"), "{option}: {}", again.stderr);
+    }
 }
 
 #[test]

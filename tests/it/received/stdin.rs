@@ -79,6 +79,12 @@ fn ticks(job: &Job) -> Vec<(i64, String)> {
     rows.iter().map(tick).collect()
 }
 
+fn micros(time: &str) -> i64 {
+    let time = time.trim_end_matches('Z');
+    let time = chrono::NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H:%M:%S%.f").expect("a time");
+    time.and_utc().timestamp_micros()
+}
+
 #[test]
 fn rows_by_the_clock_are_the_same_whatever_is_killed() {
     let job = Job::new(RATE);
@@ -93,13 +99,6 @@ fn rows_by_the_clock_are_the_same_whatever_is_killed() {
     job.finish();
     let all = ticks(&job);
     assert!(all.len() > 100, "{}", all.len());
-    let micros = |time: &str| {
-        let time = time.trim_end_matches('Z');
-        chrono::NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H:%M:%S%.f")
-            .expect("a time")
-            .and_utc()
-            .timestamp_micros()
-    };
     let first = micros(&all[0].1);
     for (number, (value, time)) in all.iter().enumerate() {
         assert_eq!(*value, number as i64);
@@ -109,4 +108,27 @@ fn rows_by_the_clock_are_the_same_whatever_is_killed() {
     job.finish();
     assert_eq!(ticks(&job), all);
     job.verify();
+}
+
+/// A changed rate counts from the next row on, which is due when it would have been.
+#[test]
+fn rows_by_the_clock_go_on_at_another_rate() {
+    let job = Job::new(RATE);
+    let mut rows = 0;
+    for rate in [400, 100] {
+        job.0.write("job.sql", RATE.replace("400", &rate.to_string()).as_bytes());
+        let running = job.start();
+        wait_until("there are more rows", || {
+            let shown = job.call(&["show", "checkpoint", "--output", "json"]);
+            shown.code() == Some(0) && shown.json().len() > rows + 50
+        });
+        assert!(running.kill_after(Duration::ZERO).was_killed());
+        job.finish();
+        rows = ticks(&job).len();
+    }
+    let all = ticks(&job);
+    let steps: Vec<i64> = all.windows(2).map(|pair| micros(&pair[1].1) - micros(&pair[0].1)).collect();
+    let changed = steps.iter().position(|step| *step != 2500).expect("the rate was changed");
+    assert!(changed >= 50 && steps[changed..].iter().all(|step| *step == 10_000), "{steps:?}");
+    assert!(all.iter().enumerate().all(|(number, (value, _))| *value == number as i64));
 }

@@ -5,6 +5,7 @@
 //! its own: they are few, and most of the time they wait for the disk.
 
 mod request;
+mod room;
 
 use std::{
     io::{self, Write},
@@ -16,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use self::request::{Connection, Deadline, Head, Problem, Wire};
+use self::{
+    request::{Connection, Deadline, Head, Problem, Wire},
+    room::Room,
+};
 use super::{
     Clock,
     frame::KEY_BYTES_MAX,
@@ -33,6 +37,8 @@ const CONNECTIONS_MAX: usize = 32;
 const HEAD_LONGEST: Duration = Duration::from_secs(10);
 const BODY_LONGEST: Duration = Duration::from_secs(30);
 const ANSWER_LONGEST: Duration = Duration::from_secs(10);
+/// What bodies take of memory together, unless a single one may be larger.
+const BODIES_BYTES: u64 = 64 << 20;
 /// How long a connection that is closed with an error is read on, so that the answer is not lost with what was not read.
 const LINGER_LONGEST: Duration = Duration::from_millis(500);
 /// How often the server looks whether the job is stopping, or a connection is there.
@@ -43,9 +49,11 @@ struct Server {
     log: ReceiveLog,
     token: Option<Token>,
     body_bytes_max: u64,
+    /// For bodies of all connections.
+    room: Room,
     /// Whether only this machine can reach it.
     is_loopback: bool,
-    now_us: Clock,
+    passed_us: Clock,
     /// How many connections there are.
     connections: AtomicUsize,
 }
@@ -93,15 +101,16 @@ pub(super) fn listen(spec: &HttpSpec) -> Result<TcpListener> {
     })
 }
 
-/// Serves until the log is closed.
+/// Serves until nothing more should be received.
 ///
 /// # Errors
 /// Where the listener says no more than errors.
-pub(super) fn receive(log: ReceiveLog, listener: &TcpListener, spec: &HttpSpec, now_us: Clock) -> io::Result<()> {
+pub(super) fn receive(log: ReceiveLog, listener: &TcpListener, spec: &HttpSpec, passed_us: Clock) -> io::Result<()> {
     let is_loopback = listener.local_addr()?.ip().is_loopback();
     let (token, body_bytes_max, connections) = (spec.token.clone(), spec.body_bytes_max, AtomicUsize::new(0));
-    let server = Arc::new(Server { log, token, body_bytes_max, is_loopback, now_us, connections });
-    while !server.log.is_closed() {
+    let room = Room::of(BODIES_BYTES.max(body_bytes_max));
+    let server = Arc::new(Server { log, token, body_bytes_max, room, is_loopback, passed_us, connections });
+    while !server.log.is_stopping() {
         if server.connections.load(Ordering::Acquire) >= CONNECTIONS_MAX {
             std::thread::sleep(LOOK);
             continue;
@@ -158,8 +167,8 @@ impl Server {
         }
         let mut connection = Connection::new(stream);
         loop {
-            let deadline = Deadline::after(HEAD_LONGEST, self.now_us);
-            let answered = match connection.head(&deadline, &|| self.log.is_closed()) {
+            let deadline = Deadline::after(HEAD_LONGEST, self.passed_us);
+            let answered = match connection.head(&deadline, &|| self.log.is_stopping()) {
                 Ok(head) => self.answer(&head, &mut connection),
                 Err(problem) => Err(problem),
             };
@@ -169,7 +178,7 @@ impl Server {
                 Err(Problem::Bad(status, why)) => refusal(status, why),
             };
             if connection.wire.write_all(&answer.encode()).is_err() || answer.last {
-                linger(&mut connection.wire);
+                linger(&mut connection.wire, self.passed_us);
                 return;
             }
         }
@@ -187,14 +196,16 @@ impl Server {
             0 => &b""[..],
             _ => head
                 .one("idempotency-key")
-                .filter(|key| key.len() <= KEY_BYTES_MAX)
-                .ok_or(Problem::Bad(400, "an Idempotency-Key is one value of at most 255 bytes"))?,
+                .filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()))
+                .ok_or(Problem::Bad(400, "an Idempotency-Key is one value of 1 to 255 bytes"))?,
         };
         if head.expects {
             connection.wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Problem::Gone)?;
         }
-        let deadline = Deadline::after(BODY_LONGEST, self.now_us);
-        let body = connection.body(head.body, self.body_bytes_max, &deadline)?;
+        let deadline = Deadline::after(BODY_LONGEST, self.passed_us);
+        // it is given back when the rows are durable
+        let mut share = self.room.share();
+        let body = connection.body(head.body, self.body_bytes_max, &mut share, &deadline)?;
         let mut answer = self.take(with_line_end(body), key);
         answer.last |= head.last;
         Ok(answer)
@@ -256,22 +267,25 @@ impl Server {
 
     /// It may be otherwise in a moment: the log is full, or the job is stopping.
     fn unavailable(&self) -> Answer {
-        let why = match self.log.is_closed() {
+        let why = match self.log.is_stopping() {
             true => "the job is stopping",
             false => "the receive log is full: the job has to catch up",
         };
-        Answer { headers: "Retry-After: 1\r\n", ..refusal(503, why) }
+        refusal(503, why)
     }
 }
 
 /// Lets the peer read the answer: a connection that is closed while bytes are unread is reset, and the answer lost.
-fn linger(stream: &mut TcpStream) {
+fn linger(stream: &mut TcpStream, passed_us: Clock) {
     let mut rest = [0; 4096];
-    let ended = stream.shutdown(std::net::Shutdown::Write).and_then(|()| stream.wait_at_most(LINGER_LONGEST));
-    if ended.is_ok() {
-        let mut left = 256;
-        while left > 0 && io::Read::read(stream, &mut rest).is_ok_and(|count| count > 0) {
-            left -= 1;
+    if stream.shutdown(std::net::Shutdown::Write).is_err() {
+        return;
+    }
+    let deadline = Deadline::after(LINGER_LONGEST, passed_us);
+    while let Some(left) = deadline.left() {
+        let read = stream.wait_at_most(left).and_then(|()| io::Read::read(stream, &mut rest));
+        if !read.is_ok_and(|count| count > 0) {
+            return;
         }
     }
 }
@@ -305,7 +319,8 @@ fn accepted(rows: usize, repeated: bool) -> Answer {
 }
 
 fn refusal(status: u16, why: &str) -> Answer {
-    Answer { status, headers: "", text: format!("{{\"error\": \"{why}\"}}\n"), last: true }
+    let headers = if status == 503 { "Retry-After: 1\r\n" } else { "" };
+    Answer { status, headers, text: format!("{{\"error\": \"{why}\"}}\n"), last: true }
 }
 
 impl Answer {

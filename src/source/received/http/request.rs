@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::super::Clock;
+use super::{super::Clock, room::Share};
 
 const HEADERS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -30,19 +30,19 @@ impl Wire for TcpStream {
 
 /// A moment after which nothing is waited for.
 pub(super) struct Deadline {
-    pub now_us: Clock,
+    passed_us: Clock,
     until_us: i64,
 }
 
 impl Deadline {
-    pub fn after(longest: Duration, now_us: Clock) -> Deadline {
+    pub fn after(longest: Duration, passed_us: Clock) -> Deadline {
         let longest_us = i64::try_from(longest.as_micros()).unwrap_or(i64::MAX);
-        Deadline { now_us, until_us: now_us().saturating_add(longest_us) }
+        Deadline { passed_us, until_us: passed_us().saturating_add(longest_us) }
     }
 
     /// `None`: it is over.
-    fn left(&self) -> Option<Duration> {
-        let left_us = self.until_us.saturating_sub((self.now_us)());
+    pub fn left(&self) -> Option<Duration> {
+        let left_us = self.until_us.saturating_sub((self.passed_us)());
         u64::try_from(left_us).ok().filter(|left| *left > 0).map(Duration::from_micros)
     }
 }
@@ -118,16 +118,27 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    /// The body of a request, of at most `bytes_max` bytes.
-    pub fn body(&mut self, length: BodyLength, bytes_max: u64, deadline: &Deadline) -> Result<Vec<u8>, Problem> {
+    /// The body of a request, of at most `bytes_max` bytes, if there is room for it.
+    pub fn body(
+        &mut self,
+        length: BodyLength,
+        bytes_max: u64,
+        share: &mut Share<'_>,
+        deadline: &Deadline,
+    ) -> Result<Vec<u8>, Problem> {
         match length {
             BodyLength::Bytes(length) if length > bytes_max => Err(Problem::Bad(413, "the body is too large")),
-            BodyLength::Bytes(length) => self.take(usize::try_from(length).unwrap_or(usize::MAX), deadline),
-            BodyLength::Chunked => self.chunks(bytes_max, deadline),
+            BodyLength::Bytes(length) => {
+                let body = self.take(length, share, deadline)?;
+                // what follows is another request; the body is not copied
+                let rest = self.rest.split_off(body);
+                Ok(std::mem::replace(&mut self.rest, rest))
+            }
+            BodyLength::Chunked => self.chunks(bytes_max, share, deadline),
         }
     }
 
-    fn chunks(&mut self, bytes_max: u64, deadline: &Deadline) -> Result<Vec<u8>, Problem> {
+    fn chunks(&mut self, bytes_max: u64, share: &mut Share<'_>, deadline: &Deadline) -> Result<Vec<u8>, Problem> {
         let bad = || Problem::Bad(400, "the chunks of the body are broken");
         let mut body = Vec::new();
         loop {
@@ -142,7 +153,8 @@ impl<W: Wire> Connection<W> {
             if length > bytes_max.saturating_sub(body.len() as u64) {
                 return Err(Problem::Bad(413, "the body is too large"));
             }
-            body.extend(self.take(usize::try_from(length).unwrap_or(usize::MAX), deadline)?);
+            let count = self.take(length, share, deadline)?;
+            body.extend(self.rest.drain(..count));
             if !self.line(deadline)?.is_empty() {
                 return Err(bad());
             }
@@ -171,11 +183,16 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    fn take(&mut self, count: usize, deadline: &Deadline) -> Result<Vec<u8>, Problem> {
+    /// Reads until so many bytes are there; how many that is.
+    fn take(&mut self, bytes: u64, share: &mut Share<'_>, deadline: &Deadline) -> Result<usize, Problem> {
+        if !share.grow(bytes) {
+            return Err(Problem::Bad(503, "there is no room for the body before others are done"));
+        }
+        let count = usize::try_from(bytes).unwrap_or(usize::MAX);
         while self.rest.len() < count {
             self.fill(deadline, &|| false)?;
         }
-        Ok(self.rest.drain(..count).collect())
+        Ok(count)
     }
 
     /// Reads something more.
@@ -250,7 +267,7 @@ fn body_length(head: &Head) -> Result<BodyLength, Problem> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::room::Room, *};
 
     /// Bytes that come in steps of a size.
     struct Steps<'a>(&'a [u8], usize);
@@ -293,7 +310,7 @@ mod tests {
                 Ok(head) => head,
                 Err(problem) => return (found, problem),
             };
-            match connection.body(head.body, 10, &deadline()) {
+            match connection.body(head.body, 10, &mut Room::of(20).share(), &deadline()) {
                 Ok(body) => found.push((head.method, body)),
                 Err(problem) => return (found, problem),
             }
@@ -333,11 +350,29 @@ mod tests {
 
     #[test]
     fn a_deadline_ends_every_wait() {
-        let late = Deadline { now_us: || 10, until_us: 10 };
+        let late = Deadline { passed_us: || 10, until_us: 10 };
         let mut connection = Connection::new(Steps(b"", 1));
         assert_eq!(connection.head(&late, &|| false).unwrap_err(), Problem::Gone);
         connection.rest = b"POST".to_vec();
         assert!(matches!(connection.head(&late, &|| false).unwrap_err(), Problem::Bad(408, _)));
+    }
+
+    #[test]
+    fn there_is_room_for_some_bodies_at_a_time() {
+        let room = Room::of(8);
+        let post = |length: BodyLength, bytes: &[u8], share: &mut Share<'_>| {
+            Connection::new(Steps(bytes, 3)).body(length, 6, share, &deadline())
+        };
+        let mut first = room.share();
+        assert_eq!(post(BodyLength::Bytes(5), b"12345", &mut first).unwrap(), b"12345");
+        for (length, bytes) in
+            [(BodyLength::Bytes(4), &b"1234"[..]), (BodyLength::Chunked, b"2\r\n12\r\n2\r\n34\r\n0\r\n\r\n")]
+        {
+            let refused = post(length, bytes, &mut room.share()).unwrap_err();
+            assert!(matches!(refused, Problem::Bad(503, _)), "{refused:?}");
+        }
+        drop(first);
+        assert_eq!(post(BodyLength::Bytes(6), b"123456", &mut room.share()).unwrap(), b"123456");
     }
 
     proptest! {
