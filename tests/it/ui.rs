@@ -112,7 +112,7 @@ fn what_cannot_be_answered_says_why() {
         let message = answer.json()["error"]["message"].to_string();
         assert!(message.contains(why), "{path}: {message}");
     }
-    let many = "SELECT%201%20FROM%20counts%20a,%20counts%20b,%20counts%20c,%20counts%20d,%20counts%20e,%20counts%20f,%20counts%20g,%20counts%20h,%20counts%20i";
+    let many = "SELECT%201%20FROM%20counts%20a,%20counts%20b,%20counts%20c,%20counts%20d,%20counts%20e";
     let answer = served.json(&format!("/api/v1/query?sql={many}"));
     assert_eq!((&answer["truncated"], answer["rows"].as_array().map(Vec::len)), (&json!(true), Some(10_000)));
 }
@@ -296,7 +296,13 @@ fn who_is_slow_or_says_nothing_keeps_nobody_waiting() {
 fn the_page_is_whole_without_a_script() {
     let served = Served::start(&[]);
     served.wait_until_idle();
-    let page = get(served.port, "/?query=counts&batch=1&diff=1&from=0").body;
+    let load = || get(served.port, "/?query=counts&batch=1&diff=1&from=0").body;
+    let started = Instant::now();
+    // results come with one of the first loads
+    while !load().contains("data-id=\"results-batch\"") {
+        assert!(started.elapsed() < HANGS_AFTER, "{}", load());
+    }
+    let page = load();
     assert!(page.contains("<noscript><meta http-equiv=\"refresh\""), "{page}");
     for part in [
         "exactly once",

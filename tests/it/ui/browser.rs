@@ -270,7 +270,8 @@ fn every_number_on_the_page_is_that_of_progress() {
     }
     let narrow = json!({ "width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": false });
     browser.call("Emulation.setDeviceMetricsOverride", narrow);
-    assert_eq!(browser.value("document.documentElement.scrollWidth"), 360, "nothing is wider than a small telephone");
+    let width = browser.value("document.documentElement.scrollWidth");
+    assert!(width.as_u64() <= Some(360), "nothing is wider than a small telephone: {width}");
     served.stop();
     browser.wait("document.querySelector('[data-id=state]').dataset.value === 'done'");
 }
