@@ -147,7 +147,7 @@ impl Catalog<'_> {
 /// error, and no other value. `modifier`: precision, scale or length, as the catalog has it; negative: none.
 fn keeps_apart(ours: &DataType, theirs: &str, modifier: i32) -> bool {
     // of eleven bits, the highest of them the sign
-    let scale = ((modifier - 4) & 0x7ff ^ 0x400) - 0x400;
+    let scale = (((modifier - 4) & 0x7ff) ^ 0x400) - 0x400;
     match (type_name(ours), theirs) {
         ("numeric", "numeric") => modifier < 0 || scale >= i32::from(scale_of(ours)),
         ("bigint", "numeric") => modifier < 0 || scale >= 0,
@@ -178,7 +178,7 @@ mod tests {
 
     /// As the catalog has NUMERIC(precision, scale).
     fn modifier(precision: i32, scale: i32) -> i32 {
-        (precision << 16 | scale & 0x7ff) + 4
+        ((precision << 16) | (scale & 0x7ff)) + 4
     }
 
     #[test]

@@ -80,8 +80,7 @@ fn a_column_that_makes_two_keys_one_is_refused() {
             assert_eq!(place.ask("SELECT count(*) FROM groups"), ["2"], "{key} {column}");
             continue;
         }
-        for command in [folder.command(&["check", "job.sql", "--set", "INPUT=input"]), run_command(&folder, &[])] {
-            let mut command = command;
+        for mut command in [folder.command(&["check", "job.sql", "--set", "INPUT=input"]), run_command(&folder, &[])] {
             let told = Running::start(&mut command).wait().expect(3).stderr;
             assert!(
                 told.contains("different keys for one in its column 'k'") && told.contains("ALTER TABLE"),
