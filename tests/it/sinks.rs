@@ -135,7 +135,7 @@ fn tables_are_the_batch_result_after_every_batch_and_after_a_rewind_to_every_bat
     sound(&scratch);
 }
 
-/// Found by damage: an older copy of the database was written to as if the batches in between were in it.
+/// Found as damage of databases was tried: an older copy was written to as if the batches in between were in it.
 #[test]
 fn a_database_that_was_put_back_is_not_written_to_with_a_gap() {
     let expected = scratch();
