@@ -148,9 +148,9 @@ pub fn charts(known: &Snapshot) -> String {
     let shown: Vec<&Progress> = known.entries.iter().skip(skipped).map(|entry| entry.progress.as_ref()).collect();
     let batches: Vec<u64> = shown.iter().map(|progress| progress.batch_id).collect();
     let values = |of: &dyn Fn(&Progress) -> Option<f64>| shown.iter().map(|progress| of(progress)).collect();
-    let line = |id, title, note, colour, shown, of: &dyn Fn(&Progress) -> Option<f64>| {
+    let line = |id, title, colour, shown, of: &dyn Fn(&Progress) -> Option<f64>| {
         let series = vec![Series { name: title, colour, values: values(of) }];
-        Chart { id, title, note, batches: &batches, series, form: Form::Line, width: NARROW, shown }.draw()
+        Chart { id, title, note: "", batches: &batches, series, form: Form::Line, width: NARROW, shown }.draw()
     };
     let stack = |id, title, width, shown, series| {
         Chart { id, title, note: "", batches: &batches, series, form: Form::Stack, width, shown }.draw()
@@ -169,23 +169,34 @@ pub fn charts(known: &Snapshot) -> String {
     let late = Series { name: "late", colour: 1, values: values(&|progress| Some(progress.num_late_rows as f64)) };
     [
         "<h2>Batches</h2><div class=\"grid\">".to_owned(),
-        line("input-rate", "Input rows", "", 0, per_second, &|progress| progress.input_rows_per_second),
-        line("processed-rate", "Processed rows", "", 2, per_second, &|progress| progress.processed_rows_per_second),
+        line("input-rate", "Input rows", 0, per_second, &|progress| progress.input_rows_per_second),
+        line("processed-rate", "Processed rows", 2, per_second, &|progress| progress.processed_rows_per_second),
         stack("phases", "Batch duration", WIDE, ms, phases),
-        line("state-rows", "State rows", "", 4, short, &|progress| Some(state_rows(progress) as f64)),
-        line("state-bytes", "State size", "", 5, size, &|progress| Some(state_bytes(progress) as f64)),
+        line("state-rows", "State rows", 4, short, &|progress| Some(state_rows(progress) as f64)),
+        line("state-bytes", "State size", 5, size, &|progress| Some(state_bytes(progress) as f64)),
         stack("bad-late", "Bad and late rows", NARROW, short, vec![bad, late]),
-        line(
-            "watermark-gap",
-            "Watermark gap",
-            "newest event time of the batch less its watermark",
-            1,
-            ms,
-            &|progress| watermark_gap_ms(progress).map(|gap| gap as f64),
-        ),
+        gap_chart(&shown),
         "</div>".to_owned(),
     ]
     .concat()
+}
+
+/// How far the watermark is behind, of the batches that had events: those without would tear the line.
+fn gap_chart(shown: &[&Progress]) -> String {
+    let gaps = shown.iter().filter_map(|progress| Some((progress.batch_id, watermark_gap_ms(progress)?)));
+    let (batches, gaps): (Vec<u64>, Vec<i64>) = gaps.unzip();
+    let values = gaps.into_iter().map(|gap| Some(gap as f64)).collect();
+    let chart = Chart {
+        id: "watermark-gap",
+        title: "Watermark gap",
+        note: "newest event time of the batch less its watermark",
+        batches: &batches,
+        series: vec![Series { name: "gap", colour: 1, values }],
+        form: Form::Line,
+        width: NARROW,
+        shown: |value| duration(value.max(0.0) as u64),
+    };
+    chart.draw()
 }
 
 /// The plan as a picture.
