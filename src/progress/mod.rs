@@ -183,7 +183,7 @@ impl Progress {
 }
 
 /// Fields of a progress object, or of what is in it, that are of one checkpoint, one run or one moment.
-const OF_THE_MOMENT: [&str; 13] = [
+const OF_THE_MOMENT: [&str; 14] = [
     "id",
     "runId",
     "timestamp",
@@ -195,6 +195,8 @@ const OF_THE_MOMENT: [&str; 13] = [
     "numFilesCleaned",
     "filesCleaned",
     "filesNotCleaned",
+    // of what waits: where segments of a receive log end depends on when rows came
+    "bytesLeft",
     // of sources that receive
     "unreadBytes",
     // of state operators

@@ -9,8 +9,8 @@ use super::html::{Text, value};
 pub const BATCHES_SHOWN: usize = 80;
 
 /// The width of a chart in one column of the page, and of one that has two.
-pub const NARROW: f64 = 440.0;
-pub const WIDE: f64 = 904.0;
+pub const NARROW: f64 = 340.0;
+pub const WIDE: f64 = 704.0;
 const HEIGHT: f64 = 150.0;
 /// Room for the axes' labels.
 const LEFT: f64 = 58.0;
@@ -112,8 +112,9 @@ impl Chart<'_> {
         let y = HEIGHT - 5.0;
         write_to(out, format_args!("<text x=\"{LEFT}\" y=\"{y}\">batch {first}</text>"));
         if last != first {
-            let x = self.width - RIGHT;
-            write_to(out, format_args!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"end\">{last}</text>"));
+            // under its own column; two labels have room beside each other
+            let x = (LEFT + self.step() * self.batches.len() as f64).max(LEFT + 90.0);
+            write_to(out, format_args!("<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"end\">{last}</text>"));
         }
         match self.form {
             Form::Line => self.lines(out, top),

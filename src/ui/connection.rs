@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep},
+    time::{Sleep, sleep},
 };
 
 /// More connections at once wait until one ends.
@@ -62,7 +62,7 @@ impl Listener for Limited {
                 (_, Err(error)) => {
                     // too many open files, for instance: others may be closed meanwhile
                     tracing::debug!("a connection was not accepted: {error}");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    sleep(Duration::from_millis(200)).await;
                 }
                 (Err(closed), _) => tracing::debug!("no connection has a place: {closed}"),
             }
@@ -93,9 +93,9 @@ impl Connection {
             stream,
             head_bytes: 0,
             tail: [0; 4],
-            head_due: Box::pin(tokio::time::sleep(HEAD_WITHIN)),
-            idle_due: Box::pin(tokio::time::sleep(IDLE_MAX)),
-            write_due: Box::pin(tokio::time::sleep(WRITE_WITHIN)),
+            head_due: Box::pin(sleep(HEAD_WITHIN)),
+            idle_due: Box::pin(sleep(IDLE_MAX)),
+            write_due: Box::pin(sleep(WRITE_WITHIN)),
             writing: false,
             _place: place,
         }
@@ -104,19 +104,19 @@ impl Connection {
     /// Takes note of what came; an empty line ends a head, and requests have nothing behind it.
     fn met(&mut self, bytes: &[u8]) -> Result<()> {
         if self.head_bytes == 0 {
-            self.head_due.as_mut().reset(Instant::now() + HEAD_WITHIN);
+            self.head_due.as_mut().set(sleep(HEAD_WITHIN));
         }
-        self.idle_due.as_mut().reset(Instant::now() + IDLE_MAX);
+        self.idle_due.as_mut().set(sleep(IDLE_MAX));
         for byte in bytes {
             self.tail.rotate_left(1);
             self.tail[3] = *byte;
             self.head_bytes += 1;
+            if self.head_bytes > HEAD_BYTES_MAX {
+                return Err(Error::new(ErrorKind::InvalidData, "a request's head is too long"));
+            }
             if self.tail == *b"\r\n\r\n" || self.tail[2..] == *b"\n\n" {
                 (self.head_bytes, self.tail) = (0, [0; 4]);
             }
-        }
-        if self.head_bytes > HEAD_BYTES_MAX {
-            return Err(Error::new(ErrorKind::InvalidData, "a request's head is too long"));
         }
         Ok(())
     }
@@ -125,12 +125,12 @@ impl Connection {
     fn wait_to_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<Result<T>>) -> Poll<Result<T>> {
         if written.is_ready() {
             self.writing = false;
-            self.idle_due.as_mut().reset(Instant::now() + IDLE_MAX);
+            self.idle_due.as_mut().set(sleep(IDLE_MAX));
             return written;
         }
         if !self.writing {
             self.writing = true;
-            self.write_due.as_mut().reset(Instant::now() + WRITE_WITHIN);
+            self.write_due.as_mut().set(sleep(WRITE_WITHIN));
         }
         ready!(self.write_due.as_mut().poll(cx));
         Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "nobody reads the answer")))

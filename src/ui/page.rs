@@ -21,6 +21,9 @@ const BATCHES_LISTED: usize = 20;
 /// Files of a batch that the table names.
 const FILES_NAMED: usize = 2;
 
+/// What is meant by the gap of a watermark.
+const GAP: &str = "newest event time of the batch less its watermark";
+
 /// Seconds between two loads of the page where there is no script.
 const RELOAD_S: u32 = 5;
 
@@ -146,11 +149,13 @@ fn tiles(known: &Snapshot, now_us: i64) -> Vec<(&'static str, String)> {
 pub fn charts(known: &Snapshot) -> String {
     let skipped = known.entries.len().saturating_sub(BATCHES_SHOWN);
     let shown: Vec<&Progress> = known.entries.iter().skip(skipped).map(|entry| entry.progress.as_ref()).collect();
+    // a batch without data reads nothing, however fast
+    let with_data: Vec<&Progress> = shown.iter().copied().filter(|progress| files_taken(progress) > 0).collect();
     let batches: Vec<u64> = shown.iter().map(|progress| progress.batch_id).collect();
     let values = |of: &dyn Fn(&Progress) -> Option<f64>| shown.iter().map(|progress| of(progress)).collect();
-    let line = |id, title, note, colour, shown, of: &dyn Fn(&Progress) -> Option<f64>| {
+    let line = |id, title, colour, shown, of: &dyn Fn(&Progress) -> Option<f64>| {
         let series = vec![Series { name: title, colour, values: values(of) }];
-        Chart { id, title, note, batches: &batches, series, form: Form::Line, width: NARROW, shown }.draw()
+        Chart { id, title, note: "", batches: &batches, series, form: Form::Line, width: NARROW, shown }.draw()
     };
     let stack = |id, title, width, shown, series| {
         Chart { id, title, note: "", batches: &batches, series, form: Form::Stack, width, shown }.draw()
@@ -169,23 +174,42 @@ pub fn charts(known: &Snapshot) -> String {
     let late = Series { name: "late", colour: 1, values: values(&|progress| Some(progress.num_late_rows as f64)) };
     [
         "<h2>Batches</h2><div class=\"grid\">".to_owned(),
-        line("input-rate", "Input rows", "", 0, per_second, &|progress| progress.input_rows_per_second),
-        line("processed-rate", "Processed rows", "", 2, per_second, &|progress| progress.processed_rows_per_second),
+        line_of(("input-rate", "Input rows", "", 0), per_second, &with_data, |progress| progress.input_rows_per_second),
+        line_of(("processed-rate", "Processed rows", "", 2), per_second, &with_data, |progress| {
+            progress.processed_rows_per_second
+        }),
         stack("phases", "Batch duration", WIDE, ms, phases),
-        line("state-rows", "State rows", "", 4, short, &|progress| Some(state_rows(progress) as f64)),
-        line("state-bytes", "State size", "", 5, size, &|progress| Some(state_bytes(progress) as f64)),
+        line("state-rows", "State rows", 4, short, &|progress| Some(state_rows(progress) as f64)),
+        line("state-bytes", "State size", 5, size, &|progress| Some(state_bytes(progress) as f64)),
         stack("bad-late", "Bad and late rows", NARROW, short, vec![bad, late]),
-        line(
-            "watermark-gap",
-            "Watermark gap",
-            "newest event time of the batch less its watermark",
-            1,
-            ms,
-            &|progress| watermark_gap_ms(progress).map(|gap| gap as f64),
-        ),
+        line_of(("watermark-gap", "Watermark gap", GAP, 1), axis_time, &shown, |progress| {
+            watermark_gap_ms(progress).map(|gap| gap as f64)
+        }),
         "</div>".to_owned(),
     ]
     .concat()
+}
+
+/// A line over the batches that have such a value: those without would tear it.
+fn line_of(
+    (id, title, note, colour): (&str, &str, &str, usize),
+    shown: fn(f64) -> String,
+    all: &[&Progress],
+    of: fn(&Progress) -> Option<f64>,
+) -> String {
+    let (batches, values): (Vec<u64>, Vec<Option<f64>>) =
+        all.iter().filter_map(|progress| Some((progress.batch_id, Some(of(progress)?)))).unzip();
+    let series = vec![Series { name: title, colour, values }];
+    Chart { id, title, note, batches: &batches, series, form: Form::Line, width: NARROW, shown }.draw()
+}
+
+/// A length of time that an axis has room for.
+fn axis_time(ms: f64) -> String {
+    match ms.max(0.0) {
+        ms if ms < 1000.0 => format!("{ms:.0} ms"),
+        ms if ms < 10_000_000.0 => format!("{} s", (ms / 100.0).round() / 10.0),
+        ms => format!("{:.1} h", ms / 3_600_000.0),
+    }
 }
 
 /// The plan as a picture.
