@@ -82,7 +82,7 @@ fn a_killed_job_clears_away_no_more_than_any_other_and_no_less() {
     undisturbed.run().expect(0);
     let kept = left(&undisturbed, "input");
     for points in
-        [&["retiring:1", "committed:4", "retiring:2", "planned:3"][..], &["retiring:2", "retiring:2"], &["planned:9"]]
+        [&["retiring:1", "committed:4", "retiring:2", "planned:1"][..], &["retiring:2", "retiring:2"], &["planned:9"]]
     {
         let folder = job("clean_source = 'delete'");
         for point in points {

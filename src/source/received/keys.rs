@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn keys_are_kept_as_long_as_they_should_be_and_little_longer() {
         let mut keys = keys(1000, 100);
-        keys.forget_old(116, 100);
+        keys.forget_old(106, 100);
         assert_eq!(known(&keys, 0..100).len(), 100);
         keys.forget_old(120, 100);
         assert_eq!(known(&keys, 0..100), (20..100).collect::<Vec<_>>());
