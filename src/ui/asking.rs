@@ -106,11 +106,11 @@ impl Asking {
     /// Answers on this thread. What is kept may have been dropped by the job meanwhile: then it is read anew.
     fn now<T>(&self, needs: Needs, question: &dyn Fn(&View) -> Result<T>) -> Result<T> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = kept.take_if(|view| view.knows(needs)) {
-            if let Ok(answer) = question(&view) {
-                *kept = Some(view);
-                return Ok(answer);
-            }
+        if let Some(view) = kept.take_if(|view| view.knows(needs))
+            && let Ok(answer) = question(&view)
+        {
+            *kept = Some(view);
+            return Ok(answer);
         }
         // memory for one
         *kept = None;

@@ -61,7 +61,7 @@ pub fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {
         0 => format!("{ms} ms"),
-        1..60 if ms % 1000 == 0 => format!("{s} s"),
+        1..60 if ms.is_multiple_of(1000) => format!("{s} s"),
         1..60 => format!("{:.1} s", ms as f64 / 1000.0),
         60..3600 => format!("{} min {} s", s / 60, s % 60),
         3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),

@@ -320,7 +320,7 @@ async fn progress_events(State(app): State<Arc<App>>) -> Response {
     watched(&app, false, |watcher, frame| {
         let newest = frame.progress.as_ref().filter(|(since, _)| *since > watcher.seen);
         match (newest, frame.last) {
-            (_, true) => Some(Event::default().event("end").data(frame.state.to_string())),
+            (_, true) => Some(Event::default().event("end").data(frame.state)),
             (Some((_, progress)), false) => Some(Event::default().event("progress").data(&**progress)),
             (None, false) => None,
         }

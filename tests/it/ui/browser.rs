@@ -182,7 +182,7 @@ fn expected(id: &str, progress: &[Value]) -> Option<(Value, Option<String>)> {
         return Some((Value::from(*value), Some(format!("{value} ms"))));
     }
     if let Some((field, batch)) = id.strip_prefix("batch-").and_then(|rest| rest.rsplit_once('-')) {
-        let of_batch = progress.iter().find(|one| one["batchId"].to_string() == batch)?;
+        let of_batch = progress.iter().find(|one| one["batchId"].as_u64() == batch.parse().ok())?;
         return Some(exact(match field {
             "rows" => of_batch["numInputRows"].clone(),
             "bad" => of_batch["numBadRows"].clone(),
