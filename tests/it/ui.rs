@@ -328,6 +328,6 @@ fn charts_begin_with_what_the_log_knows() {
         assert!(started.elapsed() < HANGS_AFTER, "{}", get(served.port, "/").body);
         std::thread::sleep(Duration::from_millis(50));
     }
-    let job = served.json("/api/v1/job");
-    assert_eq!((&job["state"], &job["run"]["batches"]), (&json!("idle"), &json!(0)));
+    // counters are of this run
+    assert_eq!(served.json("/api/v1/job")["run"]["batches"], 0);
 }
