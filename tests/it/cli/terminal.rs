@@ -18,6 +18,9 @@ use crate::binary::{Folder, HANGS_AFTER, executable};
 const TAKEN: &str = "\u{1b}[?1049h";
 const GIVEN_BACK: &str = "\u{1b}[?1049l";
 
+const ROWS: u16 = 30;
+const COLUMNS: u16 = 120;
+
 /// `top` over a checkpoint, and the other end of its terminal.
 struct Terminal {
     child: Child,
@@ -28,7 +31,7 @@ struct Terminal {
 impl Terminal {
     fn start(folder: &Folder) -> Terminal {
         let (mut ours, mut theirs) = (-1, -1);
-        let size = libc::winsize { ws_row: 30, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize { ws_row: ROWS, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: two places for descriptors, no name, no settings, and a size that outlives the call.
         let made = unsafe { libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null(), &size) };
         assert_eq!(made, 0, "a terminal is made: {}", std::io::Error::last_os_error());
@@ -53,12 +56,15 @@ impl Terminal {
         Terminal { child, end: File::from(ours), text: String::new() }
     }
 
-    /// Reads until all of these were shown, behind what was read before.
+    /// Reads until all of these are on the screen.
     fn shows(&mut self, parts: &[&str]) {
         let since = Instant::now();
-        let from = self.text.len();
-        while !parts.iter().all(|part| self.text[from..].contains(part)) {
-            assert!(since.elapsed() < HANGS_AFTER, "{parts:?} are not shown: {}", self.text);
+        loop {
+            let screen = on_screen(&self.text);
+            if parts.iter().all(|part| screen.contains(part)) {
+                return;
+            }
+            assert!(since.elapsed() < HANGS_AFTER, "{parts:?} are not shown:\n{screen}");
             self.read_some();
         }
     }
@@ -103,18 +109,43 @@ impl Terminal {
     }
 }
 
+/// What a terminal shows after all of this: only what changed is sent, each with its place.
+fn on_screen(sent: &str) -> String {
+    let mut screen = vec![vec![' '; usize::from(COLUMNS)]; usize::from(ROWS)];
+    let (mut row, mut column) = (0, 0);
+    let mut rest = sent;
+    while let Some(next) = rest.chars().next() {
+        if let Some(command) = rest.strip_prefix("\u{1b}[") {
+            // one that is not whole yet moves nothing
+            let Some(end) = command.find(|char: char| char.is_ascii_alphabetic()) else { break };
+            if command[end..].starts_with('H') {
+                let mut place = command[..end].split(';').map(|number| number.parse::<usize>().unwrap_or(1) - 1);
+                (row, column) = (place.next().unwrap_or(0), place.next().unwrap_or(0));
+            }
+            rest = &command[end + 1..];
+            continue;
+        }
+        if let Some(cell) = screen.get_mut(row).and_then(|line| line.get_mut(column)) {
+            *cell = next;
+        }
+        column += 1;
+        rest = &rest[next.len_utf8()..];
+    }
+    screen.into_iter().map(|line| line.into_iter().collect::<String>()).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn top_shows_a_stopped_job_and_takes_keys() {
     let folder = finished();
     let mut terminal = Terminal::start(&folder);
-    terminal.shows(&["stopped", "batch 3@0", "counts as of batch 3@0: 3 rows", "bad and late rows"]);
+    terminal.shows(&["stopped", "batch 3@1, committed", "counts as of batch 3@1: 3 rows", "bad and late rows"]);
     terminal.press(b"t");
-    terminal.shows(&["device", "count"]);
+    terminal.shows(&["| device | count |"]);
     // to the left: the batch before
     terminal.press(b"\x1b[D");
-    terminal.shows(&["2@0: "]);
+    terminal.shows(&["counts as of batch 2@1: "]);
     terminal.press(b"\t");
-    terminal.shows(&["traffic"]);
+    terminal.shows(&["traffic as of batch 2@1: "]);
     terminal.press(b"q");
     terminal.ends_well();
 }
@@ -123,7 +154,7 @@ fn top_shows_a_stopped_job_and_takes_keys() {
 fn a_signal_ends_top_and_the_terminal_is_as_it_was() {
     let folder = finished();
     let mut terminal = Terminal::start(&folder);
-    terminal.shows(&["counts as of batch 3@0"]);
+    terminal.shows(&["counts as of batch 3@1"]);
     // SAFETY: the process was started here and is not waited for yet.
     assert_eq!(unsafe { libc::kill(terminal.child.id() as i32, libc::SIGTERM) }, 0);
     terminal.ends_well();
@@ -139,7 +170,6 @@ fn without_a_terminal_or_a_checkpoint_top_says_what_there_is() {
         refused.stderr
     );
     let mut terminal = Terminal::start(&folder);
-    terminal.shows(&["checkpoint"]);
     let status = terminal.ends();
     assert_eq!(status.code(), Some(3), "{}", terminal.text);
     assert!(!terminal.text.contains(TAKEN), "{}", terminal.text);

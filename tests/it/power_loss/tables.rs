@@ -87,7 +87,7 @@ fn table(database: &Connection, name: &str) -> rusqlite::Result<Table> {
     let newest: Option<i64> = database.query_row(newest, [name], |row| row.get(0))?;
     let mut select = database.prepare(&format!("SELECT * FROM {name}"))?;
     // which batch wrote a row last depends on rewinds
-    let width = select.column_names().into_iter().filter(|column| *column != "highwater_batch").count();
+    let width = select.column_names().filter(|column| *column != "highwater_batch").count();
     let row = |row: &rusqlite::Row<'_>| {
         let cells =
             (0..width).map(|cell| Ok(format!("{:?}", row.get_ref(cell)?))).collect::<rusqlite::Result<Vec<_>>>();
