@@ -49,6 +49,11 @@ impl Stopwatch {
     }
 }
 
+/// The moment that comes so long after this one.
+pub fn due_after(longest: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + longest
+}
+
 /// An id that no other run has: process id and start time, as hexadecimal digits.
 pub fn unique_id() -> String {
     let mut hasher = blake3::Hasher::new();

@@ -1,12 +1,13 @@
 //! What is asked of a [`View`] by people and programs: all results at once, SQL over them, a batch's line.
 
+use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 use serde::Serialize;
 
 use super::view::{LogRow, Table, View};
 use crate::{
     model::{BatchAddress, Error, ErrorKind, Result},
     progress::Progress,
-    query::{self, SqlLimits, SqlRows},
+    query,
 };
 
 /// The results of all queries at a batch, as far as they can be had.
@@ -43,11 +44,11 @@ impl View {
     ///
     /// # Errors
     /// As [`View::results`] and [`query::sql_over`]; one about a table names those that there are.
-    pub fn sql(&self, at: BatchAddress, sql: &str, limits: &SqlLimits) -> Result<SqlRows> {
+    pub fn sql(&self, at: BatchAddress, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let Results { tables, refused } = self.results(at)?;
         let names: Vec<String> = tables.iter().map(|table| table.query.clone()).collect();
         let named = tables.into_iter().map(|table| (table.query, table.schema, table.rows)).collect();
-        query::sql_over(sql, named, limits).map_err(|error| match refused.first() {
+        query::sql_over(sql, named).map_err(|error| match refused.first() {
             Some(missing) => error.help_if_none(format!("the tables are {}; {}", names.join(", "), missing.what())),
             None => error.help_if_none(format!("the tables are: {}", names.join(", "))),
         })

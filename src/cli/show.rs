@@ -8,7 +8,7 @@ use super::{
     output::{write_rows, write_tables},
     streams::{Failure, data, say},
 };
-use crate::{batch::Results, query::SqlLimits};
+use crate::batch::Results;
 
 pub fn show(args: &ShowArgs) -> Result<(), Failure> {
     let view = load::view(&args.checkpoint)?;
@@ -17,8 +17,8 @@ pub fn show(args: &ShowArgs) -> Result<(), Failure> {
     let format = args.format.output;
     match (&args.sql, &args.query) {
         (Some(sql), _) => {
-            let rows = view.sql(at, sql, &SqlLimits::default())?;
-            write_rows(&mut out, format, &rows.schema, &rows.rows)?;
+            let (schema, rows) = view.sql(at, sql)?;
+            write_rows(&mut out, format, &schema, &rows)?;
         }
         (None, Some(query)) => write_tables(&mut out, format, &[view.result(query, at)?], false)?,
         (None, None) => {

@@ -58,6 +58,6 @@ pub use feed::{Rows, RowsIterator};
 pub use incremental::{Query, Step};
 pub use needed::Needed;
 pub use operators::{Kept, OperatorStep};
-pub use over_results::{SqlLimits, SqlRows, sql_over};
+pub use over_results::sql_over;
 pub use plan::JobQueries;
 pub use replayed::BatchInput;

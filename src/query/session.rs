@@ -3,12 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::{
-    error::DataFusionError,
-    execution::{
-        disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        runtime_env::RuntimeEnvBuilder,
-        session_state::SessionStateBuilder,
-    },
+    execution::session_state::SessionStateBuilder,
     functions_aggregate::variance::var_samp_udaf,
     logical_expr::AggregateUDF,
     optimizer::{Analyzer, AnalyzerRule, Optimizer},
@@ -28,18 +23,6 @@ const RULES_OFF: [&str; 6] = [
     "extract_leaf_expressions",
     "push_down_leaf_projections",
 ];
-
-/// As [`context`], for a question whose sorting, grouping and joining may take so many bytes of memory, and no disk.
-///
-/// # Errors
-/// Those of DataFusion; none is expected.
-pub(super) fn limited(time: &BatchTime, memory_bytes_max: Option<usize>) -> Result<SessionContext, DataFusionError> {
-    let Some(bytes) = memory_bytes_max else { return Ok(context(time)) };
-    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
-    let runtime = RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0).with_disk_manager_builder(disk).build_arc()?;
-    let state = SessionStateBuilder::new_from_existing(context(time).state()).with_runtime_env(runtime).build();
-    Ok(SessionContext::new_with_state(state))
-}
 
 /// One partition, so that rows are met in input order; no rule that depends on statistics or on run-time filters.
 pub(super) fn context(time: &BatchTime) -> SessionContext {

@@ -8,13 +8,13 @@ use super::{
     asking::{Needs, Unanswered},
     board::{BATCHES_KEPT, Entry, PHASES, Snapshot, phases_ms, state_bytes, state_rows, watermark_gap_ms},
     plan_picture::promise,
+    question::{self, Answered, Limits},
     server::{App, Parameters},
 };
 use crate::{
-    batch::{View, clock::now_us},
+    batch::clock::now_us,
     model::{BatchAddress, Error, ErrorKind, Result},
     progress::timestamp,
-    query::SqlLimits,
     sink::rows,
 };
 
@@ -26,8 +26,8 @@ const BATCHES_MAX: usize = 10_000;
 const BATCHES_USUAL: usize = 50;
 
 /// What a question in SQL may take.
-const SQL: SqlLimits =
-    SqlLimits { rows_max: Some(ROWS_MAX), longest: Some(Duration::from_secs(9)), memory_bytes_max: Some(256 << 20) };
+const SQL: Limits =
+    Limits { rows: ROWS_MAX, longest: Duration::from_secs(9), memory_bytes: 2 << 30, answer_bytes: 16 << 20 };
 
 /// An answer: a status and JSON.
 pub struct Answer {
@@ -220,13 +220,16 @@ pub async fn query(app: &Arc<App>, parameters: &Parameters) -> Answer {
         Ok(at) => at,
         Err(answer) => return answer,
     };
-    let asked = app.asking.ask(needs(app, at), move |view: &View| {
-        let at = view.resolve(at)?;
-        let answer = view.sql(at, &sql, &SQL)?;
-        let head = json!({ "batch": at.to_string(), "truncated": answer.truncated });
-        table_json(&head, &answer.rows, ROWS_MAX)
-    });
-    asked.await.map_or_else(|why| told(why, 400), Answer::good)
+    let at = match app.asking.ask(needs(app, at), move |view| view.resolve(at)).await {
+        Ok(at) => at,
+        Err(why) => return told(why, 400),
+    };
+    let checkpoint = app.asking.checkpoint().to_owned();
+    let asked = app.asking.beside(move || question::ask(&checkpoint, at, &sql, &SQL));
+    let told_as = |answered: Answered| {
+        format!("{{\"batch\":\"{at}\",\"truncated\":{},\"rows\":{}}}", answered.truncated, answered.rows)
+    };
+    asked.await.map_or_else(|why| told(why, 400), |answered| Answer::good(told_as(answered)))
 }
 
 /// Without a batch the newest that the job says it committed.

@@ -1,7 +1,7 @@
 //! Asking the checkpoint of the running job: one question at a time, a few may wait, none takes the job's own thread.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -11,9 +11,10 @@ use std::{
 
 use tokio::sync::Semaphore;
 
+use super::board::Board;
 use crate::{
     batch::View,
-    model::{BatchAddress, Error, Result},
+    model::{BatchAddress, Error, ErrorKind, Result},
 };
 
 /// Questions that may wait for the one that is being answered.
@@ -35,6 +36,8 @@ pub enum Unanswered {
 /// Reads the checkpoint on threads for what blocks.
 pub struct Asking {
     checkpoint: PathBuf,
+    /// Knows whether the job has opened the checkpoint: before, a reader could keep it from doing so.
+    board: Arc<Board>,
     /// What was read last: it still tells of the batches that were there then.
     kept: Mutex<Option<View>>,
     one: Arc<Semaphore>,
@@ -51,9 +54,9 @@ pub enum Needs {
 }
 
 impl Asking {
-    pub fn new(checkpoint: PathBuf) -> Asking {
+    pub fn new(checkpoint: PathBuf, board: Arc<Board>) -> Asking {
         let one = Arc::new(Semaphore::new(1));
-        Asking { checkpoint, kept: Mutex::new(None), one, waiting: AtomicUsize::new(0) }
+        Asking { checkpoint, board, kept: Mutex::new(None), one, waiting: AtomicUsize::new(0) }
     }
 
     /// Asks, as soon as those who asked before have their answers.
@@ -65,13 +68,25 @@ impl Asking {
         needs: Needs,
         question: impl Fn(&View) -> Result<T> + Send + 'static,
     ) -> Result<T, Unanswered> {
+        let this = Arc::clone(self);
+        self.beside(move || this.now(needs, &question)).await
+    }
+
+    /// Does other work that takes its time, by the same rules.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn beside<T: Send + 'static>(
+        self: &Arc<Asking>,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T, Unanswered> {
         if self.waiting.fetch_add(1, Ordering::AcqRel) > WAITING_MAX {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
             return Err(Unanswered::Busy);
         }
         // also where whoever asked goes away meanwhile
         let _waits = Waits(&self.waiting);
-        tokio::time::timeout(ANSWER_WITHIN, self.answer(needs, question)).await.unwrap_or(Err(Unanswered::Slow))
+        tokio::time::timeout(ANSWER_WITHIN, self.answer(work)).await.unwrap_or(Err(Unanswered::Slow))
     }
 
     /// Asks only if nobody else does; `None`: somebody does.
@@ -83,19 +98,23 @@ impl Asking {
         if self.one.available_permits() == 0 {
             return None;
         }
-        Some(self.answer(needs, question).await)
+        let this = Arc::clone(self);
+        Some(self.answer(move || this.now(needs, &question)).await)
     }
 
     async fn answer<T: Send + 'static>(
         self: &Arc<Asking>,
-        needs: Needs,
-        question: impl Fn(&View) -> Result<T> + Send + 'static,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T, Unanswered> {
+        if !self.board.is_open() {
+            return Err(Unanswered::Failed(
+                Error::refused("the job is still opening its checkpoint").help("ask again in a moment"),
+            ));
+        }
         let stopped = |cause: String| Unanswered::Failed(Error::failed("the question was dropped").because(cause));
         let place = Arc::clone(&self.one).acquire_owned().await.map_err(|closed| stopped(closed.to_string()))?;
-        let this = Arc::clone(self);
         let answered = tokio::task::spawn_blocking(move || {
-            let answer = this.now(needs, &question);
+            let answer = work();
             // what takes too long for whoever asked still keeps its place until it ends
             drop(place);
             answer
@@ -106,11 +125,15 @@ impl Asking {
     /// Answers on this thread. What is kept may have been dropped by the job meanwhile: then it is read anew.
     fn now<T>(&self, needs: Needs, question: &dyn Fn(&View) -> Result<T>) -> Result<T> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = kept.take_if(|view| view.knows(needs))
-            && let Ok(answer) = question(&view)
-        {
-            *kept = Some(view);
-            return Ok(answer);
+        if let Some(view) = kept.take_if(|view| view.knows(needs)) {
+            match question(&view) {
+                Err(error) if error.kind() == ErrorKind::Refused => {}
+                // a wrong question stays wrong
+                answer => {
+                    *kept = Some(view);
+                    return answer;
+                }
+            }
         }
         // memory for one
         *kept = None;
@@ -118,6 +141,11 @@ impl Asking {
         let answer = question(&view);
         *kept = Some(view);
         answer
+    }
+
+    /// Where the checkpoint is.
+    pub fn checkpoint(&self) -> &Path {
+        &self.checkpoint
     }
 
     /// Lets go of what is kept. Not on a thread that may not block.

@@ -332,6 +332,12 @@ impl Board {
         });
     }
 
+    /// Whether the job has the checkpoint open, or is done with it.
+    pub fn is_open(&self) -> bool {
+        let known = self.lock();
+        known.opened || known.has_ended()
+    }
+
     /// The newest committed batch.
     pub fn high_water_mark(&self) -> Option<u64> {
         self.lock().high_water_mark()

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use crate::batch::clock::due_after;
 use axum::serve::Listener;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -22,26 +23,33 @@ use tokio::{
 /// More connections at once wait until one ends.
 const CONNECTIONS_MAX: usize = 64;
 
-/// A head must be here so long after its first byte.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// A connection on which nothing is said is kept so long: longer than any answer takes to begin, and than the pauses of one
-/// that goes on for ever.
-const IDLE_MAX: Duration = Duration::from_secs(40);
+/// How long a peer may take. A timer is moved, never made anew: who waits for it would not be woken by another.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// A head must be here so long after its first byte.
+    head: Duration,
+    /// A connection on which nothing is said is kept so long: longer than any answer takes to begin, and than the pauses of
+    /// one that goes on for ever.
+    idle: Duration,
+    /// So long an answer may wait for somebody who does not read it.
+    write: Duration,
+}
 
-/// So long an answer may wait for somebody who does not read it.
-const WRITE_WITHIN: Duration = Duration::from_secs(20);
+const PATIENCE: Patience =
+    Patience { head: Duration::from_secs(10), idle: Duration::from_secs(40), write: Duration::from_secs(20) };
 
 /// Listens, and hands out connections as places become free.
 pub struct Limited {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    patience: Patience,
 }
 
 impl Limited {
     pub fn new(listener: TcpListener) -> Limited {
-        Limited { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+        Limited { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)), patience: PATIENCE }
     }
 }
 
@@ -57,7 +65,7 @@ impl Listener for Limited {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!("answers may be delayed a little: {error}");
                     }
-                    return (Connection::new(stream, place), address);
+                    return (Connection::new(stream, place, self.patience), address);
                 }
                 (_, Err(error)) => {
                     // too many open files, for instance: others may be closed meanwhile
@@ -84,19 +92,21 @@ pub struct Connection {
     idle_due: Pin<Box<Sleep>>,
     write_due: Pin<Box<Sleep>>,
     writing: bool,
+    limits: Patience,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Connection {
+    fn new(stream: TcpStream, place: OwnedSemaphorePermit, limits: Patience) -> Connection {
         Connection {
             stream,
             head_bytes: 0,
             tail: [0; 4],
-            head_due: Box::pin(sleep(HEAD_WITHIN)),
-            idle_due: Box::pin(sleep(IDLE_MAX)),
-            write_due: Box::pin(sleep(WRITE_WITHIN)),
+            head_due: Box::pin(sleep(limits.head)),
+            idle_due: Box::pin(sleep(limits.idle)),
+            write_due: Box::pin(sleep(limits.write)),
             writing: false,
+            limits,
             _place: place,
         }
     }
@@ -104,9 +114,9 @@ impl Connection {
     /// Takes note of what came; an empty line ends a head, and requests have nothing behind it.
     fn met(&mut self, bytes: &[u8]) -> Result<()> {
         if self.head_bytes == 0 {
-            self.head_due.as_mut().set(sleep(HEAD_WITHIN));
+            self.head_due.as_mut().reset(due_after(self.limits.head));
         }
-        self.idle_due.as_mut().set(sleep(IDLE_MAX));
+        self.idle_due.as_mut().reset(due_after(self.limits.idle));
         for byte in bytes {
             self.tail.rotate_left(1);
             self.tail[3] = *byte;
@@ -125,12 +135,12 @@ impl Connection {
     fn wait_to_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<Result<T>>) -> Poll<Result<T>> {
         if written.is_ready() {
             self.writing = false;
-            self.idle_due.as_mut().set(sleep(IDLE_MAX));
+            self.idle_due.as_mut().reset(due_after(self.limits.idle));
             return written;
         }
         if !self.writing {
             self.writing = true;
-            self.write_due.as_mut().set(sleep(WRITE_WITHIN));
+            self.write_due.as_mut().reset(due_after(self.limits.write));
         }
         ready!(self.write_due.as_mut().poll(cx));
         Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "nobody reads the answer")))
@@ -178,5 +188,55 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::get};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const SHORT: Patience =
+        Patience { head: Duration::from_millis(200), idle: Duration::from_millis(400), write: Duration::from_secs(20) };
+
+    /// What comes of these bytes until the connection is cut; it must be, and soon.
+    fn until_cut(sent: &[&str]) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let limited = Limited { patience: SHORT, ..Limited::new(listener) };
+            let app = Router::new().route("/", get(|| async { "here" }));
+            let serving = tokio::spawn(async move { axum::serve(limited, app).await });
+            let mut peer = TcpStream::connect(address).await.unwrap();
+            for part in sent {
+                peer.write_all(part.as_bytes()).await.unwrap();
+                sleep(Duration::from_millis(50)).await;
+            }
+            let mut answer = Vec::new();
+            let read = tokio::time::timeout(Duration::from_secs(20), peer.read_to_end(&mut answer)).await;
+            serving.abort();
+            // a reset is a cut, too
+            drop(read.expect("it is cut in time"));
+            String::from_utf8(answer).unwrap()
+        })
+    }
+
+    #[test]
+    fn a_connection_on_which_nothing_is_said_is_cut() {
+        const ASKED: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        assert_eq!(until_cut(&[]), "");
+        // after an answer, and after several
+        assert!(until_cut(&[ASKED]).ends_with("here"));
+        assert_eq!(until_cut(&[ASKED, ASKED, ASKED]).matches("here").count(), 3);
+    }
+
+    #[test]
+    fn a_head_that_does_not_end_is_cut() {
+        assert_eq!(until_cut(&["GET / HTTP/1.1\r\nHost: local"]).matches("200").count(), 0);
+        let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(HEAD_BYTES_MAX));
+        assert_eq!(until_cut(&[&long]).matches("200").count(), 0);
     }
 }

@@ -80,9 +80,22 @@ pub struct Asked<'a> {
     pub host: Option<&'a str>,
     pub authorization: Option<&'a str>,
     pub cookies: Option<&'a str>,
-    /// `Sec-Fetch-Site` and `Sec-Fetch-Mode`, which browsers send.
+    /// `Sec-Fetch-Site`, `Sec-Fetch-Mode` and `Sec-Fetch-Dest`, which browsers send.
     pub site: Option<&'a str>,
     pub mode: Option<&'a str>,
+    pub dest: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    /// Whether nobody else's page asks: what other sites may do is to link to the page itself, and nothing that costs more.
+    /// Another port of this machine is another site.
+    fn is_of_this_site(&self) -> bool {
+        let others = !matches!(self.site, None | Some("same-origin" | "none"));
+        let opens = self.mode == Some("navigate") && self.dest == Some("document");
+        let plain = |query: &str| query.is_empty() || (query.starts_with("token=") && !query.contains('&'));
+        let is_plain = self.path == "/" && self.query.is_none_or(plain);
+        !others || (opens && is_plain)
+    }
 }
 
 impl Guard {
@@ -101,7 +114,7 @@ impl Guard {
         if !asked.host.is_some_and(|host| self.knows(host)) {
             return refused(403, "the Host is not this machine's: allow a name with --ui-host NAME");
         }
-        if asked.site == Some("cross-site") && asked.mode != Some("navigate") {
+        if !asked.is_of_this_site() {
             return refused(403, "another site's page may not ask");
         }
         self.identify(asked)
@@ -113,24 +126,25 @@ impl Guard {
         if matches!(asked.path, "/healthz" | "/readyz") {
             return Verdict::Allowed;
         }
-        let bearer = asked.authorization.and_then(|value| value.split_once(' '));
-        if bearer.is_some_and(|(kind, secret)| kind.eq_ignore_ascii_case("bearer") && token.is(secret.trim())) {
-            return Verdict::Allowed;
-        }
         let name = self.cookie_name();
-        let cookies = asked.cookies.unwrap_or_default().split(';').filter_map(|pair| pair.trim().split_once('='));
-        if cookies.into_iter().any(|(key, value)| key == name && token.is_cookie(value)) {
-            return Verdict::Allowed;
-        }
+        // before all else, so that it does not stay in the address
         let parts: Vec<&str> = asked.query.unwrap_or_default().split('&').filter(|part| !part.is_empty()).collect();
         let given = parts.iter().find_map(|part| part.strip_prefix("token="));
         if given.is_some_and(|secret| token.is(&unescaped(secret))) {
             let rest: Vec<&str> = parts.into_iter().filter(|part| !part.starts_with("token=")).collect();
             let query = if rest.is_empty() { String::new() } else { format!("?{}", rest.join("&")) };
-            // one slash only: two would name another server
-            let location = format!("/{}{query}", asked.path.trim_start_matches('/'));
+            // two slashes, of either kind, would name another server
+            let location = format!("/{}{query}", asked.path.trim_start_matches(['/', '\\']));
             let cookie = format!("{name}={}; Path=/; HttpOnly; SameSite=Strict", token.cookie);
             return Verdict::SetCookie { cookie, location };
+        }
+        let bearer = asked.authorization.and_then(|value| value.split_once(' '));
+        if bearer.is_some_and(|(kind, secret)| kind.eq_ignore_ascii_case("bearer") && token.is(secret.trim())) {
+            return Verdict::Allowed;
+        }
+        let cookies = asked.cookies.unwrap_or_default().split(';').filter_map(|pair| pair.trim().split_once('='));
+        if cookies.into_iter().any(|(key, value)| key == name && token.is_cookie(value)) {
+            return Verdict::Allowed;
         }
         Verdict::Refused {
             status: 401,
@@ -245,7 +259,12 @@ mod tests {
         assert_eq!(status(&open, &Asked { query: Some(&long), ..asked() }), 414);
         let embedded = Asked { site: Some("cross-site"), mode: Some("no-cors"), ..asked() };
         assert_eq!(status(&open, &embedded), 403);
-        assert_eq!(status(&open, &Asked { mode: Some("navigate"), ..embedded }), 200, "a link may lead here");
+        let linked = Asked { mode: Some("navigate"), dest: Some("document"), ..embedded };
+        assert_eq!(status(&open, &linked), 200, "a link may lead here");
+        assert_eq!(status(&open, &Asked { dest: Some("iframe"), ..linked }), 403);
+        assert_eq!(status(&open, &Asked { path: "/api/v1/query", query: Some("sql=SELECT 1"), ..linked }), 403);
+        assert_eq!(status(&open, &Asked { query: Some("batch=3"), ..linked }), 403, "what it asks for costs something");
+        assert_eq!(status(&open, &Asked { site: Some("same-site"), ..embedded }), 403, "another port is another's");
         assert_eq!(status(&open, &Asked { site: Some("same-origin"), ..embedded }), 200);
     }
 
@@ -271,6 +290,8 @@ mod tests {
         assert_eq!(status(&closed, &Asked { cookies: Some(&cookies), ..asked() }), 200);
         assert_eq!(status(&closed, &Asked { cookies: Some("highwater_4040=x"), ..asked() }), 401);
         assert_eq!(status(&closed, &Asked { query: Some("token=x"), ..asked() }), 401);
+        // it does not stay in the address where a cookie would do
+        assert_eq!(status(&closed, &Asked { query, cookies: Some(&cookies), ..asked() }), 303);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! - [`board`]: what is known of the job, without a web; `html`, `charts`, `plan_picture`, `results`, `travel`, `page`: from
 //!   there to HTML; `events`: what is rendered once for all who watch
-//! - `api`, `metrics`: the same for programs; `asking`: questions to the checkpoint
+//! - `api`, `metrics`: the same for programs; `asking`: questions to the checkpoint, `question`: those in SQL
 //! - `guard`: who may ask; `connection`: how long; `server`: the routes
 
 mod api;
@@ -20,6 +20,7 @@ mod html;
 mod metrics;
 mod page;
 mod plan_picture;
+mod question;
 mod results;
 mod server;
 mod travel;
@@ -164,7 +165,7 @@ struct Serving {
 
 impl Serving {
     fn run(self, runtime: Runtime, listener: TcpListener) {
-        let asking = Arc::new(Asking::new(self.checkpoint));
+        let asking = Arc::new(Asking::new(self.checkpoint, Arc::clone(&self.board)));
         runtime.block_on(async {
             let results = Results::new();
             let renderer = Renderer::new(Arc::clone(&self.board), Arc::clone(&asking), Arc::clone(&results));

@@ -109,7 +109,14 @@
       over = true;
       events.close();
     });
-    events.addEventListener("error", () => document.body.classList.add("stale"));
+    events.addEventListener("error", () => {
+      document.body.classList.add("stale");
+      // refused, and so not tried again by itself
+      if (events !== null && events.readyState === EventSource.CLOSED) {
+        events = null;
+        setTimeout(connect, 5000);
+      }
+    });
   };
   document.addEventListener("visibilitychange", connect);
   connect();

@@ -154,6 +154,7 @@ async fn guarded(State(app): State<Arc<App>>, request: Request, next: Next) -> R
             cookies: header(header::COOKIE),
             site: header(HeaderName::from_static("sec-fetch-site")),
             mode: header(HeaderName::from_static("sec-fetch-mode")),
+            dest: header(HeaderName::from_static("sec-fetch-dest")),
         })
     };
     let mut response = match verdict {

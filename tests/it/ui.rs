@@ -117,6 +117,34 @@ fn what_cannot_be_answered_says_why() {
     assert_eq!((&answer["truncated"], answer["rows"].as_array().map(Vec::len)), (&json!(true), Some(10_000)));
 }
 
+/// Questions that take more than there is: of memory, of stack, of time, of the answer's length.
+#[test]
+fn what_a_question_takes_is_not_the_jobs() {
+    let served = Served::start(&[]);
+    served.wait_until_idle();
+    let ask = |sql: &str| get(served.port, &format!("/api/v1/query?sql={}", sql.replace(' ', "%20")));
+    let deep = format!("SELECT 1{}", "-1".repeat(3900));
+    for (sql, statuses) in [
+        ("SELECT repeat('x',2000000000)", &[200, 400][..]),
+        ("SELECT repeat(repeat('x',1000000),1000000)", &[400]),
+        ("SELECT range(0,3000000000)", &[400]),
+        // some builds have the stack for it
+        (&deep, &[200, 400]),
+        ("SELECT count(*) FROM range(0,1000000000) a, range(0,1000000000) b, range(0,1000000000) c", &[400, 504]),
+    ] {
+        let answer = ask(sql);
+        let asked = &sql[..sql.len().min(60)];
+        let head: String = answer.body.chars().take(300).collect();
+        assert!(statuses.contains(&answer.status), "{asked}: {} {head}", answer.status);
+        assert!(answer.body.len() < 20 << 20, "{asked}");
+        assert_eq!(get(served.port, "/healthz").status, 200, "{asked}");
+    }
+    let long = ask("SELECT repeat('x',200000) AS x FROM counts a, counts b, counts c").json();
+    assert_eq!(long["truncated"], json!(true));
+    assert!(ask("SELECT count(*) AS n FROM counts").json()["rows"][0]["n"].is_u64());
+    served.stop();
+}
+
 #[test]
 fn only_who_may_is_answered_and_only_what_changes_nothing() {
     let served = Served::start(&["--ui-host", "page.example"]);

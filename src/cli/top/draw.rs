@@ -144,7 +144,7 @@ fn draw_batches(frame: &mut Frame<'_>, area: Rect, seen: &Seen, wanted: &Wanted)
         let style = if Some(row.address.batch) == chosen { STRONG.fg(Color::Cyan) } else { Style::new() };
         Row::new(cells).style(style)
     });
-    let widths = [7, 8, 11, 5, 5, 6].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+    let widths = [7, 8, 9, 5, 5, 6].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
     frame.render_widget(Table::new(rows, widths).header(header).block(Block::bordered().title("batches")), area);
 }
 

@@ -118,11 +118,11 @@ impl Watching {
         let newest = reading.read(&Wanted::default())?;
         let shared = Arc::new(Shared::default());
         let (tell, news) = mpsc::sync_channel(1);
-        let theirs = Arc::clone(&shared);
+        let (theirs, first) = (Arc::clone(&shared), newest.clone());
         // nobody waits for it: it ends with the process, or when it finds that nobody listens
         std::thread::Builder::new()
             .name("top".to_owned())
-            .spawn(move || reading.go_on(&theirs, interval, &tell))
+            .spawn(move || reading.go_on(&theirs, interval, &tell, first))
             .map_err(|cause| Error::failed("a thread cannot be started").because(cause.to_string()))?;
         Ok(Watching { shared, news, newest })
     }
@@ -161,7 +161,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn go_on(&mut self, shared: &Shared, interval: Duration, tell: &mpsc::SyncSender<Seen>) {
+    fn go_on(&mut self, shared: &Shared, interval: Duration, tell: &mpsc::SyncSender<Seen>, mut last: Seen) {
         let mut known = 0;
         loop {
             let wanted = {
@@ -175,8 +175,12 @@ impl Reading {
                 known = orders.changes;
                 orders.wanted.clone()
             };
-            let seen =
-                self.read(&wanted).unwrap_or_else(|error| Seen { trouble: Some(error.to_string()), ..Seen::default() });
+            match self.read(&wanted) {
+                Ok(seen) => last = seen,
+                // what was seen last is shown on, with what went wrong
+                Err(error) => last.trouble = Some(error.to_string()),
+            }
+            let seen = last.clone();
             if tell.send(seen).is_err() {
                 return;
             }
