@@ -35,11 +35,14 @@ INSERT INTO told SELECT port, min(bytes) AS least FROM flows GROUP BY port;
 const BATCHES: usize = 6;
 
 /// Of a job over files nothing is received, and here nothing is let go.
-const NOT_OF_FILES: [CrashPoint; 5] = [
+const NOT_OF_FILES: [CrashPoint; 8] = [
     CrashPoint::ReceivedWritten,
     CrashPoint::ReceivedDurable,
+    CrashPoint::SegmentSealed,
     CrashPoint::SegmentWritten,
+    CrashPoint::SegmentBegun,
     CrashPoint::SegmentClosed,
+    CrashPoint::SegmentMended,
     CrashPoint::Retiring,
 ];
 
@@ -82,6 +85,14 @@ fn first_kill(subject: &Subject, point: CrashPoint) -> Ended {
         }
         CrashPoint::OpenCopied | CrashPoint::OpenRenamed => {
             assert!(crash(subject, &[], "committed", 2).was_killed());
+            subject.give_nothing();
+            crash(subject, &[], point.name(), 1)
+        }
+        // of a segment that a kill left open
+        CrashPoint::SegmentMended => {
+            if !crash(subject, &[], "received-durable", 2).was_killed() {
+                return crash(subject, &[], point.name(), 1);
+            }
             subject.give_nothing();
             crash(subject, &[], point.name(), 1)
         }
