@@ -37,6 +37,8 @@ use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
     sync::watch,
+    task::JoinError,
+    time::error::Elapsed,
 };
 
 pub use guard::TOKEN_VARIABLE;
@@ -197,12 +199,20 @@ impl Serving {
             }
             reading.abort();
             // the last rendering, then the end of what is under way; a thread that still reads is not waited for
-            if tokio::time::timeout(GRACE, rendering).await.is_err()
-                || tokio::time::timeout(GRACE_OF_ANSWERS, serving).await.is_err()
-            {
+            let rendered = whole(tokio::time::timeout(GRACE, rendering).await);
+            if !(whole(tokio::time::timeout(GRACE_OF_ANSWERS, serving).await) && rendered) {
                 tracing::debug!("an answer was cut off by the end of the job");
             }
         });
         runtime.shutdown_timeout(Duration::ZERO);
+    }
+}
+
+/// Whether a task came to its end in time; its panic is that of whoever waits for it.
+fn whole(ended: std::result::Result<std::result::Result<(), JoinError>, Elapsed>) -> bool {
+    match ended {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        _ => false,
     }
 }

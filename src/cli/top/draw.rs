@@ -21,7 +21,7 @@ use crate::{
         numbers::{count, grouped, short},
         timestamp,
     },
-    ui::board::{Lag, State},
+    ui::board::{Lag, PHASES, State, phases_ms, state_bytes, watermark_gap_ms},
 };
 
 /// The part of a line that a bar's label may take.
@@ -35,17 +35,21 @@ const TROUBLE: Style = Style::new().fg(Color::Red);
 pub(super) fn screen(frame: &mut Frame<'_>, checkpoint: &Path, seen: &Seen, wanted: &Wanted, now_us: i64) {
     let told = troubles(seen);
     let area = frame.area();
-    let charts = if area.height >= 20 { 5 } else { 0 };
-    let parts = [3, told.len() as u16, charts].map(Constraint::Length);
+    let charts = if area.height >= 24 { 8 } else { 0 };
+    let parts = [4, told.len() as u16, charts].map(Constraint::Length);
     let rest = [Constraint::Min(4), Constraint::Length(1)];
     let [head, trouble, charts, body, keys] = Layout::vertical(parts.into_iter().chain(rest)).areas(area);
     frame.render_widget(Paragraph::new(header(checkpoint, seen, now_us)), head);
     frame.render_widget(Paragraph::new(told), trouble);
     draw_charts(frame, charts, seen);
     let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(body);
-    draw_batches(frame, left, seen, wanted);
+    if wanted.plan {
+        draw_plan(frame, left, seen)
+    } else {
+        draw_batches(frame, left, seen, wanted)
+    }
     draw_result(frame, right, seen, wanted);
-    let help = "q quit   tab query   left, right batch   n newest   t table or bars   up, down scroll";
+    let help = "q quit   tab query   left, right batch   n newest   t table or bars   p plan   up, down scroll";
     frame.render_widget(Paragraph::new(Span::styled(help, FAINT)), keys);
 }
 
@@ -72,7 +76,8 @@ fn header(checkpoint: &Path, seen: &Seen, now_us: i64) -> Vec<Line<'static>> {
     let age = (now_us - newest.committed_at_us).max(0) as f64 / 1e6;
     let watermark = newest.progress.event_time.watermark.as_ref();
     let lag = Lag::after(&newest.progress);
-    let memory = newest.progress.state_operators.iter().map(|operator| operator.memory_used_bytes).sum();
+    let took = PHASES.iter().zip(phases_ms(&newest.progress));
+    let phases: Vec<String> = took.map(|(phase, ms)| format!("{phase} {}", grouped(ms))).collect();
     vec![
         title,
         Line::from(format!(
@@ -85,8 +90,9 @@ fn header(checkpoint: &Path, seen: &Seen, now_us: i64) -> Vec<Line<'static>> {
             count(lag.files, "file"),
             lag.bytes.map(|size| format!(", {}", bytes(size))).unwrap_or_default(),
             count(newest.state_rows, "row"),
-            bytes(memory),
+            bytes(state_bytes(&newest.progress)),
         )),
+        Line::from(format!("phases, ms: {}", phases.join(", "))),
     ]
 }
 
@@ -100,26 +106,79 @@ fn bytes(number: u64) -> String {
     }
 }
 
+/// What a chart shows of a batch, its colour, and how a value is written.
+struct Chart {
+    name: &'static str,
+    color: Color,
+    of: fn(&LogRow) -> Option<u64>,
+    written: fn(u64) -> String,
+}
+
+/// Two rows of four, as on the page; the phases have a line of their own.
+const CHARTS: [Chart; 8] = [
+    Chart {
+        name: "input rows/s",
+        color: Color::Green,
+        of: |row| row.progress.input_rows_per_second.map(|rate| rate as u64),
+        written: thousands,
+    },
+    Chart {
+        name: "rows/s",
+        color: Color::Green,
+        of: |row| row.progress.processed_rows_per_second.map(|rate| rate as u64),
+        written: thousands,
+    },
+    Chart { name: "ms a batch", color: Color::Cyan, of: |row| row.progress.batch_duration, written: thousands },
+    Chart {
+        name: "watermark gap, s",
+        color: Color::Magenta,
+        of: |row| watermark_gap_ms(&row.progress).map(|gap| gap.max(0) as u64 / 1000),
+        written: thousands,
+    },
+    Chart { name: "state rows", color: Color::Blue, of: |row| Some(row.state_rows), written: thousands },
+    Chart { name: "state size", color: Color::Blue, of: |row| Some(state_bytes(&row.progress)), written: bytes },
+    Chart { name: "bad rows", color: Color::Yellow, of: |row| Some(row.bad_rows), written: thousands },
+    Chart { name: "late rows", color: Color::Yellow, of: |row| Some(row.progress.num_late_rows), written: thousands },
+];
+
+fn thousands(number: u64) -> String {
+    short(number as f64)
+}
+
 fn draw_charts(frame: &mut Frame<'_>, area: Rect, seen: &Seen) {
-    let state_rows = |row: &LogRow| row.state_rows;
-    let lost = |row: &LogRow| row.bad_rows + row.progress.num_late_rows;
-    type Of<'a> = &'a dyn Fn(&LogRow) -> Option<u64>;
-    let charts: [(&str, Color, Of<'_>); 4] = [
-        ("rows/s", Color::Green, &|row| row.progress.processed_rows_per_second.map(|rate| rate as u64)),
-        ("ms a batch", Color::Cyan, &|row| row.progress.batch_duration),
-        ("state rows", Color::Blue, &|row| Some(state_rows(row))),
-        ("bad and late rows", Color::Yellow, &|row| Some(lost(row))),
-    ];
-    let areas: [Rect; 4] = Layout::horizontal([Constraint::Fill(1); 4]).areas(area);
-    for ((name, color, of), area) in charts.into_iter().zip(areas) {
+    let rows: [Rect; 2] = Layout::vertical([Constraint::Fill(1); 2]).areas(area);
+    let areas = rows.map(|row| Layout::horizontal([Constraint::Fill(1); 4]).areas::<4>(row));
+    for (chart, area) in CHARTS.iter().zip(areas.iter().flatten()) {
         let width = usize::from(area.width.saturating_sub(2));
         let shown = seen.batches.iter().skip(seen.batches.len().saturating_sub(width));
-        let values: Vec<Option<u64>> = shown.map(of).collect();
+        let values: Vec<Option<u64>> = shown.map(chart.of).collect();
         let newest = values.iter().rev().find_map(|value| *value);
-        let newest = newest.map(|value| format!(" {}", short(value as f64))).unwrap_or_default();
-        let title = format!("{name}{newest}");
-        frame.render_widget(Sparkline::default().block(Block::bordered().title(title)).style(color).data(values), area);
+        let title = format!("{} {}", chart.name, newest.map(chart.written).unwrap_or_default());
+        frame.render_widget(
+            Sparkline::default().block(Block::bordered().title(title)).style(chart.color).data(values),
+            *area,
+        );
     }
+}
+
+/// What leads where, as of the newest batch: sources, what queries keep, sinks.
+fn draw_plan(frame: &mut Frame<'_>, area: Rect, seen: &Seen) {
+    let Some(newest) = seen.batches.last() else { return };
+    let progress = &newest.progress;
+    let mut lines: Vec<Line<'static>> = Vec::new();
+    for source in &progress.sources {
+        let waits = count(source.files_left, "file");
+        lines.push(Line::from(format!("from {}: {waits} left", printable(&source.description))));
+    }
+    for sink in &progress.sinks {
+        lines.push(Line::styled(printable(&sink.query).to_string(), STRONG));
+        for operator in progress.state_operators.iter().filter(|operator| operator.query == sink.query) {
+            let (rows, size) = (count(operator.num_rows_total, "row"), bytes(operator.memory_used_bytes));
+            lines.push(Line::from(format!("  {}: {rows}, {size}", operator.operator_name)));
+        }
+        lines.push(Line::from(format!("  into {}", printable(&sink.description))));
+    }
+    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title("plan")), area);
 }
 
 fn draw_batches(frame: &mut Frame<'_>, area: Rect, seen: &Seen, wanted: &Wanted) {
@@ -215,7 +274,10 @@ mod tests {
             "rows/s 84.7k",
             "ms a batch 118",
             "state rows 700",
-            "bad and late rows 3",
+            "bad rows 1",
+            "late rows 2",
+            "state size 1.0 MiB",
+            "phases, ms: plan 1, read 50, step 60",
             "flows-8.json",
             "counts as of batch 8@0: 2 rows",
             "Comp2",
@@ -233,6 +295,17 @@ mod tests {
         assert!(table.contains("| Comp2") && table.contains("| device"), "{table}");
         let scrolled = drawn(100, 24, &seen(&[1]), &Wanted { as_table: true, scroll: 1, ..Wanted::default() });
         assert!(scrolled.contains("| device") && !scrolled.contains("u{1b}"), "{scrolled}");
+    }
+
+    #[test]
+    fn a_plan_leads_from_sources_to_sinks() {
+        let mut seen = seen(&[1]);
+        let sink = r#"{"description":"memory[counts]","query":"counts","numOutputRows":1,"numRowsAfterFilter":1}"#;
+        seen.batches[0].progress.sinks = vec![serde_json::from_str(sink).unwrap()];
+        let text = drawn(120, 30, &seen, &Wanted { plan: true, ..Wanted::default() });
+        for part in ["from files: 3 files left", "aggregate: 700 rows, 1.0 MiB", "into memory[counts]"] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) struct Wanted {
     pub at: Option<BatchId>,
     /// A table in place of bars.
     pub as_table: bool,
+    /// The plan in place of the batches.
+    pub plan: bool,
     /// Rows of the result that are scrolled over.
     pub scroll: usize,
 }
@@ -101,6 +103,7 @@ fn pressed(key: KeyEvent, wanted: &Wanted, seen: &Seen) -> Option<Wanted> {
         KeyCode::Right => next.at = seen.batch_after(wanted.at),
         KeyCode::Char('n') => next.at = None,
         KeyCode::Char('t') => next = Wanted { as_table: !wanted.as_table, scroll: 0, ..next },
+        KeyCode::Char('p') => next.plan = !wanted.plan,
         KeyCode::Up => next.scroll = wanted.scroll.saturating_sub(1),
         KeyCode::Down => next.scroll = (wanted.scroll + 1).min(seen.last_row()),
         KeyCode::PageUp => next.scroll = wanted.scroll.saturating_sub(10),

@@ -138,7 +138,7 @@ fn on_screen(sent: &str) -> String {
 fn top_shows_a_stopped_job_and_takes_keys() {
     let folder = finished();
     let mut terminal = Terminal::start(&folder);
-    terminal.shows(&["stopped", "batch 3@1, committed", "counts as of batch 3@1: 3 rows", "bad and late rows"]);
+    terminal.shows(&["stopped", "batch 3@1, committed", "counts as of batch 3@1: 3 rows", "bad rows", "late rows"]);
     terminal.press(b"t");
     terminal.shows(&["| device | count |"]);
     // to the left: the batch before
