@@ -24,7 +24,14 @@
     element.querySelectorAll(".wide").forEach((wide, place) => {
       if (scrolled[place] !== undefined) [wide.scrollLeft, wide.scrollTop] = scrolled[place];
     });
-    if (id === "head") lengthen();
+    if (id !== "head") return;
+    lengthen();
+    // it was loaded before the job was open, and knows no query yet
+    const queries = document.querySelector("#travel-form select");
+    const state = document.querySelector("[data-id=state]");
+    if (queries !== null && queries.options.length === 0 && ["running", "idle", "catching up"].includes(state?.dataset.value)) {
+      location.reload();
+    }
   };
 
   setInterval(() => held.forEach((html, id) => put(id, html)), 500);
