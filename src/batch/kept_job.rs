@@ -62,3 +62,33 @@ pub(super) fn make_absolute(job: &mut JobSpec, kept: &BTreeMap<String, PathBuf>)
         }
     }
 }
+
+/// The absolute paths that are kept for places which the job's text names as it did before. One that it names anew means what
+/// it says now, however much it looks like the old one's end.
+pub(super) fn roots_of_same_texts(job: &JobSpec, history: &History) -> Result<BTreeMap<String, PathBuf>> {
+    let genesis = history.genesis();
+    let variables = Variables::without_secrets(history.variables().clone());
+    let before = texts(&mut job::parse(&genesis.job_file, &genesis.job_name, history.template(), &variables)?);
+    let now = texts(&mut job.clone());
+    let is_same = |name: &String| before.get(name).is_none_or(|text| now.get(name) == Some(text));
+    Ok(genesis.roots.iter().filter(|(name, _)| is_same(name)).cloned().collect())
+}
+
+/// The paths of a job as they are written, by what they are of.
+fn texts(job: &mut JobSpec) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    for source in job.sources.iter().chain(&job.statics) {
+        texts.insert(source.name.clone(), source.files.path.clone());
+        if let Some(CleanSource::Archive(dir)) = &source.files.clean_source {
+            texts.insert(source.archive_name(), dir.to_string_lossy().into_owned());
+        }
+    }
+    for sink in &mut job.sinks {
+        for name in [sink.name.clone(), sink.late_name()] {
+            if let Some(path) = sink.path_mut(&name) {
+                texts.insert(name, path.to_string_lossy().into_owned());
+            }
+        }
+    }
+    texts
+}

@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use super::{
     engine::Engine,
     input::Inputs,
-    kept_job::{kept_job, make_absolute},
+    kept_job::{kept_job, make_absolute, roots_of_same_texts},
     outputs::keeps_rows,
     statics,
 };
@@ -45,7 +45,8 @@ pub(super) fn reopen(
     notice: &mut dyn FnMut(String),
 ) -> Result<(Checkpoint, Inputs, Vec<Difference>)> {
     let checkpoint = Checkpoint::open(dir, options)?;
-    make_absolute(job, &checkpoint.history().genesis().roots.iter().cloned().collect());
+    let same = roots_of_same_texts(job, checkpoint.history())?;
+    make_absolute(job, &same);
     if !job.statics.is_empty() {
         *queries = statics::plan(job, threads, notice)?;
     }

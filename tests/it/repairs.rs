@@ -176,3 +176,25 @@ fn a_start_that_is_refused_for_its_sink_leaves_no_checkpoint_behind() {
     assert!(refused.stderr.contains("belong to another checkpoint"), "{}", refused.stderr);
     assert!(!folder.at("second").exists());
 }
+
+/// A path that was edited is another place, also where the old one ends like it.
+#[test]
+fn a_path_that_is_the_end_of_the_old_one_is_another_place() {
+    let job = "CREATE TABLE t (v STRING) WITH (connector = 'files', path = 'old/input', format = 'json');\n\
+               CREATE TABLE o WITH (connector = 'sqlite', path = 'old/x.db', output_mode = 'append');\n\
+               INSERT INTO o SELECT v FROM t;\n";
+    let folder = Folder::new(job);
+    fs::create_dir_all(folder.at("old/input")).expect("a folder");
+    folder.write("old/input/1.json", b"{\"v\":\"old\"}\n");
+    folder.input(5, b"{\"v\":\"new\"}\n");
+    let run = || folder.call(&["run", "job.sql", "--checkpoint", "checkpoint", "--available-now"]);
+    run().expect(0);
+    folder.write("job.sql", job.replace("old/input", "input").as_bytes());
+    let told = run().expect(3).stderr;
+    assert!(told.contains("would read another folder"), "{told}");
+    folder.write("job.sql", job.replace("old/x.db", "x.db").as_bytes());
+    let told = run().expect(3).stderr;
+    assert!(told.contains("another table"), "{told}");
+    folder.write("job.sql", job.as_bytes());
+    run().expect(0);
+}
