@@ -255,6 +255,11 @@ pub(super) fn sink(text: Source<'_>, name: &str, at: At, settings: Vec<Setting>)
         "command" => command_sink(&options)?,
         word => {
             let error = options.bad_value(connector);
+            if received::names().any(|name| name == word) {
+                return Err(error
+                    .because(format!("'{name}' declares no columns and so is a sink; {} is a source", connector.shown))
+                    .help("a source declares its columns, in front of WITH"));
+            }
             let known = ["console", "memory", "files", "sqlite", "postgres", "redis", "command"];
             return Err(error.help(suggestion(word, known)));
         }

@@ -376,6 +376,7 @@ mod tests {
             ("(a INT) WITH (connector = 'http', listen = 'a:1', token = 'plain', format = 'json')", "${env:NAME}"),
             ("(value INT) WITH (connector = 'rate')", "value BIGINT"),
             ("(value BIGINT) WITH (connector = 'rate', format = 'json')", "its rows are made here"),
+            ("WITH (connector = 'rate', rows_per_second = 5)", "a source declares its columns"),
             ("(a INT) WITH (connector = 'sokcet')", "did you mean 'socket'?"),
         ] {
             let error = job(table).unwrap_err().to_string();

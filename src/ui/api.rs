@@ -132,6 +132,9 @@ fn object(value: &impl serde::Serialize) -> Answer {
 
 /// The newest batches, newest first: progress objects with the time of their commit.
 pub async fn batches(app: &Arc<App>, parameters: &Parameters) -> Answer {
+    if let Some(answer) = unknown(parameters, &["limit"]) {
+        return answer;
+    }
     let limit = match number(parameters, "limit", BATCHES_USUAL, BATCHES_MAX) {
         Ok(limit) => limit,
         Err(answer) => return answer,
@@ -181,6 +184,9 @@ pub async fn batch(app: &Arc<App>, address: &str) -> Answer {
 
 /// A query's result as of a batch.
 pub async fn result(app: &Arc<App>, query: String, parameters: &Parameters) -> Answer {
+    if let Some(answer) = unknown(parameters, &["batch", "limit"]) {
+        return answer;
+    }
     let limit = number(parameters, "limit", ROWS_MAX, ROWS_MAX);
     let (at, limit) = match (address(parameters, "batch"), limit) {
         (Ok(at), Ok(limit)) => (at, limit),
@@ -197,6 +203,9 @@ pub async fn result(app: &Arc<App>, query: String, parameters: &Parameters) -> A
 
 /// What changed between two batches: `key`, `from` and `to` of each change.
 pub async fn diff(app: &Arc<App>, query: String, parameters: &Parameters) -> Answer {
+    if let Some(answer) = unknown(parameters, &["from", "to"]) {
+        return answer;
+    }
     let (from, to) = match (address(parameters, "from"), address(parameters, "to")) {
         (Ok(Some(from)), Ok(to)) => (from, to),
         (Ok(None), _) => return Answer::bad(400, "say which batches: from=17&to=20"),
@@ -213,6 +222,9 @@ pub async fn diff(app: &Arc<App>, query: String, parameters: &Parameters) -> Ans
 
 /// SQL over the results as of a batch.
 pub async fn query(app: &Arc<App>, parameters: &Parameters) -> Answer {
+    if let Some(answer) = unknown(parameters, &["sql", "batch"]) {
+        return answer;
+    }
     let Some(sql) = parameters.get("sql").map(str::to_owned) else {
         return Answer::bad(400, "say what is asked: sql=SELECT ...");
     };
@@ -262,6 +274,12 @@ fn table_json(
     let text = head.to_string();
     // the rows are text already, in the order of their columns
     Ok(format!("{},\"rows\":{rows}}}", text.strip_suffix('}').unwrap_or(&text)))
+}
+
+/// Why a question with a parameter that it does not have is not answered.
+fn unknown(parameters: &Parameters, known: &[&str]) -> Option<Answer> {
+    let name = parameters.unknown(known)?;
+    Some(Answer::bad(400, &format!("there is no '{name}' here: known are {}", known.join(", "))))
 }
 
 fn address(parameters: &Parameters, name: &str) -> Result<Option<BatchAddress>, Answer> {

@@ -81,6 +81,11 @@ impl Parameters {
         Parameters(pairs.map(pair).collect())
     }
 
+    /// A name that is none of these: a misspelt one would be passed over without a word.
+    pub fn unknown(&self, known: &[&str]) -> Option<&str> {
+        self.0.iter().map(|(key, _)| key.as_str()).find(|key| !known.contains(key))
+    }
+
     /// The first value of a name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

@@ -10,6 +10,7 @@ use std::{
 use highwater::model::{CrashPoint, ErrorKind, Faults, Result, crash::Crash};
 
 use crate::{
+    received::POINTS,
     stream::{Scratch, stamp, temporary_folder},
     trace::{Trace, restore_folder},
 };
@@ -17,17 +18,6 @@ use crate::{
 const SOURCE: &str = "CREATE TABLE t (k STRING, n BIGINT, d DOUBLE)
 WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = 1);
 ";
-
-/// Sources that receive have threads of their own, and tests: `received`.
-const OF_RECEIVING: [CrashPoint; 7] = [
-    CrashPoint::ReceivedWritten,
-    CrashPoint::ReceivedDurable,
-    CrashPoint::SegmentSealed,
-    CrashPoint::SegmentWritten,
-    CrashPoint::SegmentBegun,
-    CrashPoint::SegmentClosed,
-    CrashPoint::SegmentMended,
-];
 
 /// What an operator does, one step after the other.
 #[derive(Debug, Clone, Copy)]
@@ -304,7 +294,7 @@ fn a_crash_at_every_point_changes_nothing() {
         threads.into_iter().flat_map(|thread| thread.join().expect("no trial panicked")).collect()
     });
     let missed: Vec<_> =
-        CrashPoint::ALL.iter().filter(|point| !reached.contains(point) && !OF_RECEIVING.contains(point)).collect();
+        CrashPoint::ALL.iter().filter(|point| !reached.contains(point) && !POINTS.contains(point)).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}");
 }
 

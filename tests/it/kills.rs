@@ -14,7 +14,10 @@ use std::{
 
 use highwater::model::CrashPoint;
 
-use crate::binary::{Chance, Ended, Folder, Running, from_environment, same_lines};
+use crate::{
+    binary::{Chance, Ended, Folder, Running, from_environment, same_lines},
+    received::POINTS,
+};
 
 /// Batches, too: each takes one file.
 pub const FILES: usize = 12;
@@ -203,26 +206,18 @@ fn killed_at_random_the_end_is_that_of_an_undisturbed_run() {
 
 /// Points that no run of this job comes to: retention and rewinds have tests of their own below, and sources that receive
 /// in `beside` and in `received`.
-const ELSEWHERE: [CrashPoint; 11] = [
-    CrashPoint::ReceivedWritten,
-    CrashPoint::ReceivedDurable,
-    CrashPoint::SegmentSealed,
-    CrashPoint::SegmentWritten,
-    CrashPoint::SegmentBegun,
-    CrashPoint::SegmentClosed,
-    CrashPoint::SegmentMended,
-    CrashPoint::Retiring,
-    CrashPoint::Rewound,
-    CrashPoint::RetractedFirst,
-    CrashPoint::Retracted,
-];
+fn elsewhere() -> Vec<CrashPoint> {
+    let others = [CrashPoint::Retiring, CrashPoint::Rewound, CrashPoint::RetractedFirst, CrashPoint::Retracted];
+    POINTS.into_iter().chain(others).collect()
+}
 
 #[test]
 fn killed_at_every_named_point_of_a_run_and_of_its_recovery() {
     let folder = scratch(JOB);
     let (expected, _) = undisturbed(&folder);
     let mut reached = BTreeSet::new();
-    for point in CrashPoint::ALL.iter().filter(|point| !ELSEWHERE.contains(point)) {
+    let elsewhere = elsewhere();
+    for point in CrashPoint::ALL.iter().filter(|point| !elsewhere.contains(point)) {
         for nth in [1, 3] {
             start_over(&folder);
             // the first crash leaves work behind, so that the start that follows has something to recover
@@ -246,7 +241,7 @@ fn killed_at_every_named_point_of_a_run_and_of_its_recovery() {
         }
     }
     let missed: Vec<_> = CrashPoint::ALL.iter().filter(|point| !reached.contains(point)).copied().collect();
-    assert_eq!(missed, ELSEWHERE, "points that nothing reached");
+    assert_eq!(missed, elsewhere, "points that nothing reached");
 }
 
 #[test]

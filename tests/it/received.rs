@@ -12,7 +12,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use highwater::model::CrashPoint;
+
 use crate::binary::{Ended, Folder, HANGS_AFTER, Running};
+
+/// The points that only a source which receives comes to, in the order of [`CrashPoint::ALL`].
+pub const POINTS: [CrashPoint; 7] = [
+    CrashPoint::ReceivedWritten,
+    CrashPoint::ReceivedDurable,
+    CrashPoint::SegmentSealed,
+    CrashPoint::SegmentWritten,
+    CrashPoint::SegmentBegun,
+    CrashPoint::SegmentClosed,
+    CrashPoint::SegmentMended,
+];
 
 /// How often each value was counted.
 type Counts = BTreeMap<String, u64>;

@@ -71,19 +71,7 @@ fn everything_the_api_says_is_what_progress_and_show_say() {
         Value::from(at(&["--query", "counts", "--at", "1"]))
     );
     assert_eq!(served.json("/api/v1/results/counts?limit=1")["truncated"], true);
-    let diff = served.folder.call(&[
-        "diff",
-        "checkpoint",
-        "--from",
-        "0",
-        "--to",
-        "1",
-        "--query",
-        "counts",
-        "--output",
-        "json",
-    ]);
-    assert_eq!(served.json("/api/v1/diff/counts?from=0&to=1")["rows"], Value::from(diff.expect(0).json()));
+    assert_eq!(served.json("/api/v1/diff/counts?from=0&to=1")["rows"], Value::from(served.changes("counts", 0, 1)));
     let sql = "SELECT max(flows) AS most FROM counts";
     assert_eq!(
         served.json("/api/v1/query?sql=SELECT%20max(flows)+AS%20most+FROM%20counts")["rows"],
@@ -103,6 +91,8 @@ fn what_cannot_be_answered_says_why() {
         ("/api/v1/batches?limit=0", 400, "no number from 1"),
         ("/api/v1/diff/counts", 400, "from=17"),
         ("/api/v1/query", 400, "sql="),
+        ("/api/v1/results/counts?bacth=0", 400, "no 'bacth' here"),
+        ("/api/v1/diff/counts?from=0&limit=2", 400, "known are from, to"),
         ("/api/v1/query?sql=SELECT%20nothing%20FROM%20counts", 400, "nothing"),
         ("/api/v1/query?sql=DROP%20TABLE%20counts", 400, ""),
         ("/nowhere", 404, "/metrics"),

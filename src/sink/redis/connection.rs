@@ -46,7 +46,9 @@ pub(super) fn connect(spec: &RedisSpec, address: &Address, within: Duration) -> 
         ("rediss", _) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
         _ => ConnectionAddr::Tcp(host, port),
     };
-    let database = address.dbname.as_deref().unwrap_or("0").parse().unwrap_or(0);
+    let number = address.dbname.as_deref().unwrap_or("0");
+    let database =
+        number.parse().map_err(|_| RedisError::from((ErrorKind::InvalidClientConfig, "the database is no number")))?;
     let mut settings = RedisConnectionInfo::default().set_db(database);
     if let Some(user) = &address.user {
         settings = settings.set_username(user);

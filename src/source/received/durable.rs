@@ -5,6 +5,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    io::ErrorKind,
     os::unix::fs::FileExt,
     path::Path,
 };
@@ -47,12 +48,17 @@ fn cannot_write(folder: &Path, error: &std::io::Error) -> Error {
 
 /// Refuses a segment that is shorter than it was known to be durable.
 pub(super) fn refuse_shorter(folder: &Path, scan: &Scan) -> Result<(), Damage> {
+    let end = scan.end as u64;
     // without a note that fits there is nothing to compare with
-    let note = fs::read(folder.join(NAME)).unwrap_or_default();
+    let note = match fs::read(folder.join(NAME)) {
+        Ok(note) => note,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Damage::new(end, format!("how far it was durable cannot be read: {error}"))),
+    };
     let Some((length, told)) = note.split_at_checked(NOTE_BYTES / 2) else { return Ok(()) };
     let durable = u64_at(length, 0);
-    match told == check(scan.header.secret, length) && durable > scan.end as u64 {
-        true => Err(Damage::new(scan.end as u64, format!("{durable} bytes of it were durable"))),
+    match told == check(scan.header.secret, length) && durable > end {
+        true => Err(Damage::new(end, format!("{durable} bytes of it were durable"))),
         false => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ use super::{Outcome, long_name};
 use crate::{
     binary::{Chance, Ended, Folder, Running},
     fed,
+    received::POINTS,
     syscalls::subject::{Kind, Subject},
 };
 
@@ -33,18 +34,6 @@ INSERT INTO told SELECT port, min(bytes) AS least FROM flows GROUP BY port;
 ";
 
 const BATCHES: usize = 6;
-
-/// Of a job over files nothing is received, and here nothing is let go.
-const NOT_OF_FILES: [CrashPoint; 8] = [
-    CrashPoint::ReceivedWritten,
-    CrashPoint::ReceivedDurable,
-    CrashPoint::SegmentSealed,
-    CrashPoint::SegmentWritten,
-    CrashPoint::SegmentBegun,
-    CrashPoint::SegmentClosed,
-    CrashPoint::SegmentMended,
-    CrashPoint::Retiring,
-];
 
 fn text(number: usize, is_large: bool) -> String {
     let mut chance = Chance::new(number as u64);
@@ -142,5 +131,7 @@ fn killed_at_every_named_point_while_it_receives() {
 fn killed_at_every_named_point_of_databases_and_programs() {
     let folder = Folder::new(&format!("{JOB}{SINKS}"));
     (0..BATCHES).for_each(|number| folder.input(number, text(number, number == 2).as_bytes()));
-    kill_everywhere(&Subject::of(Kind::Sqlite, folder, Vec::new()), &NOT_OF_FILES);
+    // nothing is received, and nothing is let go
+    let elsewhere = [&POINTS[..], &[CrashPoint::Retiring]].concat();
+    kill_everywhere(&Subject::of(Kind::Sqlite, folder, Vec::new()), &elsewhere);
 }

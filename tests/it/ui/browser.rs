@@ -305,19 +305,7 @@ fn time_travel(browser: &mut Browser, served: &Served) {
         "document.querySelector('#travelled h3')?.textContent.endsWith('changes between batch 0 and batch 1') === true",
     );
     let changes = browser.value("document.querySelectorAll('#travelled tbody tr').length");
-    let diff = served.folder.call(&[
-        "diff",
-        "checkpoint",
-        "--from",
-        "0",
-        "--to",
-        "1",
-        "--query",
-        "counts",
-        "--output",
-        "json",
-    ]);
-    assert_eq!(changes, diff.expect(0).json().len());
+    assert_eq!(changes, served.changes("counts", 0, 1).len());
 }
 
 /// What data brings is shown, and does nothing.

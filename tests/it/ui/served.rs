@@ -104,6 +104,14 @@ impl Served {
         answer.json()
     }
 
+    /// What `diff` says that changed.
+    #[track_caller]
+    pub fn changes(&self, query: &str, from: u64, to: u64) -> Vec<Value> {
+        let (from, to) = (from.to_string(), to.to_string());
+        let words = ["diff", "checkpoint", "--from", &from, "--to", &to, "--query", query, "--output", "json"];
+        self.folder.call(&words).expect(0).json()
+    }
+
     /// The progress objects that it printed.
     pub fn progress(&self) -> Vec<Value> {
         let lines = self.stderr.lock().expect("not poisoned");
