@@ -102,7 +102,7 @@ fn plain_of_sixteen(text: &[u8], at: usize) -> Option<usize> {
         _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), control))
     };
     // none of the sixteen: the bit behind them
-    Some((hits | 1 << 16).trailing_zeros() as usize)
+    Some((hits | (1 << 16)).trailing_zeros() as usize)
 }
 
 /// Offset of the first quote, backslash or control character from `at` on, or the text's end.
@@ -190,9 +190,58 @@ fn digits(text: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Of the sixteen bytes from `at` on, the lowest bit for the first: whether it is no decimal digit; the bit behind them is
+/// set, too. `None` where there are no sixteen.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn no_digits_of_sixteen(text: &[u8], at: usize) -> Option<u32> {
+    use std::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_max_epu8, _mm_movemask_epi8, _mm_set1_epi8, _mm_sub_epi8,
+    };
+    let bytes = text.get(at..)?.first_chunk::<16>()?;
+    // SAFETY: every x86_64 processor has SSE2; sixteen bytes are read from an array of sixteen, of any alignment.
+    let hits = unsafe {
+        let values = _mm_sub_epi8(_mm_loadu_si128(bytes.as_ptr().cast()), _mm_set1_epi8(b'0' as i8));
+        _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_max_epu8(values, _mm_set1_epi8(10)), values))
+    };
+    Some(hits as u32 | (1 << 16))
+}
+
+/// [`number`] for what most numbers are: no sign, no exponent, short, with text behind. `None`: it must be looked at closely.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn short_number(text: &[u8], start: usize) -> Option<(usize, Shape)> {
+    let no_digits = no_digits_of_sixteen(text, start)?;
+    let whole = no_digits.trailing_zeros() as usize;
+    let byte = |at: usize| text.get(start + at).copied();
+    if whole == 0 || (whole > 1 && byte(0) == Some(b'0')) {
+        return None;
+    }
+    let (length, shape) = match byte(whole) {
+        Some(b'.') if whole < 15 => {
+            let fraction = (no_digits >> (whole + 1)).trailing_zeros() as usize;
+            (if fraction == 0 { 16 } else { whole + 1 + fraction }, Shape::Fraction)
+        }
+        _ => (whole, Shape::Integer),
+    };
+    match byte(length) {
+        Some(b'e' | b'E' | b'.') => None,
+        _ if length >= 16 => None,
+        _ => Some((start + length, shape)),
+    }
+}
+
 /// A number from its first byte: the offset behind it, and its shape.
 #[inline(always)]
 pub(super) fn number(text: &[u8], start: usize) -> Result<(usize, Shape), Fault> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(found) = short_number(text, start) {
+        return Ok(found);
+    }
+    any_number(text, start)
+}
+
+fn any_number(text: &[u8], start: usize) -> Result<(usize, Shape), Fault> {
     let whole = if text.get(start) == Some(&b'-') { start + 1 } else { start };
     let mut at = match text.get(whole) {
         Some(b'0') => whole + 1,
@@ -395,6 +444,24 @@ mod tests {
         }
         for text in ["-", "-a", "1.", "1.e1", "1e", "1e+", "1E-x", ".1"] {
             assert!(number(text.as_bytes(), 0).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn short_numbers_are_what_any_numbers_are() {
+        let parts = ["", "0", "7", "00", "12", "1234567", "12345678901234", "123456789012345678"];
+        let signs = ["", "-", ".", "e", "E+", ",", "}", "/", ":", " "];
+        for (first, sign, second) in parts
+            .iter()
+            .flat_map(|first| signs.iter().flat_map(move |sign| parts.map(|second| (*first, *sign, second))))
+        {
+            for (sign_behind, behind) in
+                signs.iter().flat_map(|sign| ["", "0", ", \"a\": 12345678901234"].map(|b| (sign, b)))
+            {
+                let text = format!("{first}{sign}{second}{sign_behind}{behind}");
+                let expected = any_number(text.as_bytes(), 0);
+                assert_eq!(number(text.as_bytes(), 0), expected, "{text}");
+            }
         }
     }
 
