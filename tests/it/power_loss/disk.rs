@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -62,6 +63,10 @@ pub enum Event {
     Sync(Inode),
     /// The process told its user something.
     Said(String),
+    /// It asked a server for a transaction, ...
+    Asked,
+    /// ... and the server answered that it is done.
+    Answered,
 }
 
 /// An event, in the order in which calls ended.
@@ -164,6 +169,19 @@ impl Disk {
     /// A file's bytes at the start.
     pub fn content(&self, file: Inode) -> &[u8] {
         self.contents.get(&file).map_or(&[], |bytes| bytes)
+    }
+
+    /// How many transactions of a server were done by the end of an event, and how many may have been: what was asked for and is
+    /// not answered.
+    pub fn transactions(&self, after: usize) -> RangeInclusive<usize> {
+        let count = |wanted: &dyn Fn(usize, &Timed) -> bool| {
+            self.events.iter().enumerate().filter(|(number, event)| wanted(*number, event)).count()
+        };
+        let now = self.events[after].ended;
+        let answered = count(&|number, timed| matches!(timed.event, Event::Answered) && number <= after);
+        let asked =
+            count(&|number, timed| matches!(timed.event, Event::Asked) && (number <= after || timed.began < now));
+        answered..=asked
     }
 
     /// For each event the one that made it durable, if any did.
