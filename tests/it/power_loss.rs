@@ -142,7 +142,7 @@ fn whatever_a_power_loss_leaves_goes_on_with_what_a_server_has() {
     }
     let there = || scenarios::SERVERS.iter().filter(|scenario| server::is_there(scenario));
     if there().count() < scenarios::SERVERS.len() {
-        skip(name, "no server: run the tests with tests/servers, which installs and starts them");
+        skip(name, crate::servers::NO_SERVER);
     }
     let (started, recordings) = (Instant::now(), Recordings::new());
     let states = from_environment("HIGHWATER_STATES").unwrap_or(1000);
@@ -150,7 +150,7 @@ fn whatever_a_power_loss_leaves_goes_on_with_what_a_server_has() {
         let recordings = &recordings;
         there().map(move |scenario| Task { recovery, count, ..task(scenario.name, recordings) })
     };
-    let found = explore(of(false, states / 10).chain(of(true, states / 20)).collect());
+    let found = explore(of(false, states / 16).chain(of(true, states / 40)).collect());
     let seed = task("postgres", &recordings).seed;
     for (task, found) in &found {
         eprintln!("  {}: {} distinct, {} checked", task.name(), found.distinct, found.checked);

@@ -8,11 +8,11 @@ use super::{
     disk::{Item, Tree},
     recording::{Bounds, Recording, remaining},
     scenarios::{Kind, Position},
-    server::{Expected, Held, Server},
+    server::{Expected, Server},
     tables::Tables,
     world::{By, CHECKPOINT, World, sorted},
 };
-use crate::{fed, stream::rows, trace::Trace};
+use crate::{fed, servers::held::Held, stream::rows, trace::Trace};
 
 /// The worst that can happen: nobody notices.
 pub const WRONG_RESULT: &str = "is not what plain DataFusion yields";
@@ -133,7 +133,10 @@ impl<'a> Oracle<'a> {
         let found = panic::catch_unwind(panic::AssertUnwindSafe(|| {
             trace(world).assert_same(&self.end, &"after recovery, compared with an undisturbed run");
             if let Some((server, expected)) = self.of_server() {
-                server.read().unwrap_or_else(|why| panic!("{why}")).assert_same(&expected.end);
+                server
+                    .read()
+                    .unwrap_or_else(|why| panic!("{why}"))
+                    .assert_same(&expected.end, "compared with an undisturbed run");
             }
         }));
         found.map_err(|panic| text_of(panic.as_ref()))?;

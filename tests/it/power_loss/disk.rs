@@ -296,3 +296,22 @@ impl Change {
         }
     }
 }
+
+#[test]
+fn a_transaction_may_be_done_from_its_question_on_and_is_done_from_its_answer_on() {
+    let mut disk = Disk::holding(&Tree::default());
+    // another thread's fsync ends before the call that sends the second question, and after it began
+    let events = [
+        (0, 1, Event::Said(String::new())),
+        (2, 3, Event::Asked),
+        (4, 5, Event::Said(String::new())),
+        (6, 7, Event::Answered),
+        (9, 10, Event::Sync(ROOT)),
+        (8, 11, Event::Asked),
+        (12, 13, Event::Said(String::new())),
+    ];
+    let timed = |(began, ended, event)| Timed { began, ended, event, about: String::new(), told: Told::default() };
+    disk.events = events.map(timed).into();
+    let done: Vec<_> = (0..disk.events.len()).map(|after| disk.transactions(after)).collect();
+    assert_eq!(done, [0..=0, 0..=1, 0..=1, 1..=1, 1..=2, 1..=2, 1..=2]);
+}

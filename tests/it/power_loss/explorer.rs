@@ -20,11 +20,10 @@ use super::{
     mutation::Mutation,
     recording::{Recording, Start},
     scenarios::Scenario,
-    server::Held,
     states::{Crashes, State},
     world::{By, World, write},
 };
-use crate::binary::Chance;
+use crate::{binary::Chance, servers::held::Held};
 
 /// A recovery, with the batches after it, takes a tenth of a second.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
@@ -243,7 +242,8 @@ impl Task {
         base: u64,
     ) -> Recording {
         let state = crashes.state(self.seed.wrapping_add(1), base);
-        let (held, _) = whole.held_at(state.after, self.mutation, &mut Chance::new(base));
+        let held = whole.held_at(state.after, Mutation::None, &mut Chance::new(base));
+        let (held, _) = held.expect("there is no mutation");
         say(&format!("try {} recording the recovery of state {base}: {}", base * STATES_OF_A_RECOVERY, state.story));
         let bounds = whole.bounds(state.after);
         world.put(&state.tree);
@@ -268,7 +268,8 @@ impl Task {
     ) -> bool {
         let state = crashes.state(self.seed, number);
         let bounds = recording.bounds(state.after);
-        let (held, story) = recording.held_at(state.after, self.mutation, &mut Chance::new(self.seed ^ number));
+        let held = recording.held_at(state.after, self.mutation, &mut Chance::new(self.seed ^ number));
+        let Some((held, story)) = held else { return false };
         let story = if recording.held.len() > 1 { format!("{}; {story}", state.story) } else { state.story.clone() };
         say(&format!("try {number} {story}"));
         let digest = digest(&state.tree, &held);

@@ -13,8 +13,9 @@ use std::{
 use super::{
     calls::{Arg, Call},
     disk::{Change, Disk, Entry, Event, Inode, Kind, ROOT, Timed, Told},
-    server::Wire,
 };
+
+use crate::servers::held::Wire;
 
 /// All calls that can change a file, a name or a descriptor.
 const WATCHED: &str = "open,openat,openat2,creat,write,pwrite64,writev,pwritev,pwritev2,ftruncate,truncate,fallocate,\

@@ -12,11 +12,14 @@ use super::{
     mutation::Mutation,
     record::{Recorder, traced},
     scenarios::{Position, Scenario, Step},
-    server::{Held, Server},
+    server::Server,
     states::Crashes,
     world::{APART, Given, World},
 };
-use crate::binary::{Chance, Running};
+use crate::{
+    binary::{Chance, Running},
+    servers::held::Held,
+};
 
 pub struct Recording {
     pub scenario: &'static Scenario,
@@ -131,23 +134,25 @@ impl Recording {
     }
 
     /// What the server holds where the power fails after an event, and a word on it: a transaction that is under way is done, or
-    /// it is not.
-    pub fn held_at(&self, after: usize, mutation: Mutation, chance: &mut Chance) -> (Held, String) {
+    /// it is not. `None`: the mutation is one of what a server gets, and makes no difference here.
+    pub fn held_at(&self, after: usize, mutation: Mutation, chance: &mut Chance) -> Option<(Held, String)> {
         let possible = self.disk.transactions(after);
         let (done, asked) = possible.clone().into_inner();
-        let mut number = done + chance.below(possible.count());
-        if mutation == Mutation::ServerFirst {
-            number = (number + chance.below(2)).min(self.held.len() - 1);
-        }
-        let held = &self.held[number];
-        let before = &self.held[number.saturating_sub(1)];
-        let held = match mutation {
-            // no table is made in it: then the rows are a batch's
-            Mutation::RowsFirst if number > done && before.0.keys().eq(held.0.keys()) => held.with_books_of(before),
-            Mutation::BatchFirst if number > done => before.with_books_of(held),
-            _ => held.clone(),
+        let number = done + chance.below(possible.count());
+        let story = |number: usize| format!("the server has done {number} transactions of {done} to {asked}");
+        let next = &self.held[(asked + 1).min(self.held.len() - 1)];
+        // the transaction that is under way, if one is
+        let (before, after) = (&self.held[done], &self.held[asked]);
+        let worse = match mutation {
+            Mutation::RowsFirst => after.with_books_of(before),
+            Mutation::BatchFirst => before.with_books_of(after),
+            Mutation::ServerFirst => next.clone(),
+            _ => return Some((self.held[number].clone(), story(number))),
         };
-        (held, format!("the server has done {number} transactions of {done} to {asked}"))
+        // where tables are made no batch is written
+        let has_both = before.0.keys().eq(after.0.keys()) || mutation != Mutation::RowsFirst;
+        let differs = has_both && !self.held[done..=asked].contains(&worse);
+        differs.then(|| (worse, format!("{}, and half of another", story(number))))
     }
 
     pub fn bounds(&self, after: usize) -> Bounds {

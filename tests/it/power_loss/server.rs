@@ -11,12 +11,9 @@
 //! What is not explored here: the server that still holds a transaction of the machine that is gone, until it notices (the job
 //! waits for it: `servers::cut`), and a server that loses something itself (`servers::lost`).
 
-mod postgres;
 mod proxy;
-mod redis;
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::Path,
     sync::{
@@ -25,36 +22,13 @@ use std::{
     },
 };
 
-use serde_json::Value;
-
 use self::proxy::Proxy;
 use super::{
     disk::Tree,
     scenarios::{Kind, Position, Scenario, Step},
     world::{By, World},
 };
-
-/// What a server holds of a job: of PostgreSQL tables with their rows, of Redis keys with what is under them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Held(pub BTreeMap<String, Value>);
-
-/// How a transaction shows on the wire.
-#[derive(Debug, Clone, Copy)]
-pub struct Wire {
-    /// It is to be done.
-    pub asked: &'static [u8],
-    /// It is done.
-    pub answered: &'static [u8],
-}
-
-/// One kind of server.
-trait Store: Send {
-    /// What it holds of the job.
-    fn read(&mut self) -> Result<Held, String>;
-
-    /// Lets it hold this, and nothing else.
-    fn put(&mut self, held: &Held) -> Result<(), String>;
-}
+use crate::servers::held::{Held, Store, Which, Wire};
 
 type Shared = Arc<Mutex<Box<dyn Store>>>;
 
@@ -64,60 +38,50 @@ fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A server, and a place of this job's own in it.
 pub struct Server {
-    kind: Kind,
+    which: Which,
     store: Shared,
     proxy: Proxy,
-    /// Of PostgreSQL the schema, of Redis the beginning of each key.
     place: String,
 }
 
-/// Where tests find a server of this kind; `None`: it is none of a server.
-fn variable(kind: Kind) -> Option<&'static str> {
-    match kind {
-        Kind::Postgres => Some("HIGHWATER_POSTGRES_URL"),
-        Kind::Redis => Some("HIGHWATER_REDIS_URL"),
+/// The server that a scenario writes to, if it writes to one.
+fn which(scenario: &Scenario) -> Option<Which> {
+    match scenario.kind {
+        Kind::Postgres => Some(Which::Postgres),
+        Kind::Redis => Some(Which::Redis),
         Kind::Files | Kind::EventTime | Kind::Received | Kind::Database => None,
     }
 }
 
 /// Whether the server is there that a scenario needs, if it needs one.
 pub fn is_there(scenario: &Scenario) -> bool {
-    variable(scenario.kind).is_none_or(|name| std::env::var_os(name).is_some())
+    which(scenario).is_none_or(|which| which.url().is_some())
 }
 
 impl Server {
     /// The server of a scenario that writes to one. Its place is kept in `note`: a recording is of one place.
     pub fn of(scenario: &Scenario, note: &Path) -> Option<Server> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let kind = scenario.kind;
-        let url = std::env::var(variable(kind)?).expect("tests/servers started it");
+        let which = which(scenario)?;
+        let url = which.url().expect("tests/servers started it");
         let kept = fs::read_to_string(note).ok();
         let (port, place) = match kept.as_deref().and_then(|kept| kept.split_once(' ')) {
             Some((port, place)) => (port.parse().expect("a port was kept"), place.to_owned()),
             None => (0, format!("w{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))),
         };
-        let store: Box<dyn Store> = match kind {
-            Kind::Postgres => Box::new(postgres::Tables::of(&url, &place)),
-            _ => Box::new(redis::Keys::of(&url, &place)),
-        };
-        let store = Arc::new(Mutex::new(store));
-        let proxy = Proxy::start(port, &url, wire(kind), &store);
+        let store = Arc::new(Mutex::new(which.open(&url, &place)));
+        let proxy = Proxy::start(port, &url, which.wire(), &store);
         fs::write(note, format!("{} {place}", proxy.port)).expect("the place is kept");
-        Some(Server { kind, store, proxy, place })
+        Some(Server { which, store, proxy, place })
     }
 
     /// The job, with the options of its sinks.
     pub fn fill_in(&self, sql: &str) -> String {
-        let url = &self.proxy.url;
-        let options = match self.kind {
-            Kind::Postgres => format!("connector = 'postgres', url = '{url}', schema = '{}'", self.place),
-            _ => format!("connector = 'redis', url = '{url}'"),
-        };
-        sql.replace("SINK", &format!("{options}, retry_timeout = '3 seconds'")).replace("PREFIX", &self.place)
+        self.which.fill_in(sql, &self.proxy.url, &self.place)
     }
 
     pub fn wire(&self) -> Wire {
-        wire(self.kind)
+        self.which.wire()
     }
 
     pub fn put(&self, held: &Held) -> Result<(), String> {
@@ -136,69 +100,15 @@ impl Server {
         Ok((done?, all.into_iter().collect::<Result<_, _>>()?))
     }
 
-    /// The newest batch that a sink wrote, and all its rows.
     fn sink(&self, held: &Held, sink: &str) -> (Option<u64>, Vec<String>) {
-        match self.kind {
-            Kind::Postgres => postgres::sink(held, sink),
-            _ => redis::sink(held, &self.place, sink),
-        }
+        self.which.sink(held, &self.place, sink)
     }
 
     fn sinks(&self) -> [&'static str; 3] {
-        match self.kind {
-            Kind::Postgres => ["added", "changed", "whole"],
-            _ => ["changed", "whole", "ranks"],
+        match self.which {
+            Which::Postgres => ["added", "changed", "whole"],
+            Which::Redis => ["changed", "whole", "ranks"],
         }
-    }
-}
-
-fn wire(kind: Kind) -> Wire {
-    match kind {
-        Kind::Postgres => postgres::WIRE,
-        _ => redis::WIRE,
-    }
-}
-
-impl Held {
-    /// What is written down of batches, as it is in the other one: rows without their batch, or a batch without its rows.
-    pub fn with_books_of(&self, other: &Held) -> Held {
-        let is_book = |name: &String| name.starts_with("highwater");
-        let rows = self.0.iter().filter(|(name, _)| !is_book(name));
-        let books = other.0.iter().filter(|(name, _)| is_book(name));
-        Held(rows.chain(books).map(|(name, value)| (name.clone(), value.clone())).collect())
-    }
-
-    /// Without what differs from one checkpoint to another of the same job.
-    fn lasting(&self) -> Held {
-        let mut held = self.clone();
-        held.0.remove("highwater");
-        held.0.values_mut().for_each(forget_checkpoint);
-        held
-    }
-
-    /// Panics where it is not the other one, and names what differs.
-    pub fn assert_same(&self, expected: &Held) {
-        let (found, expected) = (self.lasting(), expected.lasting());
-        for (name, value) in &expected.0 {
-            assert_eq!(found.0.get(name), Some(value), "'{name}' of the server, compared with an undisturbed run");
-        }
-        let more: Vec<_> = found.0.keys().filter(|name| !expected.0.contains_key(*name)).collect();
-        assert!(more.is_empty(), "the server has {more:?} besides");
-    }
-
-    pub fn digest(&self) -> blake3::Hash {
-        blake3::hash(serde_json::to_string(&self.0).expect("it is JSON").as_bytes())
-    }
-}
-
-fn forget_checkpoint(value: &mut Value) {
-    match value {
-        Value::Array(rows) => rows.iter_mut().for_each(forget_checkpoint),
-        Value::Object(fields) => {
-            fields.remove("checkpoint");
-            fields.values_mut().for_each(forget_checkpoint);
-        }
-        _ => {}
     }
 }
 

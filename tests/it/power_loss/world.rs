@@ -19,11 +19,12 @@ use highwater::{
 use super::{
     disk::{Item, Tree},
     scenarios::{Kind, Scenario, Step},
-    server::{Held, Server},
+    server::Server,
 };
 use crate::{
     binary::{Running, executable},
     fed,
+    servers::held::Held,
     stream::{rows, stamp},
 };
 

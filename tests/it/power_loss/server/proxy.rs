@@ -7,7 +7,8 @@ use std::{
     thread,
 };
 
-use super::{Held, Shared, Wire, locked};
+use super::{Shared, locked};
+use crate::servers::held::{Held, Wire};
 
 /// What was found, in turn; `None`: nobody wants to know.
 type Looks = Arc<Mutex<Option<Vec<Result<Held, String>>>>>;

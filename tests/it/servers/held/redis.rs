@@ -11,7 +11,7 @@ use super::{Held, Store, Wire};
 pub const WIRE: Wire = Wire { asked: b"\r\nEXEC\r\n", answered: b"QUEUED\r\n*" };
 
 /// Where all sinks of a server are listed.
-const LIST: &str = "highwater";
+pub const LIST: &str = "highwater";
 
 pub struct Keys {
     connection: Connection,
