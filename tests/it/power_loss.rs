@@ -150,7 +150,7 @@ fn whatever_a_power_loss_leaves_goes_on_with_what_a_server_has() {
         let recordings = &recordings;
         there().map(move |scenario| Task { recovery, count, ..task(scenario.name, recordings) })
     };
-    let found = explore(of(false, states / 16).chain(of(true, states / 40)).collect());
+    let found = explore(of(false, states / 20).chain(of(true, states / 50)).collect());
     let seed = task("postgres", &recordings).seed;
     for (task, found) in &found {
         eprintln!("  {}: {} distinct, {} checked", task.name(), found.distinct, found.checked);
