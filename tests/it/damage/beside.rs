@@ -1,7 +1,7 @@
 //! What is beside the log, and damaged as well: what was received, and a database that results go to.
 //!
 //! What comes through the standard input stands for what comes from a socket: the same function cuts lines and writes the same
-//! frames. What is posted has frames of its own, with keys.
+//! frames; rows by the clock have no others. What is posted has frames of its own, with keys.
 
 use std::{
     fs,
