@@ -18,6 +18,8 @@ pub struct SourceFacts {
     pub name: String,
     /// As progress names it.
     pub description: String,
+    /// Whether it is no folder of files: what waits of it are segments of its receive log.
+    pub is_received: bool,
     /// How far its watermark stays behind its newest event, microseconds; `None`: it has none.
     pub watermark_delay_us: Option<i64>,
 }
@@ -36,12 +38,25 @@ pub struct QueryFacts {
     pub state: String,
 }
 
+impl JobFacts {
+    /// What batches take, in one word for all sources.
+    pub fn unit(&self) -> &'static str {
+        let received = self.sources.iter().filter(|source| source.is_received).count();
+        match received {
+            0 => "file",
+            count if count == self.sources.len() => "segment",
+            _ => "file or segment",
+        }
+    }
+}
+
 impl Engine {
     /// The parts of the job that is open.
     pub fn facts(&self) -> JobFacts {
         let sources = self.job.sources.iter().zip(&self.inputs.inputs).map(|(spec, input)| SourceFacts {
             name: spec.name.clone(),
             description: input.description.clone(),
+            is_received: spec.received.is_some(),
             watermark_delay_us: spec.event_time.map(|event_time| event_time.delay_us),
         });
         let queries = self.queries.queries.iter().enumerate().map(|(index, query)| QueryFacts {

@@ -9,13 +9,25 @@ use super::{
 };
 use crate::{
     checkpoint::History,
-    job::JobSpec,
-    model::{BatchId, Error, Faults, PlannedFile, Result},
+    job::{JobSpec, Sender},
+    model::{BatchId, Error, ErrorKind, Faults, PlannedFile, Result},
     source::{Next, Receiver, ReceiverOptions},
 };
 
 /// A wait that is shorter would be none.
 const SHORTEST: Duration = Duration::from_millis(10);
+
+/// Adds to what kept a job from its first batch that it has read nothing of a standard input: what was piped into it is not
+/// received, and gone with it.
+pub(super) fn unread_yet(job: &JobSpec) -> impl Fn(Error) -> Error + use<> {
+    let mut received = job.sources.iter().filter_map(|source| source.received.as_ref());
+    let has_stdin = received.any(|received| received.sender == Sender::Stdin);
+    move |error| match error.kind() {
+        ErrorKind::Usage | ErrorKind::Crashed => error,
+        _ if !has_stdin => error,
+        _ => error.or_help("nothing was read of the standard input: give all of it again then"),
+    }
+}
 
 /// A source that receives, at work.
 pub(super) struct Receiving {
@@ -23,6 +35,8 @@ pub(super) struct Receiving {
     /// Since the first row of the open segment was met.
     open_since: Option<Stopwatch>,
     trigger: Trigger,
+    /// Whether it was told that nothing more comes.
+    end_told: bool,
 }
 
 impl Receiving {
@@ -60,6 +74,13 @@ impl Receiving {
         Ok(Next { files: if self.is_awaited() { Vec::new() } else { files }, ..Next::default() })
     }
 
+    /// Whether it is to be told that nothing more comes: once, and where the run would otherwise go on.
+    fn tells_end(&mut self) -> bool {
+        let tells = !self.end_told && self.receiver.has_ended() && self.trigger.when_idle() != Idle::End;
+        self.end_told |= tells;
+        tells
+    }
+
     /// Waits for rows, or until those of the open segment have waited long enough.
     pub fn wait(&self, longest: Duration) {
         match &self.open_since {
@@ -93,6 +114,9 @@ impl Input {
         for told in receiving.receiver.take_notices() {
             notice(format!("source '{}': {told}", self.name));
         }
+        if receiving.tells_end() {
+            notice(format!("source '{}': the standard input has ended; nothing more comes of it", self.name));
+        }
         let mut next = receiving.next()?;
         next.files.retain(|file| !self.seen.contains(&file.identity));
         Ok(next)
@@ -112,16 +136,21 @@ impl Inputs {
     /// Of kind `Refused` for a receive log that is damaged, `Usage` for an address that cannot be listened on.
     pub fn receive(&mut self, job: &JobSpec, trigger: Trigger, accept_gap: bool, faults: &Faults) -> Result<()> {
         let options = ReceiverOptions { accept_gap, now_us, passed_us, faults: faults.clone() };
+        let (unread_yet, mut reads_stdin) = (unread_yet(job), false);
         for (spec, input) in job.sources.iter().zip(&mut self.inputs) {
             if spec.received.is_none() {
                 continue;
             }
-            let named = |error: Error| error.at_if_none(job.place(spec.files.path_at));
+            let named = |error: Error| {
+                let error = error.at_if_none(job.place(spec.files.path_at));
+                if reads_stdin { error } else { unread_yet(error) }
+            };
             let mut receiver = Receiver::open(spec, &input.seen, &options).map_err(named)?;
             if trigger.when_idle() != Idle::End || receiver.will_end() {
                 receiver.start().map_err(named)?;
+                reads_stdin |= spec.received.as_ref().is_some_and(|received| received.sender == Sender::Stdin);
             }
-            input.receiving = Some(Receiving { receiver, open_since: None, trigger });
+            input.receiving = Some(Receiving { receiver, open_since: None, trigger, end_told: false });
         }
         Ok(())
     }
@@ -140,6 +169,13 @@ impl Inputs {
     /// Whether a source that ends has not ended yet, so that there is more to wait for.
     pub fn more_to_come(&self) -> bool {
         self.inputs.iter().any(Input::will_end)
+    }
+
+    /// Whether nothing more can come of any source.
+    pub fn have_ended(&self) -> bool {
+        let has_ended =
+            |input: &Input| input.receiving.as_ref().is_some_and(|receiving| receiving.receiver.has_ended());
+        !self.inputs.is_empty() && self.inputs.iter().all(has_ended)
     }
 
     /// Lets go of segments that no batch after `oldest` has read; `as_of_us`: when the newest batch was committed.

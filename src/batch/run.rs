@@ -10,6 +10,7 @@ use super::{
     engine::{Engine, EngineOptions, MakeSink},
     facts::JobFacts,
     one_batch::Origin,
+    receive::unread_yet,
     report::Timings,
     trigger::{Idle, POLL, Trigger},
 };
@@ -67,7 +68,8 @@ pub fn run(
     make_sink: MakeSink<'_>,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary> {
-    let mut engine = Engine::open(job, options.engine.clone(), make_sink)?;
+    let unread_yet = unread_yet(&job);
+    let mut engine = Engine::open(job, options.engine.clone(), make_sink).map_err(unread_yet)?;
     match batches(&mut engine, &options, watch) {
         Ok(summary) => engine.close().map(|()| summary),
         Err(error) => {
@@ -77,19 +79,25 @@ pub fn run(
     }
 }
 
-/// Batch after batch, until there is a reason to stop.
-fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
-    let &RunOptions { trigger, batches_max, stop, .. } = options;
+/// Begins to receive, and tells what is there.
+fn begin(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<()> {
     for notice in std::mem::take(&mut engine.notices) {
         watch(Event::Notice(notice));
     }
-    engine.receive(trigger, options.engine.accept_change)?;
-    if trigger.when_idle() == Idle::End {
+    engine.receive(options.trigger, options.engine.accept_change)?;
+    if options.trigger.when_idle() == Idle::End {
         engine.inputs.fix(&mut |message| watch(Event::Notice(message)))?;
     }
     let files_waiting = engine.files_waiting(watch)?;
     let newest = engine.checkpoint.history().newest().map(|commit| commit.batch());
     watch(Event::Opened { newest, files_waiting, facts: engine.facts() });
+    Ok(())
+}
+
+/// Batch after batch, until there is a reason to stop.
+fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
+    let &RunOptions { trigger, batches_max, stop, .. } = options;
+    begin(engine, options, watch)?;
     let mut summary = Summary::default();
     let (mut looked_us, mut started_us) = (None, None);
     let mut planned_in_vain = 0;
@@ -97,7 +105,10 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
         |summary: &Summary| stop.load(Ordering::Relaxed) || batches_max.is_some_and(|max| summary.batches >= max);
     while !stopped(&summary) {
         if engine.plan_without_data(now_us()).is_none() {
-            engine.pause(trigger.wait_before(looked_us, now_us()), stop);
+            // what nothing more comes to waits for no interval
+            pause(trigger.wait_before(looked_us, now_us()), &|| {
+                stop.load(Ordering::Relaxed) || engine.inputs.have_ended()
+            });
         }
         if stopped(&summary) {
             break;
@@ -106,12 +117,13 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
         let looked_before = looked_us.replace(began_us);
         let since_last_us = started_us.map(|before: i64| began_us - before);
         // asked before: what came last of a source that has ended meanwhile is still to be planned
-        let more_to_come = engine.inputs.more_to_come();
+        let (more_to_come, have_ended) = (engine.inputs.more_to_come(), engine.inputs.have_ended());
         let Some((plan, origin, timings)) = engine.plan(trigger, began_us, since_last_us, watch)? else {
             watch(Event::Idle);
             match trigger.when_idle() {
                 Idle::End if more_to_come => engine.inputs.wait(POLL, &|| stop.load(Ordering::Relaxed)),
                 Idle::End => break,
+                _ if have_ended => break,
                 Idle::NextMultiple => {}
                 Idle::Wait(longest) => engine.inputs.wait(longest, &|| stop.load(Ordering::Relaxed)),
             }
@@ -128,7 +140,7 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
             Err(error) if may_plan_again(origin, &error, planned_in_vain) => {
                 planned_in_vain += 1;
                 watch(Event::Notice(format!("the batch is planned again: {error}")));
-                engine.pause(REPLAN_AFTER, stop);
+                pause(REPLAN_AFTER, &|| stop.load(Ordering::Relaxed));
                 looked_us = None;
                 engine.inputs.look_again(&mut |message| watch(Event::Notice(message)))?;
                 continue;
@@ -147,6 +159,16 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
         }
     }
     Ok(summary)
+}
+
+/// Waits so long, or until there is a reason not to.
+fn pause(longest: Duration, is_over: &dyn Fn() -> bool) {
+    const SLICE: Duration = Duration::from_millis(50);
+    let mut left = longest;
+    while !left.is_zero() && !is_over() {
+        std::thread::sleep(left.min(SLICE));
+        left = left.saturating_sub(SLICE);
+    }
 }
 
 /// Whether a batch that failed may take its input as it is now: nothing depends on its plan, and the input moved.
@@ -199,16 +221,6 @@ impl Engine {
         let plan = BatchPlan { batch, batch_time_us: began_us, watermark_us: self.watermark_us(), inputs };
         timings.query_planning_ms = lap.lap_ms();
         Ok(Some((plan, Origin::Fresh, timings)))
-    }
-
-    /// Waits for the next multiple of an interval, or until the job is stopped.
-    fn pause(&self, longest: Duration, stop: &AtomicBool) {
-        const SLICE: Duration = Duration::from_millis(50);
-        let mut left = longest;
-        while !left.is_zero() && !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(left.min(SLICE));
-            left = left.saturating_sub(SLICE);
-        }
     }
 
     /// Files that wait before the first batch; replayed ones included.

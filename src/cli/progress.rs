@@ -16,7 +16,7 @@ use crate::{
     model::{BatchId, Error, Result},
     progress::{
         Progress,
-        numbers::{count, grouped, short},
+        numbers::{count, grouped, plural, short},
     },
 };
 
@@ -25,6 +25,8 @@ use crate::{
 pub struct Reporter {
     how: How,
     newest: Option<BatchId>,
+    /// What waits, and batches take: a file, or what a source has received.
+    unit: &'static str,
     /// What of progress could not be told; it never stops a job.
     failed: Option<Error>,
 }
@@ -46,7 +48,7 @@ impl Reporter {
             ProgressMode::Auto if io::stderr().is_terminal() => How::Bar(bar()),
             ProgressMode::Auto => How::Lines,
         };
-        Reporter { how, newest: None, failed: None }
+        Reporter { how, newest: None, unit: "file", failed: None }
     }
 
     /// The bar that other output has to keep clear of.
@@ -72,7 +74,10 @@ impl Reporter {
 
     pub fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Opened { newest, files_waiting, .. } => self.opened(newest, files_waiting),
+            Event::Opened { newest, files_waiting, facts } => {
+                self.unit = facts.unit();
+                self.opened(newest, files_waiting);
+            }
             Event::Batch { progress, files_left } => self.batch(progress, files_left),
             Event::Began { .. } | Event::Idle => {}
             Event::Notice(text) => {
@@ -88,12 +93,13 @@ impl Reporter {
 
     fn opened(&mut self, newest: Option<BatchId>, files_waiting: u64) {
         self.newest = newest;
-        let files = count(files_waiting, "file");
+        let files = count(files_waiting, self.unit);
         self.line(&match newest {
             Some(newest) => format!("resuming after batch {newest}, {files} waiting"),
             None => format!("a new checkpoint, {files} waiting"),
         });
         if let How::Bar(bar) = &self.how {
+            bar.set_message(plural(self.unit));
             bar.set_length(files_waiting);
             bar.tick();
         }
@@ -104,12 +110,12 @@ impl Reporter {
         match &self.how {
             How::Bar(bar) => {
                 let files: usize = progress.sources.iter().map(|source| source.files.len()).sum();
-                bar.println(batch_line(progress, files_left));
+                bar.println(batch_line(progress, files_left, self.unit));
                 // files may have come since the job was opened
                 bar.set_length(bar.position() + files as u64 + files_left);
                 bar.inc(files as u64);
             }
-            How::Lines => say(&batch_line(progress, files_left)),
+            How::Lines => say(&batch_line(progress, files_left, self.unit)),
             How::Json => match serde_json::to_string(progress) {
                 Ok(text) => say_as_it_is(&text),
                 Err(cause) => {
@@ -161,13 +167,13 @@ fn batches_text(batches: u64) -> String {
 
 /// Without colours, so that `NO_COLOR` changes nothing.
 fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos} of {len} files  {elapsed} + {eta}")
+    let style = ProgressStyle::with_template("{bar:30} {pos} of {len} {msg}  {elapsed} + {eta}")
         .expect("the template is a constant that parses");
     ProgressBar::new(0).with_style(style)
 }
 
 /// `batch 24  10,000 rows  118 ms  84.7k rows/s  state 398  25 files left`
-fn batch_line(progress: &Progress, files_left: u64) -> String {
+fn batch_line(progress: &Progress, files_left: u64, unit: &str) -> String {
     let mut parts = vec![format!("batch {}", progress.batch_id), count(progress.num_input_rows, "row")];
     if progress.num_bad_rows > 0 {
         parts.push(format!("{} bad", grouped(progress.num_bad_rows)));
@@ -180,7 +186,7 @@ fn batch_line(progress: &Progress, files_left: u64) -> String {
     }
     let state_rows = progress.state_operators.iter().map(|operator| operator.num_rows_total).sum();
     parts.push(format!("state {}", grouped(state_rows)));
-    parts.push(format!("{} left", count(files_left, "file")));
+    parts.push(format!("{} left", count(files_left, unit)));
     parts.join("  ")
 }
 
@@ -226,10 +232,14 @@ mod tests {
     fn a_batch_is_one_line() {
         let mut progress = progress();
         progress.complete(&LateProgress { batch_duration: 118, commit_offsets: 3, publish: 1 });
-        assert_eq!(batch_line(&progress, 25), "batch 24  10,000 rows  118 ms  84.7k rows/s  state 398  25 files left");
+        assert_eq!(
+            batch_line(&progress, 25, "file"),
+            "batch 24  10,000 rows  118 ms  84.7k rows/s  state 398  25 files left"
+        );
         progress.complete(&LateProgress { batch_duration: 0, commit_offsets: 0, publish: 0 });
         progress.num_bad_rows = 2;
-        assert_eq!(batch_line(&progress, 1), "batch 24  10,000 rows  2 bad  0 ms  state 398  1 file left");
+        assert!(batch_line(&progress, 1, "segment").ends_with("  1 segment left"));
+        assert_eq!(batch_line(&progress, 1, "file"), "batch 24  10,000 rows  2 bad  0 ms  state 398  1 file left");
     }
 
     #[test]

@@ -256,7 +256,12 @@ fn refuse_others(options: &Options<'_>, connector: &str, known: &[&str]) -> Resu
             "format" => "its rows are made here",
             _ => "another connector has it",
         })
-        .help("leave it out"))
+        .help(match (connector, setting.key.as_str()) {
+            ("http", "port") => format!("write listen = '127.0.0.1:{}'", setting.value.trim()),
+            ("http", "host") => format!("write listen = '{}:8080', with the port of your choice", setting.value.trim()),
+            ("socket", "listen") => "a socket calls its peer: write host and port of who is to be called".to_owned(),
+            _ => "leave it out".to_owned(),
+        }))
 }
 
 fn socket(options: &Options<'_>) -> Result<Sender> {
@@ -369,6 +374,9 @@ mod tests {
             ("(a INT) WITH (connector = 'stdin', format = 'json', static = true)", "this one goes on"),
             ("(a INT) WITH (connector = 'stdin', fromat = 'json')", "did you mean 'format'?"),
             ("(a INT) WITH (connector = 'http', listen = '8080', format = 'json')", "an address and a port"),
+            ("(a INT) WITH (connector = 'http', port = 8080, format = 'json')", "write listen = '127.0.0.1:8080'"),
+            ("(a INT) WITH (connector = 'http', host = 'h', format = 'json')", "write listen = 'h:8080'"),
+            ("(a INT) WITH (connector = 'socket', listen = 'h:1', format = 'json')", "write host and port"),
             (
                 "(a INT) WITH (connector = 'http', listen = ':1', token = 'plain', format = 'json')",
                 "an address and a port",

@@ -283,7 +283,7 @@ impl Folder {
     pub fn canonical_log(&self) -> Vec<String> {
         let mut lines = self.call(&["log", "checkpoint", "--json"]).expect(0).json();
         let job = fs::read_to_string(self.at("job.sql")).expect("the job is there");
-        let more: &[&str] = if crate::fed::is_over_stdin(&job) { &crate::fed::OF_ARRIVAL } else { &[] };
+        let more: &[&str] = if crate::fed::is_received(&job) { &crate::fed::OF_ARRIVAL } else { &[] };
         lines.iter_mut().for_each(|line| highwater::progress::keep_lasting(line, more));
         lines.iter().map(Value::to_string).collect()
     }

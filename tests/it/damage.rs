@@ -7,6 +7,8 @@
 
 mod beside;
 mod mutation;
+mod past;
+mod server;
 mod specimen;
 
 use std::{
@@ -18,11 +20,13 @@ use std::{
 
 use self::{
     mutation::{Mutation, there},
-    specimen::{Past, Questions, Specimen, refused},
+    past::Past,
+    specimen::{Questions, Specimen, refused},
 };
 use crate::{
-    binary::{Chance, from_environment},
+    binary::{Chance, from_environment, skip},
     kills,
+    servers::NO_SERVER,
 };
 
 /// Counts verdicts, and says in the end what came of the cases.
@@ -87,34 +91,51 @@ fn every_file_damaged_in_every_way() {
     tally.end("every file damaged in every way");
 }
 
-/// A folder per thread: the commands of one case wait for each other, those of different ones need not.
 #[test]
 fn random_damage_of_one_file_and_of_several() {
-    let (first, cases) = match from_environment("HIGHWATER_CASE") {
-        Some(case) => (case, case + 1),
-        None => (0, from_environment("HIGHWATER_DAMAGE").unwrap_or(420)),
-    };
+    let cases = from_environment("HIGHWATER_DAMAGE").unwrap_or(420);
+    random(&Past::ALL, cases).end("random damage");
+}
+
+/// Damage to a checkpoint whose results go to a server: the server stays as it was.
+#[test]
+fn random_damage_beside_servers() {
+    let there = |past: &Past| past.server().is_some_and(|which| which.url().is_some());
+    let pasts: Vec<Past> = [Past::ToPostgres, Past::ToRedis].into_iter().filter(there).collect();
+    if pasts.len() < 2 {
+        skip("random_damage_beside_servers", NO_SERVER);
+    }
+    if pasts.is_empty() {
+        return;
+    }
+    let cases = from_environment("HIGHWATER_DAMAGE").unwrap_or(420) / 4;
+    random(&pasts, cases).end("random damage beside servers");
+}
+
+/// A folder per thread: the commands of one case wait for each other, those of different ones need not.
+fn random(pasts: &[Past], cases: u64) -> Tally {
+    let (first, cases) = from_environment("HIGHWATER_CASE").map_or((0, cases), |case| (case, case + 1));
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(2)) as u64;
     let mut tally = Tally::default();
     std::thread::scope(|scope| {
         let work = |thread: u64| {
             let mine = (first..cases).filter(move |case| case % threads == thread).collect::<Vec<_>>();
-            scope.spawn(move || campaign(&mine))
+            scope.spawn(move || campaign(pasts, &mine))
         };
         let workers: Vec<_> = (0..threads).map(work).collect();
         workers.into_iter().for_each(|worker| tally.add(worker.join().expect("a specimen can be made")));
     });
-    tally.end("random damage");
+    tally
 }
 
-/// Runs these cases, each in a specimen of its turn.
-fn campaign(cases: &[u64]) -> Tally {
+/// Runs these cases, each in a specimen of one of these pasts.
+fn campaign(pasts: &[Past], cases: &[u64]) -> Tally {
     let mut specimens: BTreeMap<usize, Specimen> = BTreeMap::new();
     let mut tally = Tally::default();
     for (done, case) in cases.iter().enumerate() {
         let mut chance = Chance::new(seed().wrapping_mul(1_000_003).wrapping_add(*case));
-        let past = chance.below(Past::ALL.len());
-        let specimen = specimens.entry(past).or_insert_with(|| Specimen::new(Past::ALL[past]));
+        let past = chance.below(pasts.len());
+        let specimen = specimens.entry(past).or_insert_with(|| Specimen::new(pasts[past]));
         specimen.restore();
         let (kinds, stories) = random_damage(specimen, &mut chance);
         let how = format!("HIGHWATER_SEED={} HIGHWATER_CASE={case}, {:?}", seed(), specimen.past);
@@ -135,8 +156,8 @@ fn random_damage(specimen: &Specimen, chance: &mut Chance) -> (Vec<Mutation>, Ve
     let count = [1, 1, 1, 1, 2, 3][chance.below(6)];
     let (mut kinds, mut stories) = (Vec::new(), Vec::new());
     for _ in 0..count {
-        let files = match (specimen.past, chance.below(2)) {
-            (Past::Received | Past::Database, 0) => &beside,
+        let files = match (specimen.past.has_beside(), chance.below(2)) {
+            (true, 0) => &beside,
             (_, 0) => &log,
             _ => &specimen.files,
         };

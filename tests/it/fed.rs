@@ -15,22 +15,27 @@ use std::{
 
 /// The source's options in a job that takes one file after the other, ...
 pub const FILES: &str = "connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1'";
-/// ... and in one that takes one piece after the other: each segment is closed at once.
-const PIECES: &str =
-    "connector = 'stdin', format = 'json', batch_interval = '20 ms', batch_bytes = '1', max_bytes_per_trigger = '1'";
+/// ... and of one that takes one piece after the other: each segment is closed at once, and is a batch.
+const ONE_EACH: &str = "batch_interval = '20 ms', batch_bytes = '1', max_bytes_per_trigger = '1'";
 
 /// Fields of progress that depend on how much had come when a batch was planned.
 pub const OF_ARRIVAL: [&str; 2] = ["filesLeft", "latestOffset"];
 
-/// Whether a job is one of these.
-pub fn is_over_stdin(sql: &str) -> bool {
-    sql.contains(PIECES)
+/// Whether what is a file elsewhere comes in pieces, some way or other.
+pub fn is_received(sql: &str) -> bool {
+    sql.contains(ONE_EACH)
+}
+
+/// The same job over what is posted to this port, each request a piece.
+pub fn over_http(sql: &str, port: u16) -> String {
+    assert!(sql.contains(FILES), "the job takes one file after the other");
+    sql.replace(FILES, &format!("connector = 'http', listen = '127.0.0.1:{port}', format = 'json', {ONE_EACH}"))
 }
 
 /// The same job over its standard input.
 pub fn over_stdin(sql: &str) -> String {
     assert!(sql.contains(FILES), "the job takes one file after the other");
-    sql.replace(FILES, PIECES)
+    sql.replace(FILES, &format!("connector = 'stdin', format = 'json', {ONE_EACH}"))
 }
 
 /// A standard input of which each read yields one piece.

@@ -5,6 +5,8 @@
 //! from there ([`check`]): nothing acknowledged is lost, nothing is there that was never issued, the results are those
 //! of plain DataFusion over the same files, published files are whole, and the end is that of an undisturbed run.
 //!
+//! Where results go to a server, that one loses nothing: what it has at each moment belongs to the state ([`server`]).
+//!
 //! `HIGHWATER_STATES=20000` tries that many, `HIGHWATER_SEED` chooses others, `HIGHWATER_FIRST` goes on at a number.
 //! States have the same numbers as long as the recordings are kept: in the folder `HIGHWATER_RECORDINGS`.
 
@@ -18,6 +20,7 @@ mod received;
 mod record;
 mod recording;
 mod scenarios;
+mod server;
 mod states;
 mod tables;
 mod world;
@@ -30,10 +33,9 @@ use std::{
 };
 
 use check::Oracle;
-use disk::{Told, Tree};
 use explorer::{Found, Task};
 use mutation::Mutation;
-use recording::Recording;
+use recording::{Recording, Start};
 use scenarios::Scenario;
 use states::Crashes;
 use world::World;
@@ -131,6 +133,36 @@ fn whatever_a_power_loss_leaves_is_recovered() {
     assert!(distinct >= states, "there are only {distinct} different states");
 }
 
+/// The disk of the job and a server's memory do not lose the same: see [`server`].
+#[test]
+fn whatever_a_power_loss_leaves_goes_on_with_what_a_server_has() {
+    let name = "whatever_a_power_loss_leaves_goes_on_with_what_a_server_has";
+    if let Some(why) = record::cannot_trace() {
+        return skip(name, &why);
+    }
+    let there = || scenarios::SERVERS.iter().filter(|scenario| server::is_there(scenario));
+    if there().count() < scenarios::SERVERS.len() {
+        skip(name, crate::servers::NO_SERVER);
+    }
+    let (started, recordings) = (Instant::now(), Recordings::new());
+    let states = from_environment("HIGHWATER_STATES").unwrap_or(1000);
+    let of = |recovery: bool, count: u64| {
+        let recordings = &recordings;
+        there().map(move |scenario| Task { recovery, count, ..task(scenario.name, recordings) })
+    };
+    let found = explore(of(false, states / 20).chain(of(true, states / 50)).collect());
+    let seed = task("postgres", &recordings).seed;
+    for (task, found) in &found {
+        eprintln!("  {}: {} distinct, {} checked", task.name(), found.distinct, found.checked);
+    }
+    eprintln!("power loss beside servers: HIGHWATER_SEED={seed}, {:.0} s", started.elapsed().as_secs_f64());
+    let failures: Vec<&String> = found.iter().flat_map(|(_, found)| &found.failures).collect();
+    assert!(failures.is_empty(), "HIGHWATER_SEED={seed}: {failures:#?}");
+    for (task, found) in &found {
+        assert!(found.distinct >= task.count, "{}: there are only {} different states", task.name(), found.distinct);
+    }
+}
+
 /// Found by the explorer: only the checkpoint's own folder was fsynced into the one above it. Where that one had just
 /// been made, too, all acknowledged batches were lost with it.
 #[test]
@@ -141,7 +173,7 @@ fn a_checkpoint_is_as_durable_as_the_folders_that_were_made_for_it() {
     }
     let folder = temporary_folder();
     let world = World::new(&folder.path().join("world"), Scenario::named("small-deltas"));
-    let recorded = Recording::make(&world, &Tree::default(), Told::default(), &folder.path().join("calls"));
+    let recorded = Recording::make(&world, &Start::of_nothing(), &folder.path().join("calls"));
     let recording = recorded.unwrap_or_else(|error| panic!("{error}"));
     let (oracle, crashes) = (Oracle::of(&world, &recording), Crashes::of(&recording.disk));
     let events = recording.disk.events.iter().enumerate();
@@ -190,6 +222,8 @@ fn what_a_worse_program_would_lose_is_noticed() {
             Mutation::PayloadFsync => "large-deltas",
             Mutation::ReceiptFsync => "received",
             Mutation::JournalFsync => "database",
+            Mutation::RowsFirst | Mutation::ServerFirst => "postgres",
+            Mutation::BatchFirst => "redis",
             _ => "small-deltas",
         };
         let folder = recordings.path.join(format!("{mutation:?}"));
@@ -198,7 +232,12 @@ fn what_a_worse_program_would_lose_is_noticed() {
         Task { mutation, count: 2000, folder, ..task(scenario, &recordings) }
     };
     let mutations = Mutation::ALL.into_iter().filter(|mutation| *mutation != Mutation::None);
-    for (task, found) in explore(mutations.map(worse).collect()) {
+    let (tasks, without): (Vec<Task>, Vec<Task>) =
+        mutations.map(worse).partition(|task| server::is_there(Scenario::named(task.scenario)));
+    for task in without {
+        skip(&format!("what_a_worse_program_would_lose_is_noticed: {:?}", task.mutation), "its server is not there");
+    }
+    for (task, found) in explore(tasks) {
         let failure = found.failures.first().unwrap_or_else(|| panic!("{:?} is not noticed", task.mutation));
         assert!(failure.contains("[Bounds"), "{:?}: not a state, but the explorer failed: {failure}", task.mutation);
         eprintln!("{:?} is noticed in state {}: {failure}", task.mutation, found.next - 1);
@@ -214,7 +253,7 @@ fn a_torn_file_is_never_taken_for_a_sound_one() {
     }
     let folder = temporary_folder();
     let world = World::new(&folder.path().join("world"), Scenario::named("large-deltas"));
-    let recorded = Recording::make(&world, &Tree::default(), Told::default(), &folder.path().join("calls"));
+    let recorded = Recording::make(&world, &Start::of_nothing(), &folder.path().join("calls"));
     let recording = recorded.unwrap_or_else(|error| panic!("{error}"));
     let oracle = Oracle::of(&world, &recording);
     let torn = Mutation::PayloadFsync.of(recording.disk.clone());

@@ -77,7 +77,16 @@ impl Job {
     }
 
     fn counts_at(&self, checkpoint: &str) -> Counts {
-        let rows = self.call(&["show", checkpoint, "--output", "json"]).expect(0).json();
+        Job::counted(&self.call(&["show", checkpoint, "--output", "json"]).expect(0).json())
+    }
+
+    /// Of one query of several.
+    fn counts_of(&self, query: &str) -> Counts {
+        let words = ["show", "checkpoint", "--output", "json", "--query", query];
+        Job::counted(&self.call(&words).expect(0).json())
+    }
+
+    fn counted(rows: &[serde_json::Value]) -> Counts {
         let count = |row: &serde_json::Value| {
             let value = row["value"].as_str().unwrap_or_default().to_owned();
             (value, row["count"].as_u64().expect("a count"))

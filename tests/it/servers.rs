@@ -3,6 +3,7 @@
 //! `tests/servers` starts a server of each kind for all tests. Tests that kill one start their own, from the same programs.
 
 mod cut;
+pub mod held;
 mod kills;
 mod lost;
 mod postgres;
@@ -28,7 +29,7 @@ use crate::binary::{Ended, Folder, Running, skip};
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
 /// How to get the servers, for whoever reads that a test was left out.
-const NO_SERVER: &str = "no server: run the tests with tests/servers, which installs and starts them";
+pub const NO_SERVER: &str = "no server: run the tests with tests/servers, which installs and starts them";
 
 /// The job of a folder, run over all that is there.
 pub fn run_command(folder: &Folder, options: &[&str]) -> Command {

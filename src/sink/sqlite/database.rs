@@ -108,6 +108,11 @@ impl table::Database for Database {
         Database::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
     }
 
+    fn to_be_made(path: &PathBuf) -> Option<String> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())?;
+        Some(format!("the folder {} is not there: the first run makes it, and the database in it", folder.display()))
+    }
+
     fn read<T>(
         &mut self,
         table: &str,

@@ -64,6 +64,11 @@ pub(in crate::sink) trait Database: Sized + Send + 'static {
     /// As [`Database::existing`]; makes it where there is none, and that can be.
     fn made(place: &Self::Place) -> Result<Self>;
 
+    /// What is still to be made before a table can be; `None`: nothing.
+    fn to_be_made(_place: &Self::Place) -> Option<String> {
+        None
+    }
+
     /// Asks about a table, as it is at one moment.
     ///
     /// # Errors

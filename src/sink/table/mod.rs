@@ -264,7 +264,8 @@ impl<D: Database> Sink for TableSink<D> {
 
     fn notes(&self) -> Result<Vec<String>> {
         let why = self.look(|table| self.without_batches(table))?.flatten();
-        Ok(why.map(|why| format!("a rewind would be refused: table '{}': {why}", self.table)).into_iter().collect())
+        let refused = why.map(|why| format!("a rewind would be refused: table '{}': {why}", self.table));
+        Ok(D::to_be_made(&self.place).into_iter().chain(refused).collect())
     }
 
     fn check_free(&self) -> Result<()> {

@@ -1,16 +1,24 @@
 //! What is beside the log, and damaged as well: what was received, and a database that results go to.
+//!
+//! What comes through the standard input stands for what comes from a socket: the same function cuts lines and writes the same
+//! frames; rows by the clock have no others. What is posted has frames of its own, with keys.
 
 use std::{
     fs,
+    net::TcpStream,
     ops::Range,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use highwater::sink::table_lines;
 
-use super::specimen::{Past, Specimen};
-use crate::{binary::Running, fed};
+use super::{past::Past, specimen::Specimen};
+use crate::{
+    binary::{HANGS_AFTER, Running},
+    fed,
+    received::http::post,
+};
 
 /// The database, as seen from the checkpoint.
 pub const DATABASE: &str = "../output/out.db";
@@ -63,6 +71,47 @@ pub fn receive_two(specimen: &Specimen, first: usize) {
     command.env("HIGHWATER_CRASH_AT", "received-durable:2");
     let given = fed::pieces_after(Duration::from_millis(400), pieces(specimen, first..first + 2));
     assert!(Running::start_given(&mut command, given).wait().sober().was_killed());
+    assert_two_are_left(specimen, first);
+}
+
+/// Posts pieces to the job, each of which becomes a batch.
+pub fn post_all(specimen: &Specimen, numbers: Range<usize>) {
+    let running = Running::start(&mut specimen.command_at(&[], &[]));
+    for (number, piece) in numbers.clone().zip(pieces(specimen, numbers)) {
+        let started = Instant::now();
+        loop {
+            match post(specimen.port, &format!("piece {number}"), &piece) {
+                Some((status, answer)) => break assert_eq!(status, 200, "{answer}"),
+                None => assert!(started.elapsed() < HANGS_AFTER, "piece {number} is not answered"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    running.signal(libc::SIGTERM);
+    running.wait().sober().expect(0);
+    specimen.run().expect(0);
+}
+
+/// As [`receive_two`], of what is posted: the first is answered, the second is durable and is not.
+pub fn post_two(specimen: &Specimen, first: usize) {
+    let mut command = specimen.command_at(&["--interval", "1h"], &[]);
+    let running = Running::start(command.env("HIGHWATER_CRASH_AT", "received-durable:2"));
+    let started = Instant::now();
+    while TcpStream::connect(("127.0.0.1", specimen.port)).is_err() {
+        assert!(started.elapsed() < HANGS_AFTER, "it does not listen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // the first trigger comes at the start
+    std::thread::sleep(Duration::from_millis(400));
+    let two = pieces(specimen, first..first + 2);
+    let answers: Vec<_> =
+        two.iter().zip(["first", "second"]).map(|(piece, key)| post(specimen.port, key, piece)).collect();
+    assert!(matches!(&answers[..], [Some((200, _)), None]), "{answers:?}");
+    assert!(running.wait().sober().was_killed());
+    assert_two_are_left(specimen, first);
+}
+
+fn assert_two_are_left(specimen: &Specimen, first: usize) {
     assert!(LAST.iter().all(|file| specimen.path(Path::new(file)).exists()), "one is closed, one is open");
     assert_eq!(specimen.folder.canonical_log().len(), first, "no batch has taken them");
 }
@@ -70,7 +119,7 @@ pub fn receive_two(specimen: &Specimen, first: usize) {
 /// How many of the last batches may be missing without a word. What a crash left open ends where it is whole: an end that a
 /// disk lost later cannot be told from one that was never written. Without the segment before it nobody knows of it at all.
 pub fn missing_max(specimen: &Specimen) -> usize {
-    if specimen.past != Past::Received {
+    if !matches!(specimen.past, Past::Received | Past::Posted) {
         return 0;
     }
     let is_sound = |file: &str| {

@@ -6,48 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::beside;
+use super::{beside, past::Past, server::AtServer};
 use crate::{
     binary::{Ended, Folder, HANGS_AFTER, Running, copy_tree, same_lines},
     kills,
+    received::http::free_port,
 };
-
-/// What the job had been through when its checkpoint was put aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Past {
-    /// All batches, and a clean stop.
-    Stopped,
-    /// Killed with a batch staged, and again while its checkpoint was opened: an intent without a commit, two copies
-    /// of the live part.
-    Killed,
-    /// Rewound, and stopped in the middle of the replay: batches of two generations, plans that wait.
-    Rewound,
-    /// A fork of another checkpoint, which is gone.
-    Forked,
-    /// As `Stopped`, of a job over event time: every other batch is one without data.
-    OverEventTime,
-    /// Killed with two pieces of its standard input received, durable and taken by no batch, the second one in the segment that
-    /// is still open.
-    Received,
-    /// Stopped before the last batch; results go to tables of a database, which is damaged, too.
-    Database,
-}
-
-impl Past {
-    pub const ALL: [Past; 7] =
-        [Past::Stopped, Past::Killed, Past::Rewound, Past::Forked, Past::OverEventTime, Past::Received, Past::Database];
-
-    fn job(self) -> String {
-        // the last two batches are in the live log alone
-        let usual = || kills::JOB.replace("snapshot_batches = '3'", "snapshot_batches = '5'");
-        match self {
-            Past::OverEventTime => kills::EVENT_JOB.to_owned(),
-            Past::Received => crate::fed::over_stdin(&usual()),
-            Past::Database => beside::TO_TABLES.to_owned(),
-            Past::Stopped | Past::Killed | Past::Rewound | Past::Forked => usual(),
-        }
-    }
-}
 
 /// What is asked before a run; the run itself and the tables after it always are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +43,9 @@ pub struct Verdict {
 pub struct Specimen {
     pub past: Past,
     pub folder: Folder,
+    /// Where rows can be posted to it.
+    pub port: u16,
+    server: Option<AtServer>,
     output: &'static str,
     /// Its files, relative to the folder.
     pub files: Vec<PathBuf>,
@@ -101,7 +68,10 @@ const OLDER: usize = 9;
 impl Specimen {
     pub fn new(past: Past) -> Specimen {
         // nothing here depends on what a disk keeps
-        let folder = Folder::in_memory(&past.job());
+        let port = free_port();
+        let mut server = AtServer::of(past);
+        let job = past.job(port);
+        let folder = Folder::in_memory(&server.as_ref().map_or_else(|| job.clone(), |server| server.fill_in(&job)));
         match past {
             Past::OverEventTime => kills::fill_with_events(&folder),
             _ => kills::fill(&folder),
@@ -113,6 +83,8 @@ impl Specimen {
         let mut specimen = Specimen {
             past,
             folder,
+            port,
+            server: None,
             output,
             files: Vec::new(),
             older: Vec::new(),
@@ -124,6 +96,7 @@ impl Specimen {
         };
         specimen.live();
         specimen.keep("sound");
+        server.iter_mut().for_each(AtServer::keep);
         specimen.files = files_of(&specimen.folder.at("sound/checkpoint"));
         specimen.older = files_of(&specimen.folder.at("older/checkpoint"));
         if past == Past::Database {
@@ -133,6 +106,8 @@ impl Specimen {
         specimen.shown = specimen.folder.shown();
         specimen.logged = specimen.folder.canonical_log().len();
         specimen.run().expect(0);
+        server.iter_mut().for_each(AtServer::keep_end);
+        specimen.server = server;
         if past == Past::Database {
             let kept = fs::copy(specimen.path(Path::new(beside::DATABASE)), specimen.folder.at("expected.db"));
             kept.expect("a database that is whole");
@@ -175,7 +150,13 @@ impl Specimen {
                 beside::feed(self, OLDER..OLDER + 1);
                 beside::receive_two(self, OLDER + 1);
             }
-            Past::Database => {
+            Past::Posted => {
+                beside::post_all(self, 0..OLDER);
+                self.keep("older");
+                beside::post_all(self, OLDER..OLDER + 1);
+                beside::post_two(self, OLDER + 1);
+            }
+            Past::Database | Past::ToPostgres | Past::ToRedis => {
                 batches(self, OLDER);
                 self.keep("older");
                 batches(self, kills::FILES - 1 - OLDER);
@@ -214,6 +195,7 @@ impl Specimen {
             fs::remove_dir_all(self.folder.at(name)).expect("it can be removed");
             copy_tree(&self.folder.at(&format!("sound/{name}")), &self.folder.at(name));
         }
+        self.server.iter().for_each(AtServer::restore);
     }
 
     pub fn path(&self, file: &Path) -> PathBuf {
@@ -284,6 +266,7 @@ impl Specimen {
         let missing_max = beside::missing_max(self);
         let ran = self.run();
         assert!(ran.took < HANGS_AFTER, "{story}: the run hangs");
+        self.server.iter().for_each(|server| server.look(ran.code() == Some(0), story));
         if ran.code() != Some(0) {
             self.refused(&ran, story);
             return Verdict { found, refused: true };
@@ -323,7 +306,7 @@ impl Specimen {
     /// A refusal; where something beside the log is damaged that another reads, also a failure.
     #[track_caller]
     fn refused(&self, ended: &Ended, story: &str) {
-        let is_beside = matches!(self.past, Past::Received | Past::Database) && ended.code() == Some(1);
+        let is_beside = self.past.has_beside() && ended.code() == Some(1);
         let names = [".frames", ".open", "output/out.db"].iter().any(|place| ended.stderr.contains(place));
         let names = names || ended.stdout.contains("output/out.db");
         if is_beside && names && ended.stderr.contains("help: ") {

@@ -8,10 +8,11 @@ use super::{
     disk::{Item, Tree},
     recording::{Bounds, Recording, remaining},
     scenarios::{Kind, Position},
+    server::{Expected, Server},
     tables::Tables,
     world::{By, CHECKPOINT, World, sorted},
 };
-use crate::{fed, stream::rows, trace::Trace};
+use crate::{fed, servers::held::Held, stream::rows, trace::Trace};
 
 /// The worst that can happen: nobody notices.
 pub const WRONG_RESULT: &str = "is not what plain DataFusion yields";
@@ -27,6 +28,8 @@ pub struct Oracle<'a> {
     published: HashMap<(String, blake3::Hash), usize>,
     /// What may be in its database.
     tables: Option<Tables>,
+    /// What may be in its server.
+    expected: Option<Expected>,
     end: Trace,
     /// The files of the receive log in the end.
     segments: Vec<String>,
@@ -36,6 +39,7 @@ impl<'a> Oracle<'a> {
     /// `recording` is of the whole scenario.
     pub fn of(world: &'a World, recording: &Recording) -> Oracle<'a> {
         let tables = (world.scenario.kind == Kind::Database).then(|| Tables::of(world));
+        let expected = world.server.as_ref().map(|server| Expected::of(world, server, &recording.held));
         world.put(&recording.end);
         let of_batches = |batches: usize| match world.scenario.kind {
             Kind::EventTime => shown(world, batches),
@@ -47,6 +51,7 @@ impl<'a> Oracle<'a> {
             models: (0..=world.scenario.batches()).map(of_batches).collect(),
             published: recording.published(),
             tables,
+            expected,
             end: trace(world),
             segments: segments(&recording.end),
         }
@@ -56,12 +61,14 @@ impl<'a> Oracle<'a> {
     ///
     /// # Errors
     /// What was violated.
-    pub fn check(&self, tree: &Tree, bounds: Bounds, by: By) -> Result<(), String> {
+    pub fn check(&self, (tree, held): (&Tree, &Held), bounds: Bounds, by: By) -> Result<(), String> {
         self.world.put(tree);
+        self.world.put_held(held)?;
         let position = self.recovered(bounds)?;
-        match &self.tables {
-            Some(tables) => tables.check(self.world, self.positions[position])?,
-            None => self.check_published(tree, position)?,
+        match (&self.tables, self.of_server()) {
+            (Some(tables), _) => tables.check(self.world, self.positions[position])?,
+            (_, Some((server, expected))) => expected.check(server, held, self.positions[position])?,
+            _ => self.check_published(tree, position)?,
         }
         for (step, batches_max) in remaining(self.world.scenario, bounds.step, position) {
             let step = self.world.scenario.steps[step];
@@ -70,6 +77,10 @@ impl<'a> Oracle<'a> {
                 .map_err(|error| format!("{step:?} after recovery fails: {error}"))?;
         }
         self.check_end()
+    }
+
+    fn of_server(&self) -> Option<(&Server, &Expected)> {
+        self.world.server.as_ref().zip(self.expected.as_ref())
     }
 
     /// Where the job stands: acknowledged <= recovered <= issued, and the results are those of that batch.
@@ -121,12 +132,19 @@ impl<'a> Oracle<'a> {
         let world = self.world;
         let found = panic::catch_unwind(panic::AssertUnwindSafe(|| {
             trace(world).assert_same(&self.end, &"after recovery, compared with an undisturbed run");
+            if let Some((server, expected)) = self.of_server() {
+                server
+                    .read()
+                    .unwrap_or_else(|why| panic!("{why}"))
+                    .assert_same(&expected.end, "compared with an undisturbed run");
+            }
         }));
         found.map_err(|panic| text_of(panic.as_ref()))?;
         let tree = world.read();
         let is_ours = |path: &str| path.starts_with(CHECKPOINT) || path.starts_with("published/");
         let beside: Vec<&str> = tree.0.keys().map(String::as_str).filter(|path| !is_ours(path)).collect();
-        if beside != ["kept", "kept/checkpoints", "published"] {
+        let folders = ["kept", "kept/checkpoints", "published"];
+        if beside != folders[..if world.scenario.uses("OUTPUT") { 3 } else { 2 }] {
             return Err(format!("something is left lying about: {beside:?}"));
         }
         let segments = segments(&tree);

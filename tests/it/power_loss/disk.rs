@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -62,6 +63,10 @@ pub enum Event {
     Sync(Inode),
     /// The process told its user something.
     Said(String),
+    /// It asked a server for a transaction, ...
+    Asked,
+    /// ... and the server answered that it is done.
+    Answered,
 }
 
 /// An event, in the order in which calls ended.
@@ -164,6 +169,19 @@ impl Disk {
     /// A file's bytes at the start.
     pub fn content(&self, file: Inode) -> &[u8] {
         self.contents.get(&file).map_or(&[], |bytes| bytes)
+    }
+
+    /// How many transactions of a server were done by the end of an event, and how many may have been: what was asked for and is
+    /// not answered.
+    pub fn transactions(&self, after: usize) -> RangeInclusive<usize> {
+        let count = |wanted: &dyn Fn(usize, &Timed) -> bool| {
+            self.events.iter().enumerate().filter(|(number, event)| wanted(*number, event)).count()
+        };
+        let now = self.events[after].ended;
+        let answered = count(&|number, timed| matches!(timed.event, Event::Answered) && number <= after);
+        let asked =
+            count(&|number, timed| matches!(timed.event, Event::Asked) && (number <= after || timed.began < now));
+        answered..=asked
     }
 
     /// For each event the one that made it durable, if any did.
@@ -277,4 +295,23 @@ impl Change {
             _ => {}
         }
     }
+}
+
+#[test]
+fn a_transaction_may_be_done_from_its_question_on_and_is_done_from_its_answer_on() {
+    let mut disk = Disk::holding(&Tree::default());
+    // another thread's fsync ends before the call that sends the second question, and after it began
+    let events = [
+        (0, 1, Event::Said(String::new())),
+        (2, 3, Event::Asked),
+        (4, 5, Event::Said(String::new())),
+        (6, 7, Event::Answered),
+        (9, 10, Event::Sync(ROOT)),
+        (8, 11, Event::Asked),
+        (12, 13, Event::Said(String::new())),
+    ];
+    let timed = |(began, ended, event)| Timed { began, ended, event, about: String::new(), told: Told::default() };
+    disk.events = events.map(timed).into();
+    let done: Vec<_> = (0..disk.events.len()).map(|after| disk.transactions(after)).collect();
+    assert_eq!(done, [0..=0, 0..=1, 0..=1, 1..=1, 1..=2, 1..=2, 1..=2]);
 }

@@ -18,11 +18,12 @@ use super::{
     check::{Oracle, text_of},
     disk::{Item, Told, Tree},
     mutation::Mutation,
-    recording::Recording,
+    recording::{Recording, Start},
     scenarios::Scenario,
     states::{Crashes, State},
     world::{By, World, write},
 };
+use crate::{binary::Chance, servers::held::Held};
 
 /// A recovery, with the batches after it, takes a tenth of a second.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
@@ -202,7 +203,7 @@ impl Task {
         let scenario = Scenario::named(self.scenario);
         let folder = self.folder.join(self.name());
         let world = World::new(&folder.join("world"), scenario);
-        let recorded = Recording::make(&world, &Tree::default(), Told::default(), &folder.join("calls"));
+        let recorded = Recording::make(&world, &Start::of_nothing(), &folder.join("calls"));
         let whole = recorded.unwrap_or_else(|error| panic!("{error}"));
         let oracle = Oracle::of(&world, &whole);
         panic::set_hook(Box::new(|_| {}));
@@ -211,7 +212,7 @@ impl Task {
         let enough = self.first + DRAWS_MAX * self.count;
         if !self.recovery {
             let disk = self.mutation.of(whole.disk.clone());
-            let recording = Recording { disk, scenario, end: Tree::default() };
+            let recording = Recording { disk, ..whole };
             let crashes = Crashes::of(&recording.disk);
             while distinct < self.count && number < enough {
                 distinct += u64::from(self.try_one(&oracle, &recording, &crashes, number, &mut seen));
@@ -241,13 +242,15 @@ impl Task {
         base: u64,
     ) -> Recording {
         let state = crashes.state(self.seed.wrapping_add(1), base);
+        let held = whole.held_at(state.after, Mutation::None, &mut Chance::new(base));
+        let (held, _) = held.expect("there is no mutation");
         say(&format!("try {} recording the recovery of state {base}: {}", base * STATES_OF_A_RECOVERY, state.story));
         let bounds = whole.bounds(state.after);
         world.put(&state.tree);
         let recorded = oracle.recovered(bounds).and_then(|position| {
             let folder = self.folder.join(self.name()).join(format!("recovery-{base}"));
-            let from = Told { step: bounds.step, position, received: bounds.received };
-            Recording::make(world, &state.tree, from, &folder)
+            let told = Told { step: bounds.step, position, received: bounds.received };
+            Recording::make(world, &Start { tree: &state.tree, held: &held, told }, &folder)
         });
         let recording = recorded.unwrap_or_else(|error| panic!("{error}"));
         say("same");
@@ -265,19 +268,23 @@ impl Task {
     ) -> bool {
         let state = crashes.state(self.seed, number);
         let bounds = recording.bounds(state.after);
-        say(&format!("try {number} {}", state.story));
-        let digest = state.tree.digest();
+        let held = recording.held_at(state.after, self.mutation, &mut Chance::new(self.seed ^ number));
+        let Some((held, story)) = held else { return false };
+        let story = if recording.held.len() > 1 { format!("{}; {story}", state.story) } else { state.story.clone() };
+        say(&format!("try {number} {story}"));
+        let digest = digest(&state.tree, &held);
         let Some(is_new) = seen.add(digest, bounds.acknowledged) else {
             say("same");
             return false;
         };
         let by = if number.is_multiple_of(BINARY_EVERY) { By::Binary } else { By::Library };
-        let checked = panic::catch_unwind(panic::AssertUnwindSafe(|| oracle.check(&state.tree, bounds, by)));
+        let checked = panic::catch_unwind(panic::AssertUnwindSafe(|| oracle.check((&state.tree, &held), bounds, by)));
         match checked.unwrap_or_else(|panic| Err(text_of(panic.as_ref()))) {
             Ok(()) => say(if is_new { "new" } else { "ok" }),
             Err(why) => {
                 let is_wanted = self.mutation != Mutation::None;
-                let kept = if is_wanted { "nowhere".into() } else { self.keep(&state, number, &why) };
+                let kept =
+                    if is_wanted { "nowhere".into() } else { self.keep(&state, number, &format!("{why}\n{story}")) };
                 say(&format!("failed {why} [{bounds:?}, kept in {}]", kept.display()));
             }
         }
@@ -296,9 +303,15 @@ impl Task {
         // a socket's path must be short, and says nothing
         let files = state.tree.0.iter().filter(|(_, item)| **item != Item::Socket);
         write(&folder, &Tree(files.map(|(path, item)| (path.clone(), item.clone())).collect()));
-        fs::write(folder.join("WHY"), format!("{why}\n{}\n", state.story)).expect("it is written");
+        fs::write(folder.join("WHY"), format!("{why}\n")).expect("it is written");
         folder
     }
+}
+
+/// Of a state: what the server holds is a part of it.
+fn digest(tree: &Tree, held: &Held) -> blake3::Hash {
+    let digest = tree.digest();
+    if held.0.is_empty() { digest } else { blake3::hash(&[*digest.as_bytes(), *held.digest().as_bytes()].concat()) }
 }
 
 fn say(message: &str) {

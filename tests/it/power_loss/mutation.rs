@@ -18,10 +18,16 @@ pub enum Mutation {
     JournalFsync,
     /// Output is published as soon as it is staged, the commit follows.
     PublishFirst,
+    /// Rows go to a server in one transaction, and the number of their batch in the one after it.
+    RowsFirst,
+    /// The other way round.
+    BatchFirst,
+    /// A server gets each transaction earlier than it did.
+    ServerFirst,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 7] = [
+    pub const ALL: [Mutation; 10] = [
         Mutation::None,
         Mutation::OwnFsync,
         Mutation::FolderFsync,
@@ -29,6 +35,9 @@ impl Mutation {
         Mutation::ReceiptFsync,
         Mutation::JournalFsync,
         Mutation::PublishFirst,
+        Mutation::RowsFirst,
+        Mutation::BatchFirst,
+        Mutation::ServerFirst,
     ];
 
     pub fn named(name: &str) -> Mutation {
@@ -47,6 +56,8 @@ impl Mutation {
                     Mutation::ReceiptFsync => event.about.contains("/received/") && kind == Kind::File,
                     Mutation::JournalFsync => event.about.ends_with("/out.db-journal"),
                     Mutation::None | Mutation::PublishFirst => false,
+                    // what the server holds is chosen beside the disk
+                    Mutation::RowsFirst | Mutation::BatchFirst | Mutation::ServerFirst => false,
                 }
         };
         let mut kinds = kinds.into_iter();

@@ -82,15 +82,19 @@ impl Traced {
         false
     }
 
-    /// The traced program is a child of strace: it is the one that opened the trace's first lines.
     fn stop(&mut self) {
-        let of_strace = format!("/proc/{0}/task/{0}/children", self.child.id());
-        let children = fs::read_to_string(of_strace).expect("it runs");
-        let program: i32 = children.split_whitespace().next().and_then(|id| id.parse().ok()).expect("a child");
-        // SAFETY: kill(2) takes no pointers; the process is a child of our child, which has not ended.
-        assert_eq!(unsafe { libc::kill(program, libc::SIGTERM) }, 0);
+        stop_traced(&self.child);
         assert!(self.child.wait().expect("it ends").success());
     }
+}
+
+/// Asks a traced program to end. It is a child of strace: the one that opened the trace's first lines.
+pub fn stop_traced(strace: &Child) {
+    let of_strace = format!("/proc/{0}/task/{0}/children", strace.id());
+    let children = fs::read_to_string(of_strace).expect("it runs");
+    let program: i32 = children.split_whitespace().next().and_then(|id| id.parse().ok()).expect("a child");
+    // SAFETY: kill(2) takes no pointers; the process is a child of our child, which has not ended.
+    assert_eq!(unsafe { libc::kill(program, libc::SIGTERM) }, 0);
 }
 
 /// What happened to the disk, and how many rows were answered by each event.

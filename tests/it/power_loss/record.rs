@@ -15,11 +15,13 @@ use super::{
     disk::{Change, Disk, Entry, Event, Inode, Kind, ROOT, Timed, Told},
 };
 
+use crate::servers::held::Wire;
+
 /// All calls that can change a file, a name or a descriptor.
 const WATCHED: &str = "open,openat,openat2,creat,write,pwrite64,writev,pwritev,pwritev2,ftruncate,truncate,fallocate,\
     rename,renameat,renameat2,unlink,unlinkat,link,linkat,symlink,symlinkat,mkdir,mkdirat,rmdir,mknod,mknodat,\
     fsync,fdatasync,sync,syncfs,sync_file_range,msync,close,close_range,dup,dup2,dup3,fcntl,lseek,read,\
-    copy_file_range,sendfile,splice,mmap,bind,chdir,fchdir,ioctl,io_uring_setup,io_submit,fork,vfork,clone,clone3";
+    copy_file_range,sendfile,splice,mmap,bind,sendto,recvfrom,chdir,fchdir,ioctl,io_uring_setup,io_submit,fork,vfork,clone,clone3";
 
 /// The command, under strace, which writes to `trace`.
 pub fn traced(command: &Command, trace: &Path) -> Command {
@@ -67,6 +69,8 @@ pub struct Recorder<'a> {
     open: HashMap<i64, Open>,
     /// Lines of earlier traces.
     lines: usize,
+    /// How transactions of a server show, where there is one.
+    pub wire: Option<Wire>,
 }
 
 /// What a path of the watched folder leads to.
@@ -81,7 +85,7 @@ impl<'a> Recorder<'a> {
         let names = disk.names();
         let files = names.values().flat_map(BTreeMap::values).map(|inode| (*inode, disk.content(*inode).len()));
         let lengths = files.collect();
-        Recorder { disk, root, apart, names, lengths, open: HashMap::new(), lines: 0 }
+        Recorder { disk, root, apart, names, lengths, open: HashMap::new(), lines: 0, wire: None }
     }
 
     /// Follows one more process; `lines` is the length of its trace.
@@ -128,6 +132,7 @@ impl<'a> Recorder<'a> {
             {
                 Ok(())
             }
+            "sendto" | "recvfrom" => self.called(call),
             "ioctl" if !call.plain(1).contains("CLONE") => Ok(()),
             // other processes, other ways to write, links: none of it is used, and none of it is modelled
             _ => Err("this call is not understood".to_owned()),
@@ -282,6 +287,19 @@ impl<'a> Recorder<'a> {
         }
         let about = format!("{} {offset}+{count}", self.path_of(file));
         self.happened(call, Event::Change(Change::Write { file, offset, bytes }), about);
+        Ok(())
+    }
+
+    /// What goes to a server, and comes from it.
+    fn called(&mut self, call: &Call) -> Result<(), String> {
+        let Some(wire) = self.wire else { return Ok(()) };
+        let (mark, event) = match call.name.as_str() {
+            "sendto" => (wire.asked, Event::Asked),
+            _ => (wire.answered, Event::Answered),
+        };
+        if memchr::memmem::find(call.bytes(1)?, mark).is_some() {
+            self.happened(call, event, "the server".to_owned());
+        }
         Ok(())
     }
 

@@ -1,22 +1,49 @@
 //! A scenario, or the end of one, recorded from the real binary; and what of it was told to whom at each moment.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::Path,
+};
 
 use super::{
     calls,
     disk::{Change, Disk, Event, Inode, Kind, Timed, Told, Tree},
+    mutation::Mutation,
     record::{Recorder, traced},
     scenarios::{Position, Scenario, Step},
+    server::Server,
     states::Crashes,
     world::{APART, Given, World},
 };
-use crate::binary::Running;
+use crate::{
+    binary::{Chance, Running},
+    servers::held::Held,
+};
 
 pub struct Recording {
     pub scenario: &'static Scenario,
     pub disk: Disk,
     /// What the disk holds when all is done.
     pub end: Tree,
+    /// What the server of the job held at the start, and after each of its transactions.
+    pub held: Vec<Held>,
+}
+
+/// What a recording begins with.
+pub struct Start<'a> {
+    pub tree: &'a Tree,
+    pub held: &'a Held,
+    pub told: Told,
+}
+
+impl Start<'static> {
+    /// Nothing is there.
+    pub fn of_nothing() -> Start<'static> {
+        static TREE: Tree = Tree(BTreeMap::new());
+        static HELD: Held = Held(BTreeMap::new());
+        Start { tree: &TREE, held: &HELD, told: Told { step: 0, position: 0, received: 0 } }
+    }
 }
 
 /// What may be recovered after an event.
@@ -38,21 +65,46 @@ impl Timed {
 }
 
 impl Recording {
-    /// Records the steps from `from.step` on, of a job of which `from` holds on a disk that holds `start`. The trace is
+    /// Records the steps from `told.step` on, of a job of which `told` holds on a disk that holds `tree`. The trace is
     /// kept in `folder`; one that is there already is read again, so that a number means the same state another time.
     ///
     /// # Errors
     /// Where a call was not understood, or all of them together do not make the disk that there is.
-    pub fn make(world: &World, start: &Tree, from: Told, folder: &Path) -> Result<Recording, String> {
-        let root = world.root().to_str().ok_or("the folder is not UTF-8")?;
-        let scenario = world.scenario;
-        let positions = scenario.positions();
+    pub fn make(world: &World, start: &Start<'_>, folder: &Path) -> Result<Recording, String> {
         let is_kept = folder.join("complete").exists();
         fs::create_dir_all(folder).map_err(|error| error.to_string())?;
         if !is_kept {
-            world.put(start);
+            world.put(start.tree);
+            world.put_held(start.held)?;
         }
-        let mut recorder = Recorder::new(Disk::holding(start), root, &APART);
+        let (mut recording, held) = match &world.server {
+            Some(server) => server.recorded(|| Recording::follow(world, start, folder, is_kept))?,
+            None => (Recording::follow(world, start, folder, is_kept)?, Vec::new()),
+        };
+        recording.held = [start.held].into_iter().chain(&held).cloned().collect();
+        let kept = folder.join("held");
+        if is_kept {
+            recording.held = read_held(&kept)?;
+        } else {
+            write_held(&kept, &recording.held)?;
+            fs::write(folder.join("complete"), "").map_err(|error| error.to_string())?;
+        }
+        let last = recording.disk.events.len() - 1;
+        let (transactions, looks) = (recording.disk.transactions(last), recording.held.len() - 1);
+        if transactions != (looks..=looks) {
+            return Err(format!("the trace has {transactions:?} transactions, the server did {looks}"));
+        }
+        Ok(recording)
+    }
+
+    /// Runs the steps (unless what they did `is_kept`), and follows what they do to the disk.
+    fn follow(world: &World, start: &Start<'_>, folder: &Path, is_kept: bool) -> Result<Recording, String> {
+        let from = start.told;
+        let root = world.root().to_str().ok_or("the folder is not UTF-8")?;
+        let scenario = world.scenario;
+        let positions = scenario.positions();
+        let mut recorder = Recorder::new(Disk::holding(start.tree), root, &APART);
+        recorder.wire = world.server.as_ref().map(Server::wire);
         let (mut told, mut receipts, mut position) = (0, Receipts::after(from.received), from.position);
         for (number, batches_max) in remaining(scenario, from.step, position) {
             for (part, given) in world.starts(scenario.steps[number]).iter().enumerate() {
@@ -77,9 +129,30 @@ impl Recording {
         let end = Crashes::of(&disk).whole();
         if !is_kept {
             same(&end, &world.read())?;
-            fs::write(folder.join("complete"), "").map_err(|error| error.to_string())?;
         }
-        Ok(Recording { scenario, disk, end })
+        Ok(Recording { scenario, disk, end, held: Vec::new() })
+    }
+
+    /// What the server holds where the power fails after an event, and a word on it: a transaction that is under way is done, or
+    /// it is not. `None`: the mutation is one of what a server gets, and makes no difference here.
+    pub fn held_at(&self, after: usize, mutation: Mutation, chance: &mut Chance) -> Option<(Held, String)> {
+        let possible = self.disk.transactions(after);
+        let (done, asked) = possible.clone().into_inner();
+        let number = done + chance.below(possible.count());
+        let story = |number: usize| format!("the server has done {number} transactions of {done} to {asked}");
+        let next = &self.held[(asked + 1).min(self.held.len() - 1)];
+        // the transaction that is under way, if one is
+        let (before, after) = (&self.held[done], &self.held[asked]);
+        let worse = match mutation {
+            Mutation::RowsFirst => after.with_books_of(before),
+            Mutation::BatchFirst => before.with_books_of(after),
+            Mutation::ServerFirst => next.clone(),
+            _ => return Some((self.held[number].clone(), story(number))),
+        };
+        // where tables are made no batch is written
+        let has_both = before.0.keys().eq(after.0.keys()) || mutation != Mutation::RowsFirst;
+        let differs = has_both && !self.held[done..=asked].contains(&worse);
+        differs.then(|| (worse, format!("{}, and half of another", story(number))))
     }
 
     pub fn bounds(&self, after: usize) -> Bounds {
@@ -101,6 +174,18 @@ impl Recording {
         }
         published
     }
+}
+
+fn read_held(path: &Path) -> Result<Vec<Held>, String> {
+    let text = fs::read(path).map_err(|error| error.to_string())?;
+    let all: Vec<_> = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    Ok(all.into_iter().map(Held).collect())
+}
+
+fn write_held(path: &Path, held: &[Held]) -> Result<(), String> {
+    let all: Vec<_> = held.iter().map(|held| &held.0).collect();
+    let text = serde_json::to_vec(&all).map_err(|error| error.to_string())?;
+    fs::write(path, text).map_err(|error| error.to_string())
 }
 
 /// Starts the job for a step under strace; whether there was anything to do.

@@ -25,6 +25,10 @@ pub enum Kind {
     Received,
     /// Results go to tables of SQLite.
     Database,
+    /// Results go to tables of PostgreSQL, ...
+    Postgres,
+    /// ... or to keys of Redis.
+    Redis,
 }
 
 pub struct Scenario {
@@ -61,6 +65,48 @@ INSERT INTO changed SELECT device, count(*) AS flows, sum(bytes) AS bytes FROM f
 INSERT INTO whole SELECT port, count(*) AS flows, max(bytes) AS most FROM flows GROUP BY port;
 ";
 
+/// Tables of a server.
+const POSTGRES: &str = "
+CREATE TABLE added WITH (SINK, output_mode = 'append');
+CREATE TABLE changed WITH (SINK, output_mode = 'update');
+CREATE TABLE whole WITH (SINK, output_mode = 'complete');
+INSERT INTO added SELECT device, port, bytes FROM flows WHERE bytes > 20;
+INSERT INTO changed SELECT device, count(*) AS flows, sum(bytes) AS bytes FROM flows GROUP BY device;
+INSERT INTO whole SELECT port, count(*) AS flows, max(bytes) AS most FROM flows GROUP BY port;
+";
+
+/// Keys of a server. Most keys of `changed` are of one batch: what is missing is put right by no later one.
+const REDIS: &str = "
+CREATE TABLE changed WITH (SINK, key_prefix = 'PREFIX-changed', output_mode = 'update');
+CREATE TABLE whole WITH (SINK, key_prefix = 'PREFIX-whole', output_mode = 'complete');
+CREATE TABLE ranks WITH (SINK, key_prefix = 'PREFIX-ranks', layout = 'sorted_set', score = 'most', output_mode = 'complete');
+INSERT INTO changed SELECT bytes, count(*) AS flows, max(device) AS device FROM flows GROUP BY bytes;
+INSERT INTO whole SELECT port, count(*) AS flows, max(bytes) AS most FROM flows GROUP BY port;
+INSERT INTO ranks SELECT device, max(bytes) AS most FROM flows GROUP BY device ORDER BY most DESC LIMIT 3;
+";
+
+const TO_A_SERVER: [Step; 4] =
+    [Step::Run { newest: 2 }, Step::Run { newest: 4 }, Step::Rewind { to: Some(1) }, Step::Run { newest: 5 }];
+
+/// Those that need a server.
+pub const SERVERS: [Scenario; 2] = [
+    Scenario {
+        name: "postgres",
+        settings: "SET snapshot_batches = '3';",
+        large: &[],
+        kind: Kind::Postgres,
+        steps: &TO_A_SERVER,
+    },
+    Scenario {
+        name: "redis",
+        settings: "SET snapshot_batches = '3';",
+        large: &[],
+        kind: Kind::Redis,
+        steps: &TO_A_SERVER,
+    },
+];
+
+/// Those that need none.
 pub const ALL: [Scenario; 8] = [
     Scenario {
         name: "small-deltas",
@@ -147,7 +193,8 @@ pub struct Position {
 
 impl Scenario {
     pub fn named(name: &str) -> &'static Scenario {
-        ALL.iter().find(|scenario| scenario.name == name).unwrap_or_else(|| panic!("there is no scenario '{name}'"))
+        let found = ALL.iter().chain(&SERVERS).find(|scenario| scenario.name == name);
+        found.unwrap_or_else(|| panic!("there is no scenario '{name}'"))
     }
 
     pub fn sql(&self) -> String {
@@ -162,13 +209,15 @@ impl Scenario {
         self.sql().contains(&format!("${{{variable}}}"))
     }
 
-    /// The job over files, which plain DataFusion can read.
+    /// The job over files, which plain DataFusion can read. Where there is a server its sinks' options are still to be filled in.
     pub fn sql_over_files(&self) -> String {
         // rows that were given out for good go with the parts of the log that hold them, and their results with them
         let operators = if self.settings.contains("retain_batches") { "" } else { operators!() };
         match self.kind {
             Kind::EventTime => format!("{}{}", self.settings, over_event_time!()),
             Kind::Database => format!("{}{SOURCE}{DATABASE}", self.settings),
+            Kind::Postgres => format!("{}{SOURCE}{POSTGRES}", self.settings),
+            Kind::Redis => format!("{}{SOURCE}{REDIS}", self.settings),
             Kind::Files | Kind::Received => format!("{}{SOURCE}{TABLES}{operators}", self.settings),
         }
     }
@@ -241,7 +290,7 @@ impl Scenario {
 
 #[test]
 fn no_two_moments_of_a_scenario_look_alike() {
-    for scenario in &ALL {
+    for scenario in ALL.iter().chain(&SERVERS) {
         let positions = scenario.positions();
         for (number, position) in positions.iter().enumerate() {
             assert_eq!(positions.iter().position(|other| other == position), Some(number), "{}", scenario.name);

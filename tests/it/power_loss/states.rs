@@ -215,7 +215,8 @@ fn tear(offset: usize, bytes: &Arc<[u8]>, chance: &mut Chance) -> Vec<Change> {
 
 /// What kind of moment an event is.
 fn class(about: &str) -> &'static str {
-    const CLASSES: [(&str, &str); 14] = [
+    const CLASSES: [(&str, &str); 15] = [
+        ("the server", "server"),
         ("/out.db-journal", "journal"),
         ("/out.db", "database"),
         ("/received", "receive log"),

@@ -19,10 +19,12 @@ use highwater::{
 use super::{
     disk::{Item, Tree},
     scenarios::{Kind, Scenario, Step},
+    server::Server,
 };
 use crate::{
     binary::{Running, executable},
     fed,
+    servers::held::Held,
     stream::{rows, stamp},
 };
 
@@ -35,6 +37,8 @@ pub const CHECKPOINT: &str = "kept/checkpoints/job";
 pub struct World {
     root: PathBuf,
     pub scenario: &'static Scenario,
+    /// Where its results go, if that is a server.
+    pub server: Option<Server>,
 }
 
 /// Who does the work.
@@ -58,13 +62,20 @@ impl World {
     pub fn new(root: &Path, scenario: &'static Scenario) -> World {
         fs::create_dir_all(root.join("input")).expect("a folder is made");
         let root = fs::canonicalize(root).expect("it is there");
-        fs::write(root.join("job.sql"), scenario.sql()).expect("the job is written");
+        let server = Server::of(scenario, &root.with_file_name("server"));
+        let world = World { root, scenario, server };
+        let root = world.root();
+        fs::write(root.join("job.sql"), world.fill_in(scenario.sql())).expect("the job is written");
         for number in 0..scenario.files() {
             let path = root.join(format!("input/{number:04}.json"));
             fs::write(&path, scenario.file(number)).expect("input is written");
             stamp(&path, number);
         }
-        World { root, scenario }
+        world
+    }
+
+    fn fill_in(&self, sql: String) -> String {
+        self.server.as_ref().map_or_else(|| sql.clone(), |server| server.fill_in(&sql))
     }
 
     pub fn root(&self) -> &Path {
@@ -83,7 +94,8 @@ impl World {
     fn job_over(&self, input: &Path) -> JobSpec {
         let set = [("INPUT", input), ("OUTPUT", &self.output())];
         let given = set.map(|(name, path)| (name.to_owned(), path.to_string_lossy().into_owned())).into();
-        let parsed = job::parse("job.sql", "job", &self.scenario.sql_over_files(), &Variables::new(given));
+        let parsed =
+            job::parse("job.sql", "job", &self.fill_in(self.scenario.sql_over_files()), &Variables::new(given));
         parsed.unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -225,6 +237,14 @@ impl World {
             removed.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         }
         write(&self.root, tree);
+    }
+
+    /// Lets its server hold this, if there is one.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn put_held(&self, held: &Held) -> Result<(), String> {
+        self.server.as_ref().map_or(Ok(()), |server| server.put(held))
     }
 
     /// The state that the disk is in.

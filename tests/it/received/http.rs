@@ -177,11 +177,15 @@ fn what_is_no_good_request_is_refused() {
     }
     let bad = post(port, "", "no json\n{\"value\": \"row\"}").expect("it answers");
     assert_eq!(bad.0, 200, "what a line means is for the batch to find out");
+    assert!(bad.1.contains("{\"lines\": 2}"), "{}", bad.1);
+    let several = post(port, "", "[{\"value\": \"one\"}, {\"value\": \"two\"}]\n\n").expect("it answers");
+    assert!(several.1.contains("{\"lines\": 1}"), "a line may hold several rows: {}", several.1);
     running.signal(libc::SIGTERM);
     running.wait().expect(0);
     job.finish();
     let counts = job.counts();
     assert_eq!((counts.get("good"), counts.get("row"), counts.get("")), (Some(&1), Some(&1), Some(&1)), "{counts:?}");
+    assert_eq!((counts.get("one"), counts.get("two")), (Some(&1), Some(&1)), "{counts:?}");
 }
 
 #[test]

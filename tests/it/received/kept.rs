@@ -38,7 +38,9 @@ fn segments_go_when_no_kept_batch_needs_them() {
     feed(&few, 0..300, &["--available-now"]);
     once(&few.counts(), values(300));
     assert!(segments(&all).len() >= 9, "{:?}", segments(&all));
-    assert!(segments(&few).len() < segments(&all).len() && segments(&few).len() >= 2, "{:?}", segments(&few));
+    // how many there are in all depends on how busy the machine was
+    let first = |job: &Job| segments(job).first().is_some_and(|path| path.ends_with("000000000000.frames"));
+    assert!(first(&all) && !first(&few) && segments(&few).len() >= 2, "{:?}", segments(&few));
     few.call(&["verify", "checkpoint"]).expect(0);
     let batch = few.call(&["verify", "checkpoint", "--batch"]);
     assert_eq!(batch.code(), Some(1));

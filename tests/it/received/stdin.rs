@@ -8,6 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::{Fed, Job, counting, once, wait_until};
+use crate::{binary::Running, fed};
 
 const STDIN: &str = "connector = 'stdin', format = 'text', batch_interval = '20 ms'";
 
@@ -32,6 +33,76 @@ fn what_comes_through_a_pipe_is_counted_up_to_its_end() {
         let batches = job.call(&["log", "checkpoint", "--json"]).expect(0).lines().len();
         assert!(if options == ["--once"] { batches == 1 } else { batches > 2 }, "{batches} batches");
     }
+}
+
+/// Nothing more can come: what has come is committed, and the run ends, whatever its trigger.
+#[test]
+fn a_run_of_nothing_else_ends_with_its_input() {
+    for options in [&[][..], &["--interval", "1h"]] {
+        let job = Job::new(&counting(STDIN));
+        let lines = (0..3).map(|piece| (0..40).map(|line| format!("line {}\n", piece * 40 + line)).collect());
+        let ended = Running::start_given(&mut job.command(options), fed::pieces(lines.collect())).wait().expect(0);
+        once(&job.counts(), (0..120).map(|number| format!("line {number}")));
+        let told = ended.stderr;
+        assert_eq!(told.matches("source 'lines': the standard input has ended").count(), 1, "{told}");
+        assert!(told.contains("done with batch") && told.contains("0 segments left"), "{told}");
+        assert!(!told.contains(" file"), "nothing of it is a file: {told}");
+        // and again, with nothing on it
+        let ended = Running::start(&mut job.command(options)).wait().expect(0);
+        assert!(
+            ended.stderr.contains("resuming after batch") && ended.stderr.contains("nothing new"),
+            "{}",
+            ended.stderr
+        );
+        job.verify();
+    }
+}
+
+#[test]
+fn a_run_of_something_else_goes_on_without_its_standard_input() {
+    let sql = counting(STDIN)
+        + "CREATE TABLE more (value STRING) WITH (connector = 'files', path = 'input', format = 'text');
+CREATE TABLE others WITH (connector = 'memory', output_mode = 'complete');
+INSERT INTO others SELECT value, count(*) AS count FROM more GROUP BY value;
+";
+    let job = Job::new(&sql);
+    let mut running = Running::start_given(&mut job.command(&[]), fed::pieces(vec!["line 0\n".to_owned()]));
+    let newest = |what: &str| job.call(&["show", "checkpoint", "--output", "json"]).stdout.contains(what);
+    wait_until("the line is counted", || newest("line 0"));
+    job.0.input(0, b"a file that came later\n");
+    wait_until("the file is counted", || newest("a file that came later"));
+    assert!(running.is_running());
+    running.signal(libc::SIGTERM);
+    let told = running.wait().expect(0).stderr;
+    assert!(told.contains("the standard input has ended; nothing more comes of it"), "{told}");
+    assert!(told.contains("0 files or segments left"), "{told}");
+}
+
+/// What was piped into a job that never began to read is gone with the pipe: it is said that nothing of it was received.
+#[test]
+fn what_keeps_a_job_from_reading_says_that_it_has_not_read() {
+    let job = Job::new(&format!(
+        "{}CREATE TABLE kept WITH (connector = 'sqlite', path = 'out.db', output_mode = 'append');
+INSERT INTO kept SELECT value FROM lines;
+",
+        counting(STDIN)
+    ));
+    let run = |crash: &str, line: &str| {
+        let mut command = job.command(&["--available-now"]);
+        if !crash.is_empty() {
+            command.env("HIGHWATER_CRASH_AT", crash);
+        }
+        Running::start_given(&mut command, fed::pieces(vec![line.to_owned()])).wait()
+    };
+    assert!(run("committed", "line 0\n").was_killed());
+    // the batch is to be published again
+    let database = std::fs::read(job.0.at("out.db")).expect("it was made");
+    job.0.write("out.db", &[b'x'; 4096]);
+    let told = run("", "line 1\n").sober().expect(1).stderr;
+    assert!(told.contains("out.db") && told.contains("nothing was read of the standard input"), "{told}");
+    job.0.write("out.db", &database);
+    run("", "line 1\n").sober().expect(0);
+    once(&job.counts_of("counts"), (0..2).map(|number| format!("line {number}")));
 }
 
 #[test]

@@ -56,6 +56,21 @@ fn a_table_is_one_checkpoints_and_a_fork_has_its_own() {
 }
 
 #[test]
+fn a_folder_that_is_still_to_be_made_is_told_before() {
+    let folder = folder();
+    let check = |database: &str| {
+        let words = ["check", "job.sql", "--set", "INPUT=input", "--set", &format!("DB={database}")];
+        folder.call(&words).expect(0).stdout
+    };
+    assert!(!check("out.db").contains("is not there"));
+    let told = check("there/is/none/out.db");
+    assert!(told.contains("folder there/is/none is not there: the first run makes it"), "{told}");
+    assert!(!folder.at("there").exists(), "a check makes nothing");
+    run(&folder, "checkpoint", &["--set", "DB=there/is/none/out.db"]).expect(0);
+    assert_eq!(lines(&folder, "there/is/none/out.db"), ALL);
+}
+
+#[test]
 fn a_table_of_the_users_own_must_have_the_columns_and_may_lack_the_batch() {
     let folder = folder();
     execute(&folder, "CREATE TABLE added (k TEXT)");

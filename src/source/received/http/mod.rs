@@ -313,9 +313,10 @@ fn with_line_end(mut body: Vec<u8>) -> Vec<u8> {
     body
 }
 
-fn accepted(rows: usize, repeated: bool) -> Answer {
+/// Lines, since how many rows one is only its format knows: it may hold an array of them, or none that can be read.
+fn accepted(lines: usize, repeated: bool) -> Answer {
     let repeated = if repeated { ", \"repeated\": true" } else { "" };
-    Answer { status: 200, headers: "", text: format!("{{\"rows\": {rows}{repeated}}}\n"), last: false }
+    Answer { status: 200, headers: "", text: format!("{{\"lines\": {lines}{repeated}}}\n"), last: false }
 }
 
 fn refusal(status: u16, why: &str) -> Answer {
