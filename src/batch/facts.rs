@@ -1,7 +1,12 @@
 //! What of a job does not change while it runs, for whoever shows it: sources, queries, sinks and their promises.
 
-use super::{check, engine::Engine};
-use crate::{model::OutputMode, sink::Guarantee};
+use super::{check, engine::Engine, view::View};
+use crate::{
+    checkpoint::Activity,
+    job::QuerySpec,
+    model::{OutputMode, Result},
+    sink::{self, ConsoleTarget, Guarantee},
+};
 
 /// A job's parts, and what leads where.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +39,41 @@ pub struct QueryFacts {
     pub guarantee: Guarantee,
     /// How large its state can get, in words; `none` where it has none.
     pub state: String,
+}
+
+/// Where a query's rows go, and what is promised of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkFacts {
+    pub query: String,
+    /// The sink's description, as progress has it.
+    pub sink: String,
+    pub guarantee: Guarantee,
+}
+
+impl View {
+    /// The sinks of the job as the checkpoint keeps it, in the order of its queries. None is opened.
+    pub fn sinks(&self) -> Vec<SinkFacts> {
+        let facts = |spec: &QuerySpec| {
+            // neither its description nor its promise depends on the mode
+            let sink = sink::make_sink(self.job.sink_of(spec), OutputMode::Append, ConsoleTarget::nowhere);
+            SinkFacts { query: spec.name.clone(), sink: sink.description(), guarantee: sink.guarantee() }
+        };
+        self.job.queries.iter().map(facts).collect()
+    }
+
+    /// What the job is at; `None`: it has stopped.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, where it cannot be asked.
+    pub fn activity(&self) -> Result<Option<Activity>> {
+        if !self.is_running() {
+            return Ok(None);
+        }
+        // an owner that does not say tells by its log, where it has to make plans durable
+        let planned = self.reader.history().intent().map(|plan| (plan.batch, plan.batch_time_us));
+        let by_the_log = Activity { since_us: None, at_work: planned };
+        Ok(Some(self.reader.activity()?.unwrap_or(by_the_log)))
+    }
 }
 
 impl Engine {

@@ -43,7 +43,7 @@ mod view;
 pub use baseline::baseline;
 pub use check::{QueryCheck, check, explain};
 pub use engine::{Engine, EngineOptions, MakeSink};
-pub use facts::{JobFacts, QueryFacts, SourceFacts};
+pub use facts::{JobFacts, QueryFacts, SinkFacts, SourceFacts};
 pub use fork::fork;
 pub use rewind::{RewindOptions, RewindReport, rewind};
 pub use run::{Event, RunOptions, Summary, run};

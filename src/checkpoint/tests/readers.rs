@@ -72,6 +72,22 @@ fn a_stale_socket_is_replaced_and_noise_on_it_is_survived() {
 }
 
 #[test]
+fn what_the_owner_is_at_is_told_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut checkpoint = Checkpoint::create(dir.path(), genesis(), options(Faults::none())).unwrap();
+    commit(&mut checkpoint, 3000).unwrap();
+    let asked = || Reader::open(dir.path()).unwrap().activity().unwrap();
+    assert_eq!(asked(), Some(Activity::default()), "it said nothing yet");
+    checkpoint.runs_since(5);
+    checkpoint.works_on(Some((BatchId(1), 7)));
+    assert_eq!(asked(), Some(Activity { since_us: Some(5), at_work: Some((BatchId(1), 7)) }));
+    checkpoint.works_on(None);
+    assert_eq!(asked(), Some(Activity { since_us: Some(5), at_work: None }));
+    checkpoint.close().unwrap();
+    assert_eq!(asked(), None);
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut checkpoint = Checkpoint::create(dir.path(), genesis(), options(Faults::none())).unwrap();

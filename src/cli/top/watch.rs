@@ -6,19 +6,17 @@ use std::{
     time::Duration,
 };
 
-use datafusion::arrow::{
-    array::{Array, AsArray},
-    compute::{CastOptions, cast_with_options},
-    datatypes::{DataType, Float64Type},
-    record_batch::RecordBatch,
-    util::display::FormatOptions,
-};
+use datafusion::arrow::record_batch::RecordBatch;
 
-use super::Wanted;
+use super::{
+    Wanted,
+    columns::{Column, columns},
+};
 use crate::{
-    batch::{LogRow, Table, View, clock::Stopwatch},
+    batch::{Diff, LogRow, SinkFacts, Table, View, clock::Stopwatch},
+    checkpoint::Activity,
     model::{BatchAddress, BatchId, Error, Result},
-    sink::rows,
+    ui::bars,
 };
 
 /// Batches that charts and the table know.
@@ -34,11 +32,12 @@ const REST_FACTOR: u32 = 4;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     pub job: String,
-    /// Whether the job runs.
-    pub running: bool,
+    /// What the job is at; `None`: it has stopped.
+    pub activity: Option<Activity>,
     /// Oldest first; none that a rewind retracted.
     pub batches: Vec<LogRow>,
-    pub queries: Vec<String>,
+    /// One for each query, in the order of the job file.
+    pub sinks: Vec<SinkFacts>,
     pub result: Option<Shown>,
     /// Why the result, or the whole checkpoint, could not be read.
     pub trouble: Option<String>,
@@ -50,15 +49,24 @@ pub(super) struct Seen {
 pub(super) struct Shown {
     pub query: String,
     pub at: BatchAddress,
+    /// The rows are what changed since this batch.
+    pub since: Option<BatchAddress>,
     /// All rows, those that are not shown included.
     pub rows: usize,
-    /// As `highwater show` prints it, line by line.
-    pub table: Vec<String>,
-    /// A label and its number, the largest first; empty where the rows have no such columns.
+    pub columns: Vec<Column>,
+    /// Places of the columns, the most important first.
+    pub importance: Vec<usize>,
+    /// What the bars are of.
+    pub by: String,
+    /// As the page has them; empty where the rows have no label and number.
     pub bars: Vec<(String, f64)>,
 }
 
 impl Seen {
+    pub fn newest(&self) -> Option<BatchId> {
+        self.batches.last().map(|row| row.address.batch)
+    }
+
     /// The batch before one that is shown.
     pub fn batch_before(&self, at: Option<BatchId>) -> Option<BatchId> {
         let ids = || self.batches.iter().map(|row| row.address.batch);
@@ -77,6 +85,13 @@ impl Seen {
     /// The last row that can be scrolled to.
     pub fn last_row(&self) -> usize {
         self.result.as_ref().map_or(0, |result| result.rows.min(ROWS_MAX).saturating_sub(1))
+    }
+}
+
+impl Shown {
+    /// The batch since which changes are shown.
+    fn marked(&self) -> Option<BatchId> {
+        self.since.map(|since| since.batch)
     }
 }
 
@@ -192,9 +207,9 @@ impl Reading {
         let view = View::open(&self.checkpoint)?;
         let mut seen = Seen {
             job: view.job().name.clone(),
-            running: view.is_running(),
+            activity: view.activity()?,
             batches: view.log_of_newest(BATCHES_MAX)?,
-            queries: view.queries(),
+            sinks: view.sinks(),
             warnings: view.warnings(),
             ..Seen::default()
         };
@@ -202,74 +217,91 @@ impl Reading {
             Some(batch) => Some(BatchAddress { batch, generation: None }),
             None => view.newest(),
         };
-        if let (Some(at), false) = (at, seen.queries.is_empty()) {
-            let query = &seen.queries[wanted.query % seen.queries.len()];
-            seen.trouble = self.show(&view, query, at).err().map(|error| error.to_string());
-            seen.result = self.shown.as_ref().map(|(shown, ..)| shown.clone()).filter(|shown| shown.query == *query);
+        if let (Some(at), false) = (at, seen.sinks.is_empty()) {
+            let query = &seen.sinks[wanted.query % seen.sinks.len()].query;
+            seen.trouble = self.show(&view, query, at, wanted.mark).err().map(|error| error.to_string());
+            let is_wanted = |shown: &&Shown| shown.query == *query && shown.marked() == wanted.mark;
+            seen.result = self.shown.as_ref().map(|(shown, ..)| shown).filter(is_wanted).cloned();
         }
         Ok(seen)
     }
 
-    fn show(&mut self, view: &View, query: &str, at: BatchAddress) -> Result<()> {
+    fn show(&mut self, view: &View, query: &str, at: BatchAddress, mark: Option<BatchId>) -> Result<()> {
         let at = view.resolve(Some(at))?;
-        if let Some((shown, since, took)) = &self.shown
+        if let Some((shown, read, took)) = &self.shown
             && shown.query == query
-            && (shown.at == at || view.newest() == Some(at) && since.elapsed() < *took * REST_FACTOR)
+            && shown.marked() == mark
+            && (shown.at == at || view.newest() == Some(at) && read.elapsed() < *took * REST_FACTOR)
         {
             return Ok(());
         }
         self.shown = None;
         let reading = Stopwatch::start();
-        let shown = shown(&view.result(query, at)?, at)?;
+        let shown = match mark {
+            None => shown(&view.result(query, at)?, at)?,
+            Some(batch) => {
+                let since = view.resolve(Some(BatchAddress { batch, generation: None }))?;
+                changed(&view.diff(query, since, at)?, since, at)?
+            }
+        };
         self.shown = Some((shown, Stopwatch::start(), reading.elapsed()));
         Ok(())
     }
 }
 
+/// A result, as far as it is shown.
 fn shown(table: &Table, at: BatchAddress) -> Result<Shown> {
-    let mut left = ROWS_MAX;
-    let mut first = Vec::new();
-    for batch in &table.rows {
-        let taken = left.min(batch.num_rows());
-        first.push(batch.slice(0, taken));
-        left -= taken;
-    }
-    let lines = rows::table(&table.schema, &first)?;
+    let bars = bars::of(table, ROWS_MAX);
+    let (by, bars) = bars.map_or_else(Default::default, |bars| (bars.title, bars.bars));
     Ok(Shown {
         query: table.query.clone(),
         at,
+        since: None,
         rows: table.rows.iter().map(RecordBatch::num_rows).sum(),
-        table: lines.lines().map(str::to_owned).collect(),
-        bars: bars(table)?,
+        columns: columns(&table.schema, &first(&table.rows))?,
+        importance: by_importance(table.schema.fields().len(), &table.keys, 1),
+        by,
+        bars,
     })
 }
 
-/// The last column of numbers, by what the columns before it say.
-fn bars(table: &Table) -> Result<Vec<(String, f64)>> {
-    let is_number = |index: &usize| table.schema.field(*index).data_type().is_numeric();
-    let Some(number) = (0..table.schema.fields().len()).rev().find(is_number) else { return Ok(Vec::new()) };
-    let labels: Vec<usize> = (0..number).filter(|index| !is_number(index)).collect();
-    if labels.is_empty() {
-        return Ok(Vec::new());
-    }
-    let cannot = |cause: datafusion::arrow::error::ArrowError| {
-        Error::failed("a result cannot be drawn").because(cause.to_string())
+/// What changed between two batches, as far as it is shown.
+fn changed(diff: &Diff, since: BatchAddress, at: BatchAddress) -> Result<Shown> {
+    let plain = |address: BatchAddress| BatchAddress { generation: None, ..address };
+    let rows = diff.flat(plain(since), plain(at))?;
+    let keys: Vec<usize> = (0..diff.table_to.keys.len()).collect();
+    Ok(Shown {
+        query: diff.table_to.query.clone(),
+        at,
+        since: Some(since),
+        rows: rows.num_rows(),
+        columns: columns(&rows.schema(), &first(std::slice::from_ref(&rows)))?,
+        // a value before and after
+        importance: by_importance(rows.num_columns(), &keys, 2),
+        by: String::new(),
+        bars: Vec::new(),
+    })
+}
+
+/// The first rows, as many as may be shown.
+fn first(rows: &[RecordBatch]) -> Vec<RecordBatch> {
+    let mut left = ROWS_MAX;
+    let part = |batch: &RecordBatch| {
+        let part = batch.slice(0, left.min(batch.num_rows()));
+        left -= part.num_rows();
+        part
     };
-    let casting = CastOptions { safe: true, format_options: FormatOptions::default() };
-    let mut bars = Vec::new();
-    for batch in &table.rows {
-        let numbers = cast_with_options(batch.column(number), &DataType::Float64, &casting).map_err(cannot)?;
-        let numbers = numbers.as_primitive::<Float64Type>();
-        let label = batch.project(&labels).map_err(cannot)?;
-        let texts = rows::text_cells(&label)?;
-        for row in (0..batch.num_rows()).filter(|row| numbers.is_valid(*row) && numbers.value(*row).is_finite()) {
-            let words: Vec<&str> = texts.iter().map(|column| column[row].as_str()).collect();
-            bars.push((words.join(" "), numbers.value(row)));
-        }
-    }
-    bars.sort_by(|left, right| right.1.total_cmp(&left.1));
-    bars.truncate(ROWS_MAX);
-    Ok(bars)
+    rows.iter().map(part).collect()
+}
+
+/// The places of columns, the most important first: what tells rows apart, what is told of them, all else.
+fn by_importance(columns: usize, keys: &[usize], values: usize) -> Vec<usize> {
+    let name = keys.last().copied().or_else(|| (columns > 0).then_some(0));
+    let value = (0..columns).filter(|column| !keys.contains(column) && Some(*column) != name).take(values);
+    let mut places: Vec<usize> = name.into_iter().chain(value).collect();
+    let rest: Vec<usize> = (0..columns).filter(|column| !places.contains(column)).collect();
+    places.extend(rest);
+    places
 }
 
 #[cfg(test)]
@@ -279,11 +311,11 @@ pub(super) mod tests {
     use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray};
 
     use super::*;
-    use crate::model::Generation;
+    use crate::{model::Generation, query::GroupChange, sink::Guarantee};
 
     fn row(batch: u64) -> LogRow {
         let progress = format!(
-            r#"{{"id":"c","runId":"r","name":"job","timestamp":"2024-01-01T00:00:00.000Z","batchId":{batch},
+            r#"{{"id":"c","runId":"r","name":"job","timestamp":"2023-11-14T22:13:18.000Z","batchId":{batch},
             "batchDuration":118,"numInputRows":10000,"inputRowsPerSecond":null,"processedRowsPerSecond":84745.8,
             "durationMs":{{"latestOffset":1,"queryPlanning":0,"walCommit":0,"getBatch":50,"addBatch":60,
             "commitOffsets":5,"triggerExecution":118}},"eventTime":{{"watermark":"2024-01-01T00:00:00.000Z"}},"stateOperators":[
@@ -320,21 +352,43 @@ pub(super) mod tests {
         let at = BatchAddress { batch: BatchId(batches.last().copied().unwrap()), generation: Some(Generation(0)) };
         Seen {
             job: "web_servers".to_owned(),
-            running: true,
+            activity: Some(Activity { since_us: Some(1_699_999_800_000_000), at_work: None }),
             batches: batches.iter().copied().map(row).collect(),
-            queries: vec!["counts".to_owned()],
+            sinks: vec![SinkFacts {
+                query: "counts".to_owned(),
+                sink: "memory[counts]".to_owned(),
+                guarantee: Guarantee::ExactlyOnce,
+            }],
             result: Some(shown(&table(), at).unwrap()),
             ..Seen::default()
         }
     }
 
     #[test]
-    fn bars_are_labels_and_the_last_number_the_largest_first() {
-        assert_eq!(bars(&table()).unwrap(), [("Comp2".to_owned(), 40.0), ("Comp\\u{1b}1".to_owned(), 2.0)]);
-        let only_numbers =
-            RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
-        let table =
-            Table { query: "q".to_owned(), schema: only_numbers.schema(), rows: vec![only_numbers], keys: vec![] };
-        assert!(bars(&table).unwrap().is_empty());
+    fn what_tells_rows_apart_and_what_is_told_of_them_comes_first() {
+        assert_eq!(by_importance(4, &[0, 1], 1), [1, 2, 0, 3], "a key of a window and a device: the device");
+        assert_eq!(by_importance(4, &[0], 2), [0, 1, 2, 3]);
+        assert_eq!(by_importance(3, &[], 1), [0, 1, 2]);
+        assert_eq!(by_importance(2, &[1], 1), [1, 0]);
+        assert!(by_importance(0, &[], 1).is_empty());
+    }
+
+    #[test]
+    fn what_changed_has_both_values() {
+        let later = RecordBatch::try_from_iter([
+            ("device", Arc::new(StringArray::from(vec!["Comp2", "Comp3"])) as ArrayRef),
+            ("count", Arc::new(Int64Array::from(vec![Some(41), Some(1)]))),
+        ])
+        .unwrap();
+        let table_from = table();
+        let table_to = Table { rows: vec![later], ..table_from.clone() };
+        let place = |row| Some((0, row));
+        let changes = vec![GroupChange { from: place(1), to: place(0) }, GroupChange { from: None, to: place(1) }];
+        let at = |batch| BatchAddress { batch: BatchId(batch), generation: Some(Generation(0)) };
+        let shown = changed(&Diff { table_from, table_to, changes }, at(3), at(5)).unwrap();
+        let names: Vec<&str> = shown.columns.iter().map(|column| column.name.as_str()).collect();
+        assert_eq!((names, shown.rows), (vec!["device", "count at 3", "count at 5"], 2));
+        assert_eq!(shown.columns[1].cells, ["40", "NULL"]);
+        assert_eq!((shown.marked(), shown.importance), (Some(BatchId(3)), vec![0, 1, 2]));
     }
 }

@@ -94,6 +94,18 @@ fn how_it_failed_is_told_with_the_batch_and_what_to_do() {
 }
 
 #[test]
+fn the_pages_token_is_given_only_to_who_asks_for_it() {
+    let rows = rows_of(&[]);
+    let schema = rows.schema();
+    let output = Output { query: "q", batch: BatchId(3), mode: OutputMode::Update, schema: &schema, rows: &[] };
+    let is_removed = |secrets: &[&str]| {
+        let program = sink("true", secrets, RowFormat::Json).program(&output);
+        program.get_envs().any(|(name, value)| name == "HIGHWATER_UI_TOKEN" && value.is_none())
+    };
+    assert_eq!((is_removed(&[]), is_removed(&["HIGHWATER_UI_TOKEN"])), (true, false));
+}
+
+#[test]
 fn a_secret_that_is_not_set_is_named_and_nothing_runs() {
     let dir = TempDir::new().unwrap();
     let shell = in_folder(dir.path(), "touch ran");

@@ -202,6 +202,7 @@ fn expected(id: &str, progress: &[Value]) -> Option<(Value, Option<String>)> {
         "results-batch" => exact(newest["batchId"].clone()),
         "lag-files" => (of(newest, "sources", "filesLeft").into(), Some("0 files".to_owned())),
         "lag-bytes" => (of(newest, "sources", "bytesLeft").into(), Some("0 B".to_owned())),
+        "lag-batch" => (newest["batchId"].clone(), Some(format!("batch {}", newest["batchId"]))),
         "watermark" => {
             (newest["eventTime"]["watermark"].clone(), newest["eventTime"]["watermark"].as_str().map(str::to_owned))
         }
