@@ -2,9 +2,8 @@
 
 use super::{check, engine::Engine, view::View};
 use crate::{
-    checkpoint::Activity,
     job::QuerySpec,
-    model::{OutputMode, Result},
+    model::OutputMode,
     sink::{self, ConsoleTarget, Guarantee},
 };
 
@@ -59,20 +58,6 @@ impl View {
             SinkFacts { query: spec.name.clone(), sink: sink.description(), guarantee: sink.guarantee() }
         };
         self.job.queries.iter().map(facts).collect()
-    }
-
-    /// What the job is at; `None`: it has stopped.
-    ///
-    /// # Errors
-    /// Of kind `Failed`, where it cannot be asked.
-    pub fn activity(&self) -> Result<Option<Activity>> {
-        if !self.is_running() {
-            return Ok(None);
-        }
-        // an owner that does not say tells by its log, where it has to make plans durable
-        let planned = self.reader.history().intent().map(|plan| (plan.batch, plan.batch_time_us));
-        let by_the_log = Activity { since_us: None, at_work: planned };
-        Ok(Some(self.reader.activity()?.unwrap_or(by_the_log)))
     }
 }
 

@@ -24,6 +24,7 @@ mod facts;
 mod fork;
 mod input;
 mod kept_job;
+mod live;
 mod notices;
 mod one_batch;
 mod open;

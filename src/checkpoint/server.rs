@@ -142,6 +142,13 @@ fn answer(mut stream: UnixStream, told: &Told) -> Result<()> {
             let (part, entries) = told.log.read(|store, part| Ok((part, store.entries()?)))?;
             wire::send(&mut io::BufWriter::new(stream), part, &entries).map_err(fail)
         }
+        wire::SINCE_GREETING => {
+            let mut first = [0; 8];
+            stream.read_exact(&mut first).map_err(fail)?;
+            let first = u64::from_be_bytes(first);
+            let (part, entries) = told.log.read(move |store, part| Ok((part, store.entries_from(first)?)))?;
+            wire::send(&mut io::BufWriter::new(stream), part, &entries).map_err(fail)
+        }
         wire::ACTIVITY_GREETING => wire::send_activity(&mut stream, told.said.now()).map_err(fail),
         _ => Err(Error::failed("the question is not a reader's")),
     }

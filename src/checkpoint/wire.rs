@@ -2,7 +2,7 @@
 //!
 //! The reader sends eight bytes. The owner answers with the same eight, the number of its live part, every entry
 //! of it behind its sequence number and length, an end mark, and BLAKE3 of all that; then it hangs up. Asked with other eight
-//! bytes it says what it is at ([`Activity`]), behind the same eight.
+//! bytes it says what it is at ([`Activity`]), behind the same eight; with others again, and a number, only the entries from there on.
 
 use std::{
     fs::File,
@@ -16,6 +16,7 @@ use super::{activity::Activity, layout::Layout, part::Entries};
 use crate::model::{Error, Result};
 
 pub(super) const GREETING: [u8; 8] = *b"HWDUMP\0\x01";
+pub(super) const SINCE_GREETING: [u8; 8] = *b"HWTAIL\0\x01";
 pub(super) const ACTIVITY_GREETING: [u8; 8] = *b"HWWORK\0\x01";
 const END: u64 = u64::MAX;
 /// No live part is larger.
@@ -102,12 +103,17 @@ impl<R: Read> Hashed<'_, R> {
 
 /// Asks the owner for its live part; `None` where nobody answers (it is starting, stopping, or has no socket).
 pub(super) fn ask(layout: &Layout) -> Result<Option<(u32, Entries)>> {
-    asked(layout, GREETING, receive)
+    asked(layout, &GREETING, receive)
+}
+
+/// Asks the owner for the entries of its live part from one on; `None` as for all.
+pub(super) fn ask_since(layout: &Layout, first: u64) -> Result<Option<(u32, Entries)>> {
+    asked(layout, &[SINCE_GREETING, first.to_be_bytes()].concat(), receive)
 }
 
 /// Asks the owner what it is at; `None` where nobody answers, or one that is older than the question.
 pub(super) fn ask_activity(layout: &Layout) -> Result<Option<Activity>> {
-    asked(layout, ACTIVITY_GREETING, receive_activity)
+    asked(layout, &ACTIVITY_GREETING, receive_activity)
 }
 
 /// Says what the owner is at.
@@ -129,7 +135,7 @@ fn receive_activity(stream: &mut impl Read) -> io::Result<Activity> {
 
 fn asked<T>(
     layout: &Layout,
-    greeting: [u8; 8],
+    question: &[u8],
     receive: impl FnOnce(&mut UnixStream) -> io::Result<T>,
 ) -> Result<Option<T>> {
     let fail = |error: io::Error| Error::io("cannot ask the running job for its checkpoint", layout.dir(), &error);
@@ -143,7 +149,7 @@ fn asked<T>(
     };
     stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(fail)?;
-    match stream.write_all(&greeting).and_then(|()| receive(&mut stream)) {
+    match stream.write_all(question).and_then(|()| receive(&mut stream)) {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if hung_up(&error) => Ok(None),
         Err(error) => Err(fail(error)),

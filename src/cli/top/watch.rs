@@ -129,7 +129,7 @@ impl Watching {
     /// # Errors
     /// As [`View::open`], the first time only: later trouble is shown.
     pub fn start(checkpoint: &Path, interval: Duration) -> Result<Watching> {
-        let mut reading = Reading { checkpoint: checkpoint.to_owned(), shown: None };
+        let mut reading = Reading { checkpoint: checkpoint.to_owned(), view: None, shown: None };
         let newest = reading.read(&Wanted::default())?;
         let shared = Arc::new(Shared::default());
         let (tell, news) = mpsc::sync_channel(1);
@@ -171,6 +171,8 @@ impl Drop for Watching {
 /// The reading thread's own.
 struct Reading {
     checkpoint: PathBuf,
+    /// What was read last, to be read on.
+    view: Option<View>,
     /// The result read last, and when that was done, in how much time.
     shown: Option<(Shown, Stopwatch, Duration)>,
 }
@@ -204,7 +206,8 @@ impl Reading {
 
     /// Reads the log and, where it is time, the result.
     fn read(&mut self, wanted: &Wanted) -> Result<Seen> {
-        let view = View::open(&self.checkpoint)?;
+        let kept = self.view.take().and_then(|mut view| view.refresh().unwrap_or(false).then_some(view));
+        let view = kept.map_or_else(|| View::open(&self.checkpoint), Ok)?;
         let mut seen = Seen {
             job: view.job().name.clone(),
             activity: view.activity()?,
@@ -223,6 +226,7 @@ impl Reading {
             let is_wanted = |shown: &&Shown| shown.query == *query && shown.marked() == wanted.mark;
             seen.result = self.shown.as_ref().map(|(shown, ..)| shown).filter(is_wanted).cloned();
         }
+        self.view = Some(view);
         Ok(seen)
     }
 
