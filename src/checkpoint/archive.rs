@@ -68,8 +68,8 @@ impl Archive {
     /// anew.
     pub fn add(&mut self, part: u32, entries: Entries) -> bool {
         let mut entries = entries.into_iter();
-        let again = entries.next().and_then(|(_, entry)| codec::decode(&entry).ok());
-        if part != self.part || again.is_none_or(|(newest, _)| newest.hash != self.history.head) {
+        let again = entries.next().and_then(|(_, entry)| Some(codec::decode(&entry).ok()?.0.hash));
+        if part != self.part || again != Some(self.history.head) {
             return false;
         }
         let mut no_lists = |_: &SeenSegment| Err(Error::failed("a part begins with its lists"));

@@ -7,7 +7,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, Seek, Write},
+    io::{Seek, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Command, ExitStatus, Stdio},
 };

@@ -67,8 +67,9 @@ pub async fn page(asking: &Arc<Asking>, known: &Snapshot, wanted: &Wanted, now_u
             out += &neighbours(known, wanted, newest);
         }
     }
-    write_to(&mut out, format_args!("<div id=\"travelled\">{}</div>", answer(asking, known, wanted).await));
-    page::document(&known.job, None, &(out + "</section></main>"))
+    out += "<div id=\"travelled\">";
+    out += &answer(asking, known, wanted).await;
+    page::document(&known.job, None, &(out + "</div></section></main>"))
 }
 
 /// What a batch is chosen with.

@@ -1,6 +1,6 @@
 //! What a program gets, and what becomes of how it ends.
 
-use std::{path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use datafusion::arrow::{
     array::{ArrayRef, Int64Array},
