@@ -1,10 +1,13 @@
 //! What of a result is shown as bars: a number, by what tells the rows apart.
 
+use std::{collections::HashSet, sync::Arc};
+
 use datafusion::arrow::{
     array::{Array, ArrayRef, AsArray},
     compute::cast,
     datatypes::{DataType, Float64Type, Schema},
     record_batch::RecordBatch,
+    row::{RowConverter, SortField},
 };
 
 use crate::{batch::Table, sink::rows};
@@ -75,8 +78,10 @@ impl Columns {
             let first = *named.first()?;
             return Some(Columns { labels: vec![first], number, moment: None, by_time: true });
         }
-        let mut times = (0..schema.fields().len()).filter(is_time);
-        let moment = times.find(|column| keys.is_empty() || keys.contains(column));
+        let times: Vec<usize> = (0..schema.fields().len()).filter(is_time).collect();
+        let moment = times.iter().copied().find(|column| keys.is_empty() || keys.contains(column));
+        // the start of a window tells of a key that is not shown
+        let moment = moment.or_else(|| times.first().copied().filter(|_| repeat(table, &lasting)));
         Some(Columns { labels: lasting, number, moment, by_time: false })
     }
 
@@ -105,6 +110,17 @@ impl Columns {
         }
         Some(found)
     }
+}
+
+/// Whether the same labels come more than once, so that they alone do not tell the rows apart.
+fn repeat(table: &Table, labels: &[usize]) -> bool {
+    let field = |label: &usize| SortField::new(table.schema.field(*label).data_type().clone());
+    let Ok(converter) = RowConverter::new(labels.iter().map(field).collect()) else { return false };
+    let mut seen = HashSet::new();
+    table.rows.iter().any(|batch| {
+        let columns: Vec<ArrayRef> = labels.iter().map(|label| Arc::clone(batch.column(*label))).collect();
+        converter.convert_columns(&columns).is_ok_and(|rows| !rows.iter().all(|row| seen.insert(row.owned())))
+    })
 }
 
 /// A row, by its place.
@@ -158,8 +174,6 @@ fn newest_moment(table: &Table, column: usize) -> Option<(f64, String)> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use datafusion::arrow::{
         array::{
             BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int64Array, LargeStringArray,
@@ -225,6 +239,21 @@ mod tests {
         let bars = of(&table(columns, vec![0, 1, 2]), 9).unwrap();
         assert_eq!(bars.title, "sum by port, host, opens 1970-01-01T00:00:30");
         assert_eq!(bars.bars, [("443 c".to_owned(), 7.0), ("80 b".to_owned(), 1.0)]);
+    }
+
+    #[test]
+    fn a_time_beside_the_key_is_a_moment_only_where_the_key_does_not_tell_rows_apart() {
+        let with_tags = |tags: [&str; 3]| {
+            let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![0, 30_000_000, 30_000_000]));
+            let tags: ArrayRef = Arc::new(StringArray::from(tags.to_vec()));
+            let numbers: ArrayRef = Arc::new(Int64Array::from(vec![9, 1, 7]));
+            of(&table(vec![("at", times), ("tag", tags), ("count", numbers)], vec![1]), 9).unwrap()
+        };
+        let windows = with_tags(["a", "a", "b"]);
+        assert_eq!(windows.title, "count by tag, at 1970-01-01T00:00:30");
+        assert_eq!(windows.bars, [("b".to_owned(), 7.0), ("a".to_owned(), 1.0)]);
+        let last_seen = with_tags(["a", "b", "c"]);
+        assert_eq!((last_seen.title.as_str(), last_seen.bars.len()), ("count by tag", 3));
     }
 
     #[test]

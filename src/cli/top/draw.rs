@@ -131,10 +131,11 @@ fn header(seen: &Seen, width: usize, now_us: i64) -> Vec<String> {
         }
     }
     lines.extend(flowing(&promises(seen), "; ", width));
-    if let Some(newest) = seen.batches.last() {
-        let took = PHASES.iter().zip(phases_ms(&newest.progress));
+    // how long the newest took is in the log only with the next
+    if let Some(known) = seen.batches.iter().rfind(|row| row.progress.batch_duration.is_some()) {
+        let took = PHASES.iter().zip(phases_ms(&known.progress));
         let mut phases: Vec<String> = took.map(|(phase, ms)| format!("{phase} {}", grouped(ms))).collect();
-        phases[0] = format!("phases, ms: {}", phases[0]);
+        phases[0] = format!("batch {} took, in ms: {}", known.address.batch, phases[0]);
         lines.extend(flowing(&phases, ", ", width));
     }
     lines
@@ -202,7 +203,7 @@ mod tests {
             "bad rows 1",
             "late rows 2",
             "state size 1.0 MiB",
-            "phases, ms: plan 1, read 50, step 60",
+            "batch 8 took, in ms: plan 1, read 50, step 60",
             "flows-8.json",
             "counts as of batch 8@0: 2 rows",
             "count by device",
@@ -260,7 +261,7 @@ mod tests {
         result.since = Some(seen.batches[0].address);
         result.bars.clear();
         let text = drawn(120, 30, &seen, &Wanted { mark: Some(BatchId(1)), ..Wanted::default() });
-        for part in ["counts as of batch 2@0: 2 changes since batch 1@0", "1@0*", "| Comp2"] {
+        for part in ["counts: 2 changes since batch 1@0", "as of batch 2@0", "1@0*", "| Comp2"] {
             assert!(text.contains(part), "{part}\n{text}");
         }
     }

@@ -194,25 +194,27 @@ pub(super) fn draw_result(frame: &mut Frame<'_>, area: Rect, seen: &Seen, wanted
         return;
     };
     let query = printable(&result.query);
-    let title = match result.since {
-        None => format!("{query} as of batch {}: {}", result.at, count(result.rows as u64, "row")),
-        Some(since) => {
-            format!("{query} as of batch {}: {} since batch {since}", result.at, count(result.rows as u64, "change"))
-        }
+    let rows = result.rows as u64;
+    let (title, mut below) = match result.since {
+        None => (format!("{query} as of batch {}: {}", result.at, count(rows, "row")), Vec::new()),
+        Some(since) => (
+            format!("{query}: {} since batch {since}", count(rows, "change")),
+            vec![format!("as of batch {}", result.at)],
+        ),
     };
     let room = usize::from(area.width.saturating_sub(2));
-    let mut block = Block::bordered().title(title);
     let lines: Vec<Line<'static>> = if wanted.as_table || result.bars.is_empty() {
         // the head of the table stays in sight
         let (head, rows, missing) = table(&result.columns, &result.importance, room);
         if missing > 0 {
-            block = block.title_bottom(format!("{} more", count(missing as u64, "column")));
+            below.push(format!("{} more", count(missing as u64, "column")));
         }
         head.into_iter().chain(rows.into_iter().skip(wanted.scroll)).map(Line::from).collect()
     } else {
-        block = block.title_bottom(printable(&result.by));
+        below.push(printable(&result.by));
         bar_lines(result, wanted.scroll, room)
     };
+    let block = Block::bordered().title(title).title_bottom(below.join(", "));
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::{datatypes::Schema, record_batch::RecordBatch};
 
 use super::{
     Wanted,
@@ -263,7 +263,7 @@ fn shown(table: &Table, at: BatchAddress) -> Result<Shown> {
         since: None,
         rows: table.rows.iter().map(RecordBatch::num_rows).sum(),
         columns: columns(&table.schema, &first(&table.rows))?,
-        importance: by_importance(table.schema.fields().len(), &table.keys, 1),
+        importance: by_importance(&table.schema, &table.keys, 1),
         by,
         bars,
     })
@@ -281,7 +281,7 @@ fn changed(diff: &Diff, since: BatchAddress, at: BatchAddress) -> Result<Shown> 
         rows: rows.num_rows(),
         columns: columns(&rows.schema(), &first(std::slice::from_ref(&rows)))?,
         // a value before and after
-        importance: by_importance(rows.num_columns(), &keys, 2),
+        importance: by_importance(&rows.schema(), &keys, 2),
         by: String::new(),
         bars: Vec::new(),
     })
@@ -298,11 +298,13 @@ fn first(rows: &[RecordBatch]) -> Vec<RecordBatch> {
     rows.iter().map(part).collect()
 }
 
-/// The places of columns, the most important first: what tells rows apart, what is told of them, all else.
-fn by_importance(columns: usize, keys: &[usize], values: usize) -> Vec<usize> {
-    let name = keys.last().copied().or_else(|| (columns > 0).then_some(0));
-    let value = (0..columns).filter(|column| !keys.contains(column) && Some(*column) != name).take(values);
-    let mut places: Vec<usize> = name.into_iter().chain(value).collect();
+/// The places of columns, the most important first: what tells rows apart, what is measured of them, all else.
+fn by_importance(schema: &Schema, keys: &[usize], values: usize) -> Vec<usize> {
+    let columns = schema.fields().len();
+    let is_number = |column: &usize| schema.field(*column).data_type().is_numeric();
+    let name = keys.last().copied().or_else(|| (0..columns).find(|column| !is_number(column)));
+    let measures = (0..columns).filter(|column| !keys.contains(column) && is_number(column)).take(values);
+    let mut places: Vec<usize> = name.into_iter().chain(measures).collect();
     let rest: Vec<usize> = (0..columns).filter(|column| !places.contains(column)).collect();
     places.extend(rest);
     places
@@ -312,7 +314,10 @@ fn by_importance(columns: usize, keys: &[usize], values: usize) -> Vec<usize> {
 pub(super) mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray};
+    use datafusion::arrow::{
+        array::{ArrayRef, Int64Array, StringArray},
+        datatypes::{DataType, Field},
+    };
 
     use super::*;
     use crate::{model::Generation, query::GroupChange, sink::Guarantee};
@@ -370,11 +375,19 @@ pub(super) mod tests {
 
     #[test]
     fn what_tells_rows_apart_and_what_is_told_of_them_comes_first() {
-        assert_eq!(by_importance(4, &[0, 1], 1), [1, 2, 0, 3], "a key of a window and a device: the device");
-        assert_eq!(by_importance(4, &[0], 2), [0, 1, 2, 3]);
-        assert_eq!(by_importance(3, &[], 1), [0, 1, 2]);
-        assert_eq!(by_importance(2, &[1], 1), [1, 0]);
-        assert!(by_importance(0, &[], 1).is_empty());
+        let schema = |kinds: &[DataType]| {
+            let field = |kind: &DataType| Field::new(kind.to_string(), kind.clone(), true);
+            Schema::new(kinds.iter().map(field).collect::<Vec<_>>())
+        };
+        let (text, number, day) = (DataType::Utf8, DataType::Int64, DataType::Date32);
+        let windows = schema(&[day.clone(), text.clone(), number.clone(), number.clone()]);
+        assert_eq!(by_importance(&windows, &[0, 1], 1), [1, 2, 0, 3], "a key of a day and a name: the name");
+        assert_eq!(by_importance(&windows, &[1], 1), [1, 2, 0, 3], "a number before a time");
+        assert_eq!(by_importance(&windows, &[1], 2), [1, 2, 3, 0]);
+        assert_eq!(by_importance(&windows, &[], 1), [0, 2, 1, 3]);
+        assert_eq!(by_importance(&schema(&[text, day]), &[1], 1), [1, 0]);
+        assert_eq!(by_importance(&schema(&[number]), &[], 1), [0]);
+        assert!(by_importance(&schema(&[]), &[], 1).is_empty());
     }
 
     #[test]

@@ -168,12 +168,12 @@ fn top_shows_what_changed_since_a_mark() {
     terminal.press(b"\x1b[D\x1b[D\x1b[D");
     terminal.shows(&["counts as of batch 0@1: "]);
     terminal.press(b"m");
-    terminal.shows(&["counts as of batch 0@1: 0 changes since batch 0@1", "0@1*"]);
+    terminal.shows(&["counts: 0 changes since batch 0@1", "as of batch 0@1", "0@1*"]);
     terminal.press(b"n");
     let words = ["diff", "checkpoint", "--from", "0", "--to", "3", "--query", "counts", "--output", "json"];
     let changes = folder.call(&words).expect(0).json();
-    let title = format!("counts as of batch 3@1: {} changes since batch 0@1", changes.len());
-    let screen = terminal.shows(&[&title, "| device | count at 0 | count at 3 |"]);
+    let title = format!("counts: {} changes since batch 0@1", changes.len());
+    let screen = terminal.shows(&[&title, "as of batch 3@1", "| device | count at 0 | count at 3 |"]);
     for change in &changes {
         let device = change["key"]["device"].as_str().expect("a name");
         let count = |side: &str| match &change[side]["count"] {
@@ -216,7 +216,7 @@ fn top_shows_the_batch_at_work_and_since_when_the_job_runs() {
     for batch in 0..4 {
         folder.write(&format!("{batch}.go"), b"");
     }
-    terminal.shows(&["batch 3@0, committed ", "  idle  up "]);
+    terminal.shows(&["batch 3@1, committed ", "  idle  up "]);
     running.signal(libc::SIGINT);
     running.wait().expect(0);
     terminal.shows(&["  stopped  checkpoint"]);
