@@ -1,11 +1,12 @@
 //! `highwater top`: what a job does, live in a terminal; of a stopped job, what it did last.
 //!
 //! `watch` reads the checkpoint again and again on a thread of its own, as any reader does; `draw` makes a screen of what was
-//! read, with its `panes`, of `columns` that fit; this file has the keys, and leaves the terminal as it was.
+//! read, with its `panes`, of `columns` that fit; `shown` is a result; this file has the keys, and leaves the terminal as it was.
 
 mod columns;
 mod draw;
 mod panes;
+mod shown;
 mod watch;
 
 use std::{

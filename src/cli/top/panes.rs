@@ -12,7 +12,8 @@ use super::{
     Wanted,
     columns::{cut, fitting, table},
     draw::{FAINT, STRONG},
-    watch::{Seen, Shown},
+    shown::Shown,
+    watch::Seen,
 };
 use crate::{
     batch::LogRow,

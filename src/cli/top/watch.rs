@@ -6,24 +6,18 @@ use std::{
     time::Duration,
 };
 
-use datafusion::arrow::{datatypes::Schema, record_batch::RecordBatch};
-
 use super::{
     Wanted,
-    columns::{Column, columns},
+    shown::{ROWS_MAX, Shown, changed, shown},
 };
 use crate::{
-    batch::{Diff, LogRow, SinkFacts, Table, View, clock::Stopwatch},
+    batch::{LogRow, SinkFacts, View, clock::Stopwatch},
     checkpoint::Activity,
     model::{BatchAddress, BatchId, Error, Result},
-    ui::bars,
 };
 
 /// Batches that charts and the table know.
 const BATCHES_MAX: usize = 240;
-
-/// Rows of a result that are shown.
-const ROWS_MAX: usize = 500;
 
 /// A result is read anew only after so many times the time that reading it took: a large state must not be restored all the time.
 const REST_FACTOR: u32 = 4;
@@ -42,24 +36,6 @@ pub(super) struct Seen {
     /// Why the result, or the whole checkpoint, could not be read.
     pub trouble: Option<String>,
     pub warnings: Vec<String>,
-}
-
-/// A query's result, as far as it is shown.
-#[derive(Debug, Clone)]
-pub(super) struct Shown {
-    pub query: String,
-    pub at: BatchAddress,
-    /// The rows are what changed since this batch.
-    pub since: Option<BatchAddress>,
-    /// All rows, those that are not shown included.
-    pub rows: usize,
-    pub columns: Vec<Column>,
-    /// Places of the columns, the most important first.
-    pub importance: Vec<usize>,
-    /// What the bars are of.
-    pub by: String,
-    /// As the page has them; empty where the rows have no label and number.
-    pub bars: Vec<(String, f64)>,
 }
 
 impl Seen {
@@ -85,13 +61,6 @@ impl Seen {
     /// The last row that can be scrolled to.
     pub fn last_row(&self) -> usize {
         self.result.as_ref().map_or(0, |result| result.rows.min(ROWS_MAX).saturating_sub(1))
-    }
-}
-
-impl Shown {
-    /// The batch since which changes are shown.
-    fn marked(&self) -> Option<BatchId> {
-        self.since.map(|since| since.batch)
     }
 }
 
@@ -253,74 +222,10 @@ impl Reading {
     }
 }
 
-/// A result, as far as it is shown.
-fn shown(table: &Table, at: BatchAddress) -> Result<Shown> {
-    let bars = bars::of(table, ROWS_MAX);
-    let (by, bars) = bars.map_or_else(Default::default, |bars| (bars.title, bars.bars));
-    Ok(Shown {
-        query: table.query.clone(),
-        at,
-        since: None,
-        rows: table.rows.iter().map(RecordBatch::num_rows).sum(),
-        columns: columns(&table.schema, &first(&table.rows))?,
-        importance: by_importance(&table.schema, &table.keys, 1),
-        by,
-        bars,
-    })
-}
-
-/// What changed between two batches, as far as it is shown.
-fn changed(diff: &Diff, since: BatchAddress, at: BatchAddress) -> Result<Shown> {
-    let plain = |address: BatchAddress| BatchAddress { generation: None, ..address };
-    let rows = diff.flat(plain(since), plain(at))?;
-    let keys: Vec<usize> = (0..diff.table_to.keys.len()).collect();
-    Ok(Shown {
-        query: diff.table_to.query.clone(),
-        at,
-        since: Some(since),
-        rows: rows.num_rows(),
-        columns: columns(&rows.schema(), &first(std::slice::from_ref(&rows)))?,
-        // a value before and after
-        importance: by_importance(&rows.schema(), &keys, 2),
-        by: String::new(),
-        bars: Vec::new(),
-    })
-}
-
-/// The first rows, as many as may be shown.
-fn first(rows: &[RecordBatch]) -> Vec<RecordBatch> {
-    let mut left = ROWS_MAX;
-    let part = |batch: &RecordBatch| {
-        let part = batch.slice(0, left.min(batch.num_rows()));
-        left -= part.num_rows();
-        part
-    };
-    rows.iter().map(part).collect()
-}
-
-/// The places of columns, the most important first: what tells rows apart, what is measured of them, all else.
-fn by_importance(schema: &Schema, keys: &[usize], values: usize) -> Vec<usize> {
-    let columns = schema.fields().len();
-    let is_number = |column: &usize| schema.field(*column).data_type().is_numeric();
-    let name = keys.last().copied().or_else(|| (0..columns).find(|column| !is_number(column)));
-    let measures = (0..columns).filter(|column| !keys.contains(column) && is_number(column)).take(values);
-    let mut places: Vec<usize> = name.into_iter().chain(measures).collect();
-    let rest: Vec<usize> = (0..columns).filter(|column| !places.contains(column)).collect();
-    places.extend(rest);
-    places
-}
-
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::Arc;
-
-    use datafusion::arrow::{
-        array::{ArrayRef, Int64Array, StringArray},
-        datatypes::{DataType, Field},
-    };
-
-    use super::*;
-    use crate::{model::Generation, query::GroupChange, sink::Guarantee};
+    use super::{super::shown::tests::table, *};
+    use crate::{model::Generation, sink::Guarantee};
 
     fn row(batch: u64) -> LogRow {
         let progress = format!(
@@ -347,15 +252,6 @@ pub(super) mod tests {
         }
     }
 
-    fn table() -> Table {
-        let batch = RecordBatch::try_from_iter([
-            ("device", Arc::new(StringArray::from(vec!["Comp\u{1b}1", "Comp2"])) as ArrayRef),
-            ("count", Arc::new(Int64Array::from(vec![Some(2), Some(40)]))),
-        ])
-        .unwrap();
-        Table { query: "counts".to_owned(), schema: batch.schema(), rows: vec![batch], keys: vec![0] }
-    }
-
     /// A job that runs, with these batches.
     pub fn seen(batches: &[u64]) -> Seen {
         let at = BatchAddress { batch: BatchId(batches.last().copied().unwrap()), generation: Some(Generation(0)) };
@@ -371,41 +267,5 @@ pub(super) mod tests {
             result: Some(shown(&table(), at).unwrap()),
             ..Seen::default()
         }
-    }
-
-    #[test]
-    fn what_tells_rows_apart_and_what_is_told_of_them_comes_first() {
-        let schema = |kinds: &[DataType]| {
-            let field = |kind: &DataType| Field::new(kind.to_string(), kind.clone(), true);
-            Schema::new(kinds.iter().map(field).collect::<Vec<_>>())
-        };
-        let (text, number, day) = (DataType::Utf8, DataType::Int64, DataType::Date32);
-        let windows = schema(&[day.clone(), text.clone(), number.clone(), number.clone()]);
-        assert_eq!(by_importance(&windows, &[0, 1], 1), [1, 2, 0, 3], "a key of a day and a name: the name");
-        assert_eq!(by_importance(&windows, &[1], 1), [1, 2, 0, 3], "a number before a time");
-        assert_eq!(by_importance(&windows, &[1], 2), [1, 2, 3, 0]);
-        assert_eq!(by_importance(&windows, &[], 1), [0, 2, 1, 3]);
-        assert_eq!(by_importance(&schema(&[text, day]), &[1], 1), [1, 0]);
-        assert_eq!(by_importance(&schema(&[number]), &[], 1), [0]);
-        assert!(by_importance(&schema(&[]), &[], 1).is_empty());
-    }
-
-    #[test]
-    fn what_changed_has_both_values() {
-        let later = RecordBatch::try_from_iter([
-            ("device", Arc::new(StringArray::from(vec!["Comp2", "Comp3"])) as ArrayRef),
-            ("count", Arc::new(Int64Array::from(vec![Some(41), Some(1)]))),
-        ])
-        .unwrap();
-        let table_from = table();
-        let table_to = Table { rows: vec![later], ..table_from.clone() };
-        let place = |row| Some((0, row));
-        let changes = vec![GroupChange { from: place(1), to: place(0) }, GroupChange { from: None, to: place(1) }];
-        let at = |batch| BatchAddress { batch: BatchId(batch), generation: Some(Generation(0)) };
-        let shown = changed(&Diff { table_from, table_to, changes }, at(3), at(5)).unwrap();
-        let names: Vec<&str> = shown.columns.iter().map(|column| column.name.as_str()).collect();
-        assert_eq!((names, shown.rows), (vec!["device", "count at 3", "count at 5"], 2));
-        assert_eq!(shown.columns[1].cells, ["40", "NULL"]);
-        assert_eq!((shown.marked(), shown.importance), (Some(BatchId(3)), vec![0, 1, 2]));
     }
 }
