@@ -1,7 +1,11 @@
 //! What of a job does not change while it runs, for whoever shows it: sources, queries, sinks and their promises.
 
-use super::{check, engine::Engine};
-use crate::{model::OutputMode, sink::Guarantee};
+use super::{check, engine::Engine, view::View};
+use crate::{
+    job::QuerySpec,
+    model::OutputMode,
+    sink::{self, ConsoleTarget, Guarantee},
+};
 
 /// A job's parts, and what leads where.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +51,27 @@ impl JobFacts {
             count if count == self.sources.len() => "segment",
             _ => "file or segment",
         }
+    }
+}
+
+/// Where a query's rows go, and what is promised of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkFacts {
+    pub query: String,
+    /// The sink's description, as progress has it.
+    pub sink: String,
+    pub guarantee: Guarantee,
+}
+
+impl View {
+    /// The sinks of the job as the checkpoint keeps it, in the order of its queries. None is opened.
+    pub fn sinks(&self) -> Vec<SinkFacts> {
+        let facts = |spec: &QuerySpec| {
+            // neither its description nor its promise depends on the mode
+            let sink = sink::make_sink(self.job.sink_of(spec), OutputMode::Append, ConsoleTarget::nowhere);
+            SinkFacts { query: spec.name.clone(), sink: sink.description(), guarantee: sink.guarantee() }
+        };
+        self.job.queries.iter().map(facts).collect()
     }
 }
 

@@ -54,6 +54,7 @@ impl Engine {
     /// mended; after one in the commit or later, recovery finds out what is durable, and goes on from there.
     pub(super) fn run_batch(&mut self, plan: BatchPlan, origin: Origin, mut timings: Timings) -> Result<Progress> {
         self.faults.reach(CrashPoint::Planned)?;
+        self.checkpoint.works_on(Some((plan.batch, timings.started_us)));
         let watch = Stopwatch::start();
         let intended = origin == Origin::Interrupted;
         if !intended && self.must_intend() {
@@ -64,10 +65,12 @@ impl Engine {
         }
         timings.wal_commit_ms = watch.elapsed_ms();
         let worked = self.work(&plan, origin, &mut timings);
-        match worked.and_then(|worked| self.ready(&plan, worked, &timings)) {
+        let ended = match worked.and_then(|worked| self.ready(&plan, worked, &timings)) {
             Ok(ready) => self.finish(&plan, ready, &timings),
             Err(error) => Err(self.give_up(&plan, origin, error)),
-        }
+        };
+        self.checkpoint.works_on(None);
+        ended
     }
 
     /// A plan must be durable before anything outside the checkpoint depends on it.

@@ -38,8 +38,8 @@ pub struct RunOptions<'a> {
 
 /// What happens while a job runs.
 pub enum Event<'a> {
-    /// The checkpoint is open; `newest` is the high-water mark found in it.
-    Opened { newest: Option<BatchId>, files_waiting: u64, facts: JobFacts },
+    /// The checkpoint is open; `newest` is the high-water mark found in it. What waits is measured now.
+    Opened { newest: Option<BatchId>, files_waiting: u64, bytes_waiting: u64, facts: JobFacts },
     /// A batch is planned, and will be worked on.
     Began { batch: BatchId },
     /// A batch was committed and published.
@@ -68,8 +68,10 @@ pub fn run(
     make_sink: MakeSink<'_>,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary> {
+    let began_us = now_us();
     let unread_yet = unread_yet(&job);
     let mut engine = Engine::open(job, options.engine.clone(), make_sink).map_err(unread_yet)?;
+    engine.checkpoint.runs_since(began_us);
     match batches(&mut engine, &options, watch) {
         Ok(summary) => engine.close().map(|()| summary),
         Err(error) => {
@@ -88,9 +90,9 @@ fn begin(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(Ev
     if options.trigger.when_idle() == Idle::End {
         engine.inputs.fix(&mut |message| watch(Event::Notice(message)))?;
     }
-    let files_waiting = engine.files_waiting(watch)?;
+    let (files_waiting, bytes_waiting) = engine.waiting(watch)?;
     let newest = engine.checkpoint.history().newest().map(|commit| commit.batch());
-    watch(Event::Opened { newest, files_waiting, facts: engine.facts() });
+    watch(Event::Opened { newest, files_waiting, bytes_waiting, facts: engine.facts() });
     Ok(())
 }
 
@@ -223,10 +225,11 @@ impl Engine {
         Ok(Some((plan, Origin::Fresh, timings)))
     }
 
-    /// Files that wait before the first batch; replayed ones included.
-    fn files_waiting(&mut self, watch: &mut dyn FnMut(Event<'_>)) -> Result<u64> {
+    /// Files that wait before the first batch, replayed ones included, and their bytes.
+    fn waiting(&mut self, watch: &mut dyn FnMut(Event<'_>)) -> Result<(u64, u64)> {
         self.inputs.next(false, &mut |message| watch(Event::Notice(message)))?;
-        Ok(self.files_left())
+        let bytes = self.inputs.inputs.iter().map(|input| input.waiting_bytes()).sum();
+        Ok((self.files_left(), bytes))
     }
 
     fn files_left(&self) -> u64 {

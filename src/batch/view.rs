@@ -239,6 +239,21 @@ impl View {
         self.rows_of(&live[live.len().saturating_sub(batches_max)..])
     }
 
+    /// One committed batch.
+    ///
+    /// # Errors
+    /// As [`View::resolve`] and [`View::log`].
+    pub fn log_row(&self, at: BatchAddress) -> Result<LogRow> {
+        let history = self.reader.history();
+        let commit = self.reader.find(at)?;
+        // what came later about it is with the next in the order of the log
+        let order = |commit: &Commit| (commit.generation, commit.batch());
+        let all = history.live().iter().chain(history.retracted());
+        let next = all.filter(|other| order(other) > order(commit)).min_by_key(|other| order(other));
+        let commits: Vec<&Arc<Commit>> = std::iter::once(commit).chain(next).collect();
+        Ok(self.rows_of(&commits)?.swap_remove(0))
+    }
+
     fn rows_of(&self, commits: &[&Arc<Commit>]) -> Result<Vec<LogRow>> {
         let history = self.reader.history();
         let mut rows: Vec<LogRow> = Vec::with_capacity(commits.len());

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     chain::Chain,
-    codec::{ChainHash, Envelope},
+    codec::{self, ChainHash, Envelope},
     history::History,
     layout::Layout,
     open,
@@ -21,6 +21,8 @@ use crate::model::{Error, Place, Result};
 pub(super) struct Archive {
     layout: Layout,
     pub history: History,
+    /// Number of the live part.
+    part: u32,
     /// Entries of the live part.
     live: BTreeMap<u64, Vec<u8>>,
     /// The part that was read last: payloads are mostly read in order.
@@ -56,9 +58,32 @@ impl Archive {
         Ok(Archive {
             layout: layout.clone(),
             history,
+            part: live_part,
             live: chain.entries.into_iter().collect(),
             recent: Mutex::new(None),
         })
+    }
+
+    /// Adds what follows the newest record, which comes first once more; `false`: this does not follow, and all is to be read
+    /// anew.
+    pub fn add(&mut self, part: u32, entries: Entries) -> bool {
+        let mut entries = entries.into_iter();
+        let again = entries.next().and_then(|(_, entry)| Some(codec::decode(&entry).ok()?.0.hash));
+        if part != self.part || again != Some(self.history.head) {
+            return false;
+        }
+        let mut no_lists = |_: &SeenSegment| Err(Error::failed("a part begins with its lists"));
+        entries.all(|(seq, entry)| {
+            let Ok((envelope, _)) = codec::decode(&entry) else { return false };
+            let follows = self.history.apply(&envelope, &mut no_lists).is_ok();
+            self.live.insert(seq, entry);
+            follows
+        })
+    }
+
+    /// The newest record's number.
+    pub fn newest_seq(&self) -> Option<u64> {
+        self.history.next_seq.checked_sub(1)
     }
 
     /// Reads a payload, verified.

@@ -1,4 +1,5 @@
 //! The log on disk.
+mod activity;
 mod archive;
 mod bad_records;
 mod chain;
@@ -33,6 +34,7 @@ mod wire;
 mod witness;
 mod writer;
 
+pub use activity::Activity;
 pub use commit::CommitDraft;
 pub use history::History;
 pub use open::Repair;

@@ -54,6 +54,17 @@ impl Reader {
         })
     }
 
+    /// Reads what a running job wrote since, and nothing twice. `false`: all is to be read anew, because the job stopped, began
+    /// another part of its log, or does not answer.
+    ///
+    /// # Errors
+    /// Of kind `Failed`, where it cannot be asked.
+    pub fn refresh(&mut self) -> Result<bool> {
+        let Some(newest) = self.archive.newest_seq().filter(|_| self.running) else { return Ok(false) };
+        let told = wire::ask_since(&self.layout, newest)?;
+        Ok(told.is_some_and(|(part, entries)| self.archive.add(part, entries)))
+    }
+
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
     }

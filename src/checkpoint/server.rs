@@ -17,14 +17,21 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::{disk, layout::Layout, log_thread::LogHandle, wire};
-use crate::model::Result;
+use super::{activity::Said, disk, layout::Layout, log_thread::LogHandle, wire};
+use crate::model::{Error, Result};
 
 pub(super) const SOCKET: &str = "socket";
 /// The socket is made in here, where nobody else can reach it before its mode is set.
 const WORKSHOP: &str = ".socket.tmp";
 /// More readers at once are turned away; they ask again.
 const READERS_MAX: usize = 8;
+
+/// What readers are told of.
+#[derive(Clone)]
+struct Told {
+    log: LogHandle,
+    said: Said,
+}
 
 /// Answers until it is dropped.
 pub(super) struct Server {
@@ -35,8 +42,8 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts answering. A folder in which no socket can be made is no reason to stop a job: then it is none, and says so.
-    pub fn start(layout: &Layout, log: LogHandle) -> Option<Server> {
-        match Server::try_start(layout, log) {
+    pub fn start(layout: &Layout, log: LogHandle, said: Said) -> Option<Server> {
+        match Server::try_start(layout, Told { log, said }) {
             Ok(server) => Some(server),
             Err(error) => {
                 tracing::warn!(dir = %layout.dir().display(), "the running job cannot be read from outside: {error}");
@@ -45,12 +52,12 @@ impl Server {
         }
     }
 
-    fn try_start(layout: &Layout, log: LogHandle) -> io::Result<Server> {
+    fn try_start(layout: &Layout, told: Told) -> io::Result<Server> {
         let listener = bind(layout)?;
         let (wake, woken) = UnixStream::pair()?;
         let thread = std::thread::Builder::new()
             .name("checkpoint-readers".to_owned())
-            .spawn(move || accept_all(&listener, &woken, &log))?;
+            .spawn(move || accept_all(&listener, &woken, &told))?;
         Ok(Server { layout: layout.clone(), wake, thread: Some(thread) })
     }
 }
@@ -85,7 +92,7 @@ fn bind(layout: &Layout) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn accept_all(listener: &UnixListener, woken: &UnixStream, log: &LogHandle) {
+fn accept_all(listener: &UnixListener, woken: &UnixStream, told: &Told) {
     let readers = Arc::new(AtomicUsize::new(0));
     while wait(listener.as_raw_fd(), woken.as_raw_fd()) {
         let stream = match listener.accept() {
@@ -100,9 +107,9 @@ fn accept_all(listener: &UnixListener, woken: &UnixStream, log: &LogHandle) {
             readers.fetch_sub(1, Ordering::AcqRel);
             continue;
         }
-        let (log, leaving) = (log.clone(), Arc::clone(&readers));
+        let (told, leaving) = (told.clone(), Arc::clone(&readers));
         let answering = std::thread::Builder::new().name("checkpoint-reader".to_owned()).spawn(move || {
-            if let Err(error) = answer(stream, &log) {
+            if let Err(error) = answer(stream, &told) {
                 tracing::debug!("a reader was not answered: {error}");
             }
             leaving.fetch_sub(1, Ordering::AcqRel);
@@ -123,16 +130,26 @@ fn wait(listener: RawFd, woken: RawFd) -> bool {
     watched[1].revents == 0
 }
 
-fn answer(mut stream: UnixStream, log: &LogHandle) -> Result<()> {
-    let fail = |error: io::Error| crate::model::Error::failed("the connection failed").because(error.to_string());
+fn answer(mut stream: UnixStream, told: &Told) -> Result<()> {
+    let fail = |error: io::Error| Error::failed("the connection failed").because(error.to_string());
     stream.set_nonblocking(false).map_err(fail)?;
     stream.set_read_timeout(Some(wire::PATIENCE)).map_err(fail)?;
     stream.set_write_timeout(Some(wire::PATIENCE)).map_err(fail)?;
     let mut greeting = [0; wire::GREETING.len()];
     stream.read_exact(&mut greeting).map_err(fail)?;
-    if greeting != wire::GREETING {
-        return Err(crate::model::Error::failed("the question is not a reader's"));
+    match greeting {
+        wire::GREETING => {
+            let (part, entries) = told.log.read(|store, part| Ok((part, store.entries()?)))?;
+            wire::send(&mut io::BufWriter::new(stream), part, &entries).map_err(fail)
+        }
+        wire::SINCE_GREETING => {
+            let mut first = [0; 8];
+            stream.read_exact(&mut first).map_err(fail)?;
+            let first = u64::from_be_bytes(first);
+            let (part, entries) = told.log.read(move |store, part| Ok((part, store.entries_from(first)?)))?;
+            wire::send(&mut io::BufWriter::new(stream), part, &entries).map_err(fail)
+        }
+        wire::ACTIVITY_GREETING => wire::send_activity(&mut stream, told.said.now()).map_err(fail),
+        _ => Err(Error::failed("the question is not a reader's")),
     }
-    let (part, entries) = log.read(|store, part| Ok((part, store.entries()?)))?;
-    wire::send(&mut io::BufWriter::new(stream), part, &entries).map_err(fail)
 }

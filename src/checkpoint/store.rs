@@ -35,6 +35,12 @@ pub(super) trait LogStore: Send {
     /// All entries, oldest first. A missing piece shows when the entry is decoded.
     fn entries(&self) -> Result<Vec<(u64, Vec<u8>)>>;
 
+    /// Entries from this one on, as many as follow each other.
+    fn entries_from(&self, first: u64) -> Result<Vec<(u64, Vec<u8>)>> {
+        let entry = |seq| self.get(seq).transpose().map(|entry| entry.map(|entry| (seq, entry)));
+        (first..).map_while(entry).collect()
+    }
+
     /// The store's folder was renamed.
     fn moved(&mut self, to: &Path);
 

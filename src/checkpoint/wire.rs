@@ -1,7 +1,8 @@
 //! What the owner of a running checkpoint and its readers say to each other.
 //!
 //! The reader sends eight bytes. The owner answers with the same eight, the number of its live part, every entry
-//! of it behind its sequence number and length, an end mark, and BLAKE3 of all that; then it hangs up.
+//! of it behind its sequence number and length, an end mark, and BLAKE3 of all that; then it hangs up. Asked with other eight
+//! bytes it says what it is at ([`Activity`]), behind the same eight; with others again, and a number, only the entries from there on.
 
 use std::{
     fs::File,
@@ -11,10 +12,12 @@ use std::{
     time::Duration,
 };
 
-use super::{layout::Layout, part::Entries};
+use super::{activity::Activity, layout::Layout, part::Entries};
 use crate::model::{Error, Result};
 
 pub(super) const GREETING: [u8; 8] = *b"HWDUMP\0\x01";
+pub(super) const SINCE_GREETING: [u8; 8] = *b"HWTAIL\0\x01";
+pub(super) const ACTIVITY_GREETING: [u8; 8] = *b"HWWORK\0\x01";
 const END: u64 = u64::MAX;
 /// No live part is larger.
 const BYTES_MAX: u64 = 8 << 30;
@@ -100,6 +103,41 @@ impl<R: Read> Hashed<'_, R> {
 
 /// Asks the owner for its live part; `None` where nobody answers (it is starting, stopping, or has no socket).
 pub(super) fn ask(layout: &Layout) -> Result<Option<(u32, Entries)>> {
+    asked(layout, &GREETING, receive)
+}
+
+/// Asks the owner for the entries of its live part from one on; `None` as for all.
+pub(super) fn ask_since(layout: &Layout, first: u64) -> Result<Option<(u32, Entries)>> {
+    asked(layout, &[SINCE_GREETING, first.to_be_bytes()].concat(), receive)
+}
+
+/// Asks the owner what it is at; `None` where nobody answers, or one that is older than the question.
+pub(super) fn ask_activity(layout: &Layout) -> Result<Option<Activity>> {
+    asked(layout, &ACTIVITY_GREETING, receive_activity)
+}
+
+/// Says what the owner is at.
+pub(super) fn send_activity(stream: &mut impl Write, activity: Activity) -> io::Result<()> {
+    stream.write_all(&ACTIVITY_GREETING)?;
+    stream.write_all(&activity.to_bytes())?;
+    stream.flush()
+}
+
+fn receive_activity(stream: &mut impl Read) -> io::Result<Activity> {
+    let (mut greeting, mut bytes) = ([0; 8], [0; 24]);
+    stream.read_exact(&mut greeting)?;
+    if greeting != ACTIVITY_GREETING {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is not a checkpoint's"));
+    }
+    stream.read_exact(&mut bytes)?;
+    Ok(Activity::from_bytes(bytes))
+}
+
+fn asked<T>(
+    layout: &Layout,
+    question: &[u8],
+    receive: impl FnOnce(&mut UnixStream) -> io::Result<T>,
+) -> Result<Option<T>> {
     let fail = |error: io::Error| Error::io("cannot ask the running job for its checkpoint", layout.dir(), &error);
     let folder = File::open(layout.dir()).map_err(fail)?;
     let mut stream = match UnixStream::connect(short_path(&folder, super::server::SOCKET)) {
@@ -111,7 +149,7 @@ pub(super) fn ask(layout: &Layout) -> Result<Option<(u32, Entries)>> {
     };
     stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(fail)?;
-    match stream.write_all(&GREETING).and_then(|()| receive(&mut stream)) {
+    match stream.write_all(question).and_then(|()| receive(&mut stream)) {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if hung_up(&error) => Ok(None),
         Err(error) => Err(fail(error)),
@@ -126,6 +164,17 @@ fn hung_up(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::BatchId;
+
+    #[test]
+    fn what_the_owner_is_at_arrives_whole_or_not_at_all() {
+        let activity = Activity { since_us: Some(5), at_work: Some((BatchId(3), 7)) };
+        let mut bytes = Vec::new();
+        send_activity(&mut bytes, activity).unwrap();
+        assert_eq!(receive_activity(&mut &bytes[..]).unwrap(), activity);
+        assert!((0..bytes.len()).all(|end| receive_activity(&mut &bytes[..end]).is_err()));
+        assert!(receive_activity(&mut &[0; 32][..]).is_err(), "another's answer");
+    }
 
     #[test]
     fn what_is_sent_arrives_and_damage_is_found() {

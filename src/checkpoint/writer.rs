@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     CommitPermit,
+    activity::Said,
     archive::{self, Archive},
     bad_records, disk,
     history::History,
@@ -56,6 +57,8 @@ pub struct Checkpoint {
     /// As of the last look at what is retained.
     pub(super) retained_from: Option<BatchId>,
     witness: WitnessWriter,
+    /// For readers.
+    pub(super) said: Said,
     /// Answers readers; dropped before the lock is let go.
     _server: Option<Server>,
     _lock: Lock,
@@ -137,7 +140,8 @@ impl Checkpoint {
         let recovery = resolve(&Facts::of(&log.history));
         let first_seq = log.thread.handle().read(|store, _| store.first_seq())?.unwrap_or(log.history.next_seq);
         let witness = WitnessWriter::start(&layout)?;
-        let server = Server::start(&layout, log.thread.handle().clone());
+        let said = Said::default();
+        let server = Server::start(&layout, log.thread.handle().clone(), said.clone());
         Ok(Checkpoint {
             layout,
             history: log.history,
@@ -153,6 +157,7 @@ impl Checkpoint {
             recovery,
             retained_from: None,
             witness,
+            said,
             _server: server,
             _lock: lock,
         })

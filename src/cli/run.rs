@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     batch::{self, EngineOptions, Event, RunOptions, Trigger},
-    model::Error,
+    model::{Error, UI_TOKEN_VARIABLE},
     sink::{self, ConsoleFormat, ConsoleTarget},
-    ui::{self, Page, PageOptions},
+    ui::{Page, PageOptions},
 };
 
 pub fn run(args: RunArgs) -> Result<(), Failure> {
@@ -66,11 +66,11 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
 /// The page, if it is asked for: its address is taken before the job is opened.
 fn page(args: &RunArgs, job: &str, checkpoint: &Path) -> Result<Option<Page>, Failure> {
     let Some(listen) = &args.ui else { return Ok(None) };
-    let token = match std::env::var(ui::TOKEN_VARIABLE) {
+    let token = match std::env::var(UI_TOKEN_VARIABLE) {
         Ok(token) => Some(token),
         Err(VarError::NotPresent) => None,
         Err(VarError::NotUnicode(_)) => {
-            return Err(Error::usage(format!("{} is not text", ui::TOKEN_VARIABLE))
+            return Err(Error::usage(format!("{} is not text", UI_TOKEN_VARIABLE))
                 .help("make one: `openssl rand -hex 16`")
                 .into());
         }

@@ -15,3 +15,7 @@ pub use error::{Error, ErrorKind, Place, Result};
 pub use ids::{BatchAddress, BatchId, Generation};
 pub use plan::{BatchPlan, FileRead, InputPath, OutputMode, PlannedFile, SourceInput, StagedOutput};
 pub use watermark::{WatermarkPolicy, Watermarks};
+
+/// The variable of the environment that the page's token comes from: arguments can be seen by all users of a machine. No program
+/// that is started inherits it.
+pub const UI_TOKEN_VARIABLE: &str = "HIGHWATER_UI_TOKEN";

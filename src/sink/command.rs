@@ -7,7 +7,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, Seek, Write},
+    io::{Seek, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Command, ExitStatus, Stdio},
 };
@@ -16,7 +16,7 @@ use super::{Before, Columns, Guarantee, Output, Sink, nothing_outside, rows};
 use crate::{
     checkpoint::CommitPermit,
     job::CommandSpec,
-    model::{BatchId, Error, Place, Result, StagedOutput, error::printable},
+    model::{BatchId, Error, Place, Result, StagedOutput, UI_TOKEN_VARIABLE, error::printable},
 };
 
 /// So much of a command is shown where sinks are listed.
@@ -74,12 +74,17 @@ impl CommandSink {
         ]
     }
 
-    fn run(&self, output: &Output<'_>, input: File) -> io::Result<ExitStatus> {
+    fn program(&self, output: &Output<'_>) -> Command {
         // the outer shell only puts stdout where stderr goes: our own stdout is for data
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "exec /bin/sh -c \"$0\" >&2", &self.command.shell]).envs(self.environment(output));
+        // the page's token is nobody's business, but of a command that asks for it
+        if !self.command.secrets.iter().any(|secret| secret == UI_TOKEN_VARIABLE) {
+            command.env_remove(UI_TOKEN_VARIABLE);
+        }
         // in a group of its own: an interrupt from the keyboard is for Highwater, which finishes the batch and stops
-        command.stdin(Stdio::from(input)).process_group(0).status()
+        command.process_group(0);
+        command
     }
 
     fn failed(&self, batch: BatchId, why: String) -> Error {
@@ -171,7 +176,7 @@ impl Sink for CommandSink {
             // a batch that another process committed
             _ => self.render(output)?,
         };
-        let ran = self.run(output, input(&bytes)?);
+        let ran = self.program(output).stdin(Stdio::from(input(&bytes)?)).status();
         let why = match ran {
             Ok(status) => ended(status),
             Err(error) => Some(format!("cannot be started by /bin/sh: {error}")),

@@ -17,6 +17,8 @@ mod server;
 mod sqlite;
 mod table;
 
+use std::fmt;
+
 use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 
 pub use command::CommandSink;
@@ -132,6 +134,15 @@ pub enum Guarantee {
     ExactlyOnce,
     /// A batch may be delivered again after a kill, with the same rows.
     AtLeastOnce,
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Guarantee::ExactlyOnce => "exactly once",
+            Guarantee::AtLeastOnce => "at least once",
+        })
+    }
 }
 
 /// A place for results. The batch loop alone calls these, in the order of the life of a batch.

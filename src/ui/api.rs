@@ -6,14 +6,13 @@ use serde_json::{Value, json};
 
 use super::{
     asking::{Needs, Unanswered},
-    board::{BATCHES_KEPT, Entry, PHASES, Snapshot, phases_ms, state_bytes, state_rows, watermark_gap_ms},
-    plan_picture::promise,
+    board::{BATCHES_KEPT, Entry, Moment, PHASES, Snapshot, phases_ms, state_bytes, state_rows, watermark_gap_ms},
     question::{self, Answered, Limits},
     server::{App, Parameters},
 };
 use crate::{
     batch::clock::now_us,
-    model::{BatchAddress, Error, ErrorKind, Result},
+    model::{BatchAddress, ErrorKind, Result},
     progress::timestamp,
     sink::rows,
 };
@@ -80,7 +79,7 @@ pub fn job(known: &Snapshot) -> Answer {
         .map(|query| {
             json!({
                 "name": query.name, "sources": query.sources, "outputMode": query.mode, "sink": query.sink,
-                "guarantee": promise(query.guarantee), "state": query.state,
+                "guarantee": query.guarantee.to_string(), "state": query.state,
             })
         })
         .collect();
@@ -97,7 +96,11 @@ pub fn job(known: &Snapshot) -> Answer {
         "batchAtWork": known.at_work.map(|batch| batch.0),
         "watermark": progress.and_then(|progress| progress.event_time.watermark.as_deref()),
         "watermarkGapMs": progress.and_then(watermark_gap_ms),
-        "lag": { "files": lag.files, "bytes": lag.bytes },
+        "lag": lag.map(|measured| json!({
+            "files": measured.lag.files, "bytes": measured.lag.bytes,
+            "batch": if let Moment::Batch(batch) = measured.moment { Some(batch) } else { None },
+            "at": timestamp(measured.at_us), "ageSeconds": (now - measured.at_us).max(0) / 1_000_000,
+        })),
         "lastCommit": newest.map(|entry| json!({
             "at": timestamp(entry.committed_at_us),
             "ageSeconds": (now - entry.committed_at_us).max(0) / 1_000_000,
@@ -173,12 +176,7 @@ pub async fn batch(app: &Arc<App>, address: &str) -> Answer {
         Ok(at) => at,
         Err(why) => return Answer::bad(400, &why),
     };
-    let asked = app.asking.ask(Needs::Batch(at), move |view| {
-        let at = view.resolve(Some(at))?;
-        let log = view.log()?;
-        let row = log.into_iter().find(|row| row.address == at);
-        row.ok_or_else(|| Error::usage(format!("the log has no batch {at}")))?.json_line()
-    });
+    let asked = app.asking.ask(Needs::Batch(at), move |view| view.log_row(at)?.json_line());
     asked.await.map_or_else(|why| told(why, 404), Answer::good)
 }
 

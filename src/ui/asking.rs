@@ -125,7 +125,9 @@ impl Asking {
     /// Answers on this thread. What is kept may have been dropped by the job meanwhile: then it is read anew.
     fn now<T>(&self, needs: Needs, question: &dyn Fn(&View) -> Result<T>) -> Result<T> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = kept.take_if(|view| view.knows(needs)) {
+        if let Some(view) =
+            kept.take_if(|view| view.knows(needs) || view.refresh().unwrap_or(false) && view.knows(needs))
+        {
             match question(&view) {
                 Err(error) if error.kind() == ErrorKind::Refused => {}
                 // a wrong question stays wrong

@@ -87,6 +87,38 @@ impl Lag {
     }
 }
 
+/// What the lag was measured for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The job was opened.
+    Opening,
+    /// This batch was planned; what it took is taken off.
+    Batch(u64),
+    /// The job looked for more, and found nothing.
+    Idle,
+}
+
+/// The lag as it was found last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    pub lag: Lag,
+    pub moment: Moment,
+    /// Microseconds since the Unix epoch.
+    pub at_us: i64,
+}
+
+impl Measured {
+    /// That of a batch. `committed_at_us`: where it does not say when it was planned.
+    pub fn by(progress: &Progress, committed_at_us: i64) -> Measured {
+        let planned = chrono::DateTime::parse_from_rfc3339(&progress.timestamp).ok();
+        Measured {
+            lag: Lag::after(progress),
+            moment: Moment::Batch(progress.batch_id),
+            at_us: planned.map_or(committed_at_us, |planned| planned.timestamp_micros()),
+        }
+    }
+}
+
 /// A committed batch.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -141,8 +173,10 @@ pub struct Snapshot {
     pub at_work: Option<BatchId>,
     /// Whether the checkpoint is open.
     pub opened: bool,
-    /// Files that waited when it was opened.
-    files_at_start: u64,
+    /// The newest batch when it was opened: those after it are of this run.
+    newest_before: Option<u64>,
+    /// `None`: it is not open yet.
+    measured: Option<Measured>,
     /// How it ended, once it did: `Some` holds the operator's error.
     ended: Option<Option<String>>,
 }
@@ -161,11 +195,9 @@ impl Snapshot {
         self.newest().map(|entry| entry.progress.batch_id)
     }
 
-    pub fn lag(&self) -> Lag {
-        match self.newest().filter(|_| self.totals.batches > 0) {
-            Some(newest) => Lag::after(&newest.progress),
-            None => Lag { files: self.files_at_start, bytes: None },
-        }
+    /// What waits, as it was found last; `None`: nobody has looked yet.
+    pub fn lag(&self) -> Option<Measured> {
+        self.measured
     }
 
     /// Microseconds since the newest batch was committed.
@@ -180,7 +212,8 @@ impl Snapshot {
             None if !self.opened => State::Starting,
             None => {
                 let files = self.newest().map_or(0, |newest| files_taken(&newest.progress));
-                State::of_open(self.at_work.is_some(), self.lag().files, files, self.commit_age_us(now_us))
+                let waiting = self.measured.map_or(0, |measured| measured.lag.files);
+                State::of_open(self.at_work.is_some(), waiting, files, self.commit_age_us(now_us))
             }
         }
     }
@@ -260,7 +293,8 @@ impl Board {
                 totals: Totals::default(),
                 at_work: None,
                 opened: false,
-                files_at_start: 0,
+                newest_before: None,
+                measured: None,
                 ended: None,
             }),
             version: AtomicU64::new(0),
@@ -280,9 +314,11 @@ impl Board {
     /// Takes down what happened.
     pub fn event(&self, event: &Event<'_>, now_us: i64) {
         match event {
-            Event::Opened { files_waiting, facts, .. } => self.change(|known| {
+            Event::Opened { newest, files_waiting, bytes_waiting, facts } => self.change(|known| {
                 known.opened = true;
-                known.files_at_start = *files_waiting;
+                known.newest_before = newest.map(|newest| newest.0);
+                let lag = Lag { files: *files_waiting, bytes: Some(*bytes_waiting) };
+                known.measured = Some(Measured { lag, moment: Moment::Opening, at_us: now_us });
                 known.facts = Arc::new(facts.clone());
             }),
             Event::Began { batch } => self.change(|known| known.at_work = Some(*batch)),
@@ -291,15 +327,21 @@ impl Board {
                 self.change(|known| {
                     known.at_work = None;
                     known.totals.add(progress);
+                    known.measured = Some(Measured::by(progress, now_us));
                     if known.entries.len() >= BATCHES_KEPT {
                         known.entries.pop_front();
                     }
                     known.entries.push_back(entry);
                 });
             }
-            // told with each trigger of an idle job: only what changes is a change
+            // told with each trigger of an idle job: what only grows older is no change
             Event::Idle => {
-                let was_at_work = self.lock().at_work.is_some();
+                let was_at_work = {
+                    let mut known = self.lock();
+                    let lag = Lag { files: 0, bytes: Some(0) };
+                    known.measured = Some(Measured { lag, moment: Moment::Idle, at_us: now_us });
+                    known.at_work.is_some()
+                };
                 if was_at_work {
                     self.change(|known| known.at_work = None);
                 }
@@ -308,13 +350,13 @@ impl Board {
         }
     }
 
-    /// Puts what the log knows of earlier batches before those of this run.
+    /// Puts what the log knows of earlier batches before those of this run, some of which may be in the log already.
     pub fn remember(&self, rows: Vec<LogRow>) {
         self.change(|known| {
-            let first = known.entries.front().map(|entry| entry.progress.batch_id);
+            let newest = known.newest_before;
             let mut earlier: Vec<Entry> = rows
                 .into_iter()
-                .filter(|row| !row.retracted && first.is_none_or(|first| row.address.batch.0 < first))
+                .filter(|row| !row.retracted && Some(row.address.batch.0) <= newest)
                 .map(|row| Entry { progress: Arc::new(row.progress), committed_at_us: row.committed_at_us })
                 .collect();
             earlier.sort_by_key(|entry| entry.progress.batch_id);
@@ -356,7 +398,10 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::{DurationMs, EventTime, LateProgress, SourceProgress};
+    use crate::{
+        model::{BatchAddress, Generation},
+        progress::{DurationMs, EventTime, LateProgress, SourceProgress},
+    };
 
     fn source(files_left: u64, bytes_left: Option<u64>) -> SourceProgress {
         SourceProgress {
@@ -405,16 +450,50 @@ mod tests {
         board.event(&Event::Batch { progress: &progress(batch, files_left), files_left }, now_us);
     }
 
+    fn opened(newest: Option<u64>) -> Event<'static> {
+        let newest = newest.map(BatchId);
+        Event::Opened { newest, files_waiting: 3, bytes_waiting: 700, facts: JobFacts::default() }
+    }
+
+    fn logged(batch: u64) -> LogRow {
+        LogRow {
+            address: BatchAddress { batch: BatchId(batch), generation: Some(Generation::FIRST) },
+            retracted: false,
+            committed_at_us: 0,
+            files: Vec::new(),
+            rows: 0,
+            bad_rows: 0,
+            state_rows: 0,
+            watermark_us: None,
+            progress: progress(batch, 0),
+        }
+    }
+
+    #[test]
+    fn a_batch_that_the_log_knows_already_is_there_once() {
+        let board = Board::new("job", 0);
+        board.event(&opened(Some(4)), 0);
+        // the log was read after this run had committed batch 5, and before it told so
+        board.remember((3..=5).map(logged).collect());
+        let ids = || board.snapshot().entries.iter().map(|entry| entry.progress.batch_id).collect::<Vec<_>>();
+        assert_eq!(ids(), [3, 4]);
+        told(&board, 5, 0, 0);
+        assert_eq!(ids(), [3, 4, 5]);
+    }
+
     #[test]
     fn a_job_is_in_one_state_at_a_time() {
         let board = Board::new("job", 0);
         let state = |now_us| board.snapshot().state(now_us);
         assert_eq!(state(0), State::Starting);
-        let opened = Event::Opened { newest: None, files_waiting: 3, facts: JobFacts::default() };
-        board.event(&opened, 0);
-        assert_eq!((state(0), board.snapshot().lag().files), (State::CatchingUp, 3));
+        assert_eq!(board.snapshot().lag(), None, "nobody has looked");
+        board.event(&opened(None), 5);
+        let measured = |files, bytes, moment, at_us| Some(Measured { lag: Lag { files, bytes }, moment, at_us });
+        assert_eq!(state(0), State::CatchingUp);
+        assert_eq!(board.snapshot().lag(), measured(3, Some(700), Moment::Opening, 5));
         told(&board, 0, 2, 1_000);
-        assert_eq!(board.snapshot().lag(), Lag { files: 2, bytes: Some(200) });
+        let planned = 1_704_067_200_000_000;
+        assert_eq!(board.snapshot().lag(), measured(2, Some(200), Moment::Batch(0), planned), "as its plan found it");
         assert_eq!(state(9_000_000), State::CatchingUp);
         told(&board, 1, 1, 2_000);
         assert_eq!(state(9_000_000), State::Running);
@@ -424,6 +503,7 @@ mod tests {
         assert_eq!(state(90_000_000), State::Running, "a batch may take long");
         board.event(&Event::Idle, 9_000_000);
         assert_eq!(state(90_000_000), State::Idle);
+        assert_eq!(board.snapshot().lag(), measured(0, Some(0), Moment::Idle, 9_000_000));
         board.ended(None);
         assert_eq!(state(90_000_000), State::Done);
         board.ended(Some("the disk is full".into()));

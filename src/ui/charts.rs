@@ -3,7 +3,10 @@
 
 use std::fmt::Write as _;
 
-use super::html::{Text, value};
+use super::{
+    axis::Axis,
+    html::{Text, value},
+};
 
 /// Batches that a chart shows.
 pub const BATCHES_SHOWN: usize = 80;
@@ -30,6 +33,8 @@ pub struct Chart<'a> {
     pub form: Form,
     /// [`NARROW`] or [`WIDE`].
     pub width: f64,
+    /// What the values count.
+    pub axis: Axis,
     /// How a value is written, with its unit.
     pub shown: fn(f64) -> String,
 }
@@ -84,7 +89,7 @@ impl Chart<'_> {
     }
 
     fn picture(&self, out: &mut String) {
-        let top = nice(self.highest());
+        let top = self.axis.top(self.highest());
         let (first, last) = (self.batches[0], self.batches[self.batches.len() - 1]);
         write_to(
             out,
@@ -95,9 +100,8 @@ impl Chart<'_> {
                 Text(&self.described(self.batches.len() - 1)),
             ),
         );
-        for step in 0..=2 {
-            let share = f64::from(step) / 2.0;
-            let y = y_of(share);
+        for share in Axis::shares(top) {
+            let y = y_of(*share);
             let label = (self.shown)(top * share);
             write_to(
                 out,
@@ -230,15 +234,6 @@ fn y_of(share: f64) -> f64 {
     HEIGHT - BOTTOM - share.clamp(0.0, 1.0) * (HEIGHT - TOP - BOTTOM)
 }
 
-/// The next number above that is easy to read: 1, 2, 5, 10, 20, ...
-fn nice(highest: f64) -> f64 {
-    if highest <= 0.0 || !highest.is_finite() {
-        return 1.0;
-    }
-    let power = 10_f64.powf(highest.log10().floor());
-    [1.0, 2.0, 4.0, 5.0, 8.0, 10.0].into_iter().map(|step| step * power).find(|top| *top >= highest).unwrap_or(highest)
-}
-
 /// Writing to a string does not fail.
 pub fn write_to(out: &mut String, what: std::fmt::Arguments<'_>) {
     out.write_fmt(what).expect("a string takes what is written");
@@ -264,6 +259,7 @@ mod tests {
             series,
             form,
             width: NARROW,
+            axis: Axis::Count,
             shown: |value| format!("{value}"),
         }
         .draw()
@@ -299,8 +295,15 @@ mod tests {
     }
 
     #[test]
-    fn an_axis_ends_at_a_number_that_is_easy_to_read() {
-        let ends = [0.0, 0.3, 1.0, 7.0, 11.0, 99.0, 84_745.8].map(nice);
-        assert_eq!(ends, [1.0, 0.4, 1.0, 8.0, 20.0, 100.0, 100_000.0]);
+    fn an_axis_has_no_part_of_one_thing() {
+        let labels = |highest: f64| -> Vec<String> {
+            let drawn = chart(Form::Stack, vec![vec![Some(highest)]]);
+            let ends = drawn.split("text-anchor=\"end\">").skip(1);
+            ends.filter_map(|rest| rest.split('<').next()).map(str::to_owned).collect()
+        };
+        assert_eq!(labels(0.0), ["0", "1"]);
+        assert_eq!(labels(1.0), ["0", "1"]);
+        assert_eq!(labels(2.0), ["0", "1", "2"]);
+        assert_eq!(labels(5.0), ["0", "3", "6"]);
     }
 }

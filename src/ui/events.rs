@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::{
     asking::{Asking, Needs},
     board::{Board, Snapshot},
-    page, travel,
+    header, page, travel,
 };
 use crate::batch::clock::{Stopwatch, now_us};
 
@@ -163,7 +163,7 @@ impl Renderer {
         let version = self.board.version();
         let known = self.board.snapshot();
         self.frame.number += 1;
-        self.put("head", page::header(&known, now_us()));
+        self.put("head", header::header(&known, now_us()));
         // all but ages is as it was
         if self.rendered != Some(version) {
             self.put("charts", page::charts(&known));

@@ -5,10 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
-use crate::model::{Error, Result};
-
-/// The variable of the environment that the token comes from: arguments can be seen by all users of a machine.
-pub const TOKEN_VARIABLE: &str = "HIGHWATER_UI_TOKEN";
+use crate::model::{Error, Result, UI_TOKEN_VARIABLE as TOKEN_VARIABLE};
 
 /// A shorter token could be guessed.
 const TOKEN_LENGTH_MIN: usize = 16;

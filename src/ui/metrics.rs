@@ -1,7 +1,7 @@
 //! `/metrics`: the same figures in Prometheus' text format. Base units; counters are of this run.
 
 use super::{
-    board::{Lag, PHASES, Snapshot, State, phases_ms, watermark_gap_ms},
+    board::{Lag, Measured, PHASES, Snapshot, State, phases_ms, watermark_gap_ms},
     charts::write_to,
 };
 
@@ -37,10 +37,12 @@ pub fn text(known: &Snapshot, now_us: i64) -> String {
         totals.busy_ms as f64 / 1000.0,
     );
     metrics.one("start_time_seconds", "gauge", "When this run began, since the Unix epoch.", seconds(known.started_us));
-    let Lag { files, bytes } = known.lag();
-    metrics.one("lag_files", "gauge", "Files that wait, as of the newest batch.", files as f64);
-    if let Some(bytes) = bytes {
-        metrics.one("lag_bytes", "gauge", "Bytes of the files that wait, as of the newest batch.", bytes as f64);
+    if let Some(Measured { lag: Lag { files, bytes }, at_us, .. }) = known.lag() {
+        metrics.one("lag_files", "gauge", "Files that wait, as they were counted last.", files as f64);
+        if let Some(bytes) = bytes {
+            metrics.one("lag_bytes", "gauge", "Bytes of the files that wait.", bytes as f64);
+        }
+        metrics.one("lag_timestamp_seconds", "gauge", "When they were counted, since the Unix epoch.", seconds(at_us));
     }
     let state = known.state(now_us);
     metrics.many("state", "gauge", "What the job is doing: 1 for the state that it is in.");

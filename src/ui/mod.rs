@@ -4,18 +4,21 @@
 //! else is done on one thread of the page's own, and what blocks (reading results from the checkpoint, as any other process
 //! may) on two more beside it. Nothing can be changed by it: it answers GET and HEAD.
 //!
-//! - [`board`]: what is known of the job, without a web; `html`, `charts`, `plan_picture`, `results`, `travel`, `page`: from
-//!   there to HTML; `events`: what is rendered once for all who watch
+//! - [`board`]: what is known of the job, without a web; [`bars`]: what of a result is drawn as bars; `html`, `axis`, `charts`,
+//!   `plan_picture`, `results`, `header`, `travel`, `page`: from there to HTML; `events`: what is rendered once for all who watch
 //! - `api`, `metrics`: the same for programs; `asking`: questions to the checkpoint, `question`: those in SQL
 //! - `guard`: who may ask; `connection`: how long; `server`: the routes
 
 mod api;
 mod asking;
+pub mod axis;
+pub mod bars;
 pub mod board;
 mod charts;
 mod connection;
 mod events;
 mod guard;
+mod header;
 mod html;
 mod metrics;
 mod page;
@@ -41,12 +44,12 @@ use tokio::{
     time::error::Elapsed,
 };
 
-pub use guard::TOKEN_VARIABLE;
-
 use crate::{
     batch::{Event, View, clock::now_us},
     model::{Error, Result},
 };
+pub use html::{bytes, duration};
+
 use asking::Asking;
 use board::Board;
 use connection::Limited;

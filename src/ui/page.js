@@ -1,4 +1,4 @@
-// Keeps the page fresh, and lets the sliders answer at once. Without it the page loads itself again, and the form is sent.
+// Keeps the page fresh, and lets the sliders answer at once. Without it the page loads itself again, and time travel is a page of its own.
 "use strict";
 {
   const byId = (id) => document.getElementById(id);
@@ -74,6 +74,7 @@
 
   const form = byId("travel-form");
   if (form !== null) {
+    form.hidden = false;
     form.querySelector("button").hidden = true;
     form.addEventListener("input", (event) => {
       if (event.target.type === "range") tell(event.target);
@@ -87,9 +88,12 @@
 
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a.see");
-    if (link === null || form === null) return;
+    // another tab has a page of its own for it
+    if (link === null || form === null || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    form.elements.batch.value = new URL(link.href).searchParams.get("batch");
+    const chosen = new URL(link.href).searchParams;
+    form.elements.query.value = chosen.get("query");
+    form.elements.batch.value = chosen.get("batch");
     tell(form.elements.batch);
     travel();
     byId("travel").scrollIntoView({ block: "start" });

@@ -8,7 +8,6 @@ use super::{
 use crate::{
     batch::{QueryFacts, SourceFacts},
     progress::{Progress, StateOperator, numbers::grouped},
-    sink::Guarantee,
 };
 
 /// Columns of the picture: where they begin, and how wide they are.
@@ -21,14 +20,6 @@ const LINE: usize = 17;
 const GAP: usize = 14;
 /// Characters of a line that fit into a box.
 const FITS: usize = 36;
-
-/// A sink's promise, in words.
-pub fn promise(guarantee: Guarantee) -> &'static str {
-    match guarantee {
-        Guarantee::ExactlyOnce => "exactly once",
-        Guarantee::AtLeastOnce => "at least once",
-    }
-}
 
 /// A box with a heading and lines.
 struct Node {
@@ -129,7 +120,7 @@ fn of_query(query: &QueryFacts, newest: Option<&Progress>) -> Node {
 }
 
 fn of_sink(query: &QueryFacts, newest: Option<&Progress>) -> Node {
-    let mut lines = vec![(format!("{} mode", query.mode), None), (promise(query.guarantee).to_owned(), None)];
+    let mut lines = vec![(format!("{} mode", query.mode), None), (query.guarantee.to_string(), None)];
     let progress = newest.and_then(|progress| progress.sinks.iter().find(|sink| sink.query == query.name));
     if let Some(rows) = progress.and_then(|sink| sink.num_output_rows) {
         lines.push((

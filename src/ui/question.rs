@@ -14,10 +14,9 @@ use std::{
     time::Duration,
 };
 
-use super::guard::TOKEN_VARIABLE;
 use crate::{
     batch::clock::Stopwatch,
-    model::{BatchAddress, Error, ErrorKind, Result},
+    model::{BatchAddress, Error, ErrorKind, Result, UI_TOKEN_VARIABLE},
 };
 
 /// What a question may take.
@@ -93,7 +92,7 @@ fn start(checkpoint: &Path, at: BatchAddress, sql: &str, limits: &Limits) -> io:
     // the program that runs, whatever has taken its place on disk
     let mut command = Command::new("/proc/self/exe");
     command.arg("show").arg(format!("--at={at}")).arg("--output=json").arg(format!("--sql={sql}"));
-    command.arg("--").arg(checkpoint).env_remove(TOKEN_VARIABLE).env_remove("RUST_LOG");
+    command.arg("--").arg(checkpoint).env_remove(UI_TOKEN_VARIABLE).env_remove("RUST_LOG");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let seconds = limits.longest.as_secs() + 1;
     let limited = [(libc::RLIMIT_AS, limits.memory_bytes), (libc::RLIMIT_CPU, seconds), (libc::RLIMIT_CORE, 0)];

@@ -1,13 +1,9 @@
 //! Results as HTML: tables, and bars for a label and a number.
 
-use datafusion::arrow::{
-    array::{Array, ArrayRef, AsArray},
-    compute::cast,
-    datatypes::{DataType, Float64Type, SchemaRef},
-    record_batch::RecordBatch,
-};
+use datafusion::arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 
 use super::{
+    bars::{self, Bars},
     charts::write_to,
     html::{Text, cut},
 };
@@ -24,9 +20,6 @@ const ROWS_SHOWN: usize = 25;
 /// Bars of a chart.
 const BARS_SHOWN: usize = 10;
 
-/// Rows that bars are chosen among: beyond that only the table is shown.
-const BAR_ROWS_MAX: usize = 100_000;
-
 /// Characters of a cell or a label that are shown; the others are in its title.
 const CELL_MAX: usize = 60;
 const LABEL_MAX: usize = 28;
@@ -36,7 +29,7 @@ const LABEL_MAX: usize = 28;
 /// # Errors
 /// Of kind `Failed`; none is expected.
 pub fn table(table: &Table) -> Result<String> {
-    let bars = bars(table).unwrap_or_default();
+    let bars = bars::of(table, BARS_SHOWN).as_ref().and_then(drawn).unwrap_or_default();
     Ok(format!("<div class=\"result\">{bars}{}</div>", rows_table(&table.schema, &table.rows)?))
 }
 
@@ -84,80 +77,21 @@ fn cell(out: &mut String, text: &str, numeric: bool) {
     }
 }
 
-/// The largest values of a result's first number, by its labels; of several moments the newest.
-fn bars(table: &Table) -> Option<String> {
-    let schema = &table.schema;
-    let is_label = |column: &usize| matches!(schema.field(*column).data_type(), DataType::Utf8);
-    let is_number = |column: &usize| schema.field(*column).data_type().is_numeric() && !table.keys.contains(column);
-    let label = (0..schema.fields().len()).find(is_label)?;
-    let number = (0..schema.fields().len()).find(is_number)?;
-    let rows: usize = table.rows.iter().map(RecordBatch::num_rows).sum();
-    if rows == 0 || rows > BAR_ROWS_MAX {
-        return None;
-    }
-    let moment = (0..schema.fields().len()).find(|column| schema.field(*column).data_type().is_temporal());
-    let mut found: Vec<(f64, &str)> = Vec::new();
-    let newest = moment.and_then(|column| newest_moment(table, column));
-    for batch in &table.rows {
-        let values = cast(batch.column(number), &DataType::Float64).ok()?;
-        let (values, labels) = (values.as_primitive::<Float64Type>(), batch.column(label).as_string::<i32>());
-        let moments = moment.and_then(|column| numbers_of(batch.column(column)));
-        for row in 0..batch.num_rows() {
-            let of_newest = moments.as_ref().is_none_or(|moments| {
-                let moments = moments.as_primitive::<Float64Type>();
-                moments.is_valid(row) && newest.as_ref().is_some_and(|(at, _)| moments.value(row) == *at)
-            });
-            if of_newest && values.is_valid(row) && values.value(row).is_finite() {
-                found.push((values.value(row), if labels.is_valid(row) { labels.value(row) } else { "NULL" }));
-            }
-        }
-    }
-    found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    found.truncate(BARS_SHOWN);
-    let when = moment.zip(newest).map(|(column, (_, text))| format!(", {} {text}", schema.field(column).name()));
-    let title =
-        format!("{} by {}{}", schema.field(number).name(), schema.field(label).name(), when.unwrap_or_default());
-    drawn(&title, &found)
-}
-
-/// A column of times as numbers, to be compared.
-fn numbers_of(column: &ArrayRef) -> Option<ArrayRef> {
-    let whole = cast(column, &DataType::Int64).or_else(|_| cast(column, &DataType::Int32)).ok()?;
-    cast(&whole, &DataType::Float64).ok()
-}
-
-/// The newest time of a column, as a number and as text.
-fn newest_moment(table: &Table, column: usize) -> Option<(f64, String)> {
-    let mut newest: Option<(f64, String)> = None;
-    for batch in &table.rows {
-        let numbers = numbers_of(batch.column(column))?;
-        let numbers = numbers.as_primitive::<Float64Type>();
-        let row = (0..numbers.len())
-            .filter(|row| numbers.is_valid(*row))
-            .max_by(|a, b| numbers.value(*a).total_cmp(&numbers.value(*b)));
-        let Some(row) = row else { continue };
-        if newest.as_ref().is_none_or(|(at, _)| numbers.value(row) > *at) {
-            let text = rows::text_cells(&batch.slice(row, 1)).ok()?.get(column)?.first()?.clone();
-            newest = Some((numbers.value(row), text));
-        }
-    }
-    newest
-}
-
-fn drawn(title: &str, found: &[(f64, &str)]) -> Option<String> {
+/// `None`: none of them is longer than nothing.
+fn drawn(Bars { title, bars }: &Bars) -> Option<String> {
     const ROW: usize = 22;
-    let most = found.iter().map(|(value, _)| *value).fold(0.0, f64::max);
+    let most = bars.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     if most <= 0.0 {
         return None;
     }
-    let height = found.len() * ROW + 4;
-    let spoken = found.iter().map(|(value, label)| format!("{label} {value}")).collect::<Vec<_>>().join(", ");
+    let height = bars.len() * ROW + 4;
+    let spoken = bars.iter().map(|(label, value)| format!("{label} {value}")).collect::<Vec<_>>().join(", ");
     let mut out = format!(
         "<figure class=\"bars\"><figcaption>{}</figcaption><svg viewBox=\"0 0 440 {height}\" role=\"img\" aria-label=\"{}\">",
         Text(title),
         Text(&spoken)
     );
-    for (place, (value, label)) in found.iter().enumerate() {
+    for (place, (label, value)) in bars.iter().enumerate() {
         let y = place * ROW + 4;
         let width = (value.max(0.0) / most * 200.0).max(1.0);
         let shown = if value.fract() == 0.0 && (0.0..9e15).contains(value) {
@@ -183,7 +117,7 @@ fn drawn(title: &str, found: &[(f64, &str)]) -> Option<String> {
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{Int64Array, StringArray, TimestampMicrosecondArray};
+    use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
 
     use super::*;
 
@@ -195,7 +129,8 @@ mod tests {
         columns.push(("tag", Arc::new(StringArray::from(labels))));
         columns.push(("count", Arc::new(Int64Array::from(counts))));
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        Table { query: "tags".into(), schema: batch.schema(), rows: vec![batch], keys: vec![0] }
+        let keys = (0..batch.num_columns() - 1).collect();
+        Table { query: "tags".into(), schema: batch.schema(), rows: vec![batch], keys }
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl Parameters {
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(whole))
+        .route(travel::PLACE, get(travel_page))
         .route("/page.css", get(async || text("text/css; charset=utf-8", include_str!("page.css").to_owned())))
         .route("/page.js", get(async || text("text/javascript; charset=utf-8", include_str!("page.js").to_owned())))
         .route("/page/events", get(page_events))
@@ -220,8 +221,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     json(Answer { status, body: format!("{{\"status\":\"{}\"}}", state.word()) })
 }
 
-async fn whole(State(app): State<Arc<App>>, request: Request) -> Response {
-    let parameters = parameters(&request);
+async fn whole(State(app): State<Arc<App>>) -> Response {
     // results that nobody has read yet are waited for a little; who has no script reads them by asking again
     let watching = app.results.watch();
     let mut results = app.results.newest.subscribe();
@@ -235,8 +235,12 @@ async fn whole(State(app): State<Arc<App>>, request: Request) -> Response {
         tokio::time::sleep(RESULTS_KEPT_FRESH).await;
         drop(watching);
     });
-    let travel = travel::section(&app.asking, &known, &travel::Wanted::of(&parameters)).await;
-    text("text/html; charset=utf-8", page::whole(&known, now_us(), &results, &travel))
+    text("text/html; charset=utf-8", page::whole(&known, now_us(), &results))
+}
+
+async fn travel_page(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (known, wanted) = (app.board.snapshot(), travel::Wanted::of(&parameters(&request)));
+    text("text/html; charset=utf-8", travel::page(&app.asking, &known, &wanted, now_us()).await)
 }
 
 async fn travelled(State(app): State<Arc<App>>, request: Request) -> Response {

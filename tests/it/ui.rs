@@ -44,7 +44,12 @@ fn everything_the_api_says_is_what_progress_and_show_say() {
     );
     assert!(sum("numBadRows") > 0 && sum("numLateRows") > 0, "the input has both");
     assert_eq!(job["watermark"], newest["eventTime"]["watermark"]);
-    assert_eq!(job["lag"], json!({ "files": 0, "bytes": 0 }));
+    // looked for since the newest batch: none waits
+    assert_eq!(
+        (&job["lag"]["files"], &job["lag"]["bytes"], &job["lag"]["batch"]),
+        (&json!(0), &json!(0), &Value::Null)
+    );
+    assert!(job["lag"]["at"].is_string() && job["lag"]["ageSeconds"].is_u64(), "{}", job["lag"]);
     assert_eq!(
         (&job["queries"][0]["guarantee"], &job["queries"][1]["outputMode"]),
         (&json!("exactly once"), &json!("update"))
@@ -59,7 +64,10 @@ fn everything_the_api_says_is_what_progress_and_show_say() {
         assert_eq!(&batch, progress);
     }
     let logged = served.folder.call(&["log", "checkpoint", "--json"]).expect(0).json();
-    assert_eq!(served.json("/api/v1/batches/1"), logged[1]);
+    for (batch, line) in logged.iter().enumerate() {
+        assert_eq!(&served.json(&format!("/api/v1/batches/{batch}")), line);
+    }
+    assert_eq!(served.json("/api/v1/batches/1@1"), logged[1]);
     let at = |options: &[&str]| {
         served.folder.call(&[&["show", "checkpoint", "--output", "json"], options].concat()).expect(0).json()
     };
@@ -317,7 +325,7 @@ fn who_is_slow_or_says_nothing_keeps_nobody_waiting() {
 fn the_page_is_whole_without_a_script() {
     let served = Served::start(&[]);
     served.wait_until_idle();
-    let load = || get(served.port, "/?query=counts&batch=1&diff=1&from=0").body;
+    let load = || get(served.port, "/").body;
     let started = Instant::now();
     // results come with one of the first loads
     while !load().contains("data-id=\"results-batch\"") {
@@ -326,18 +334,92 @@ fn the_page_is_whole_without_a_script() {
     let page = load();
     assert!(page.contains("<noscript><meta http-equiv=\"refresh\""), "{page}");
     for part in [
-        "exactly once",
+        "<b>counts</b> into <span title=\"memory[counts]\">memory[counts]</span>: exactly once</li>",
         "id=\"chart-phases\"",
         "class=\"plan\"",
         "as of batch",
-        "between batch 0 and batch 1",
-        "flows at 1",
+        "<a class=\"see\" href=\"/travel?query=counts&amp;batch=1\" title=\"counts\">counts</a>",
+        "<a class=\"see\" href=\"/travel?query=traffic&amp;batch=1\" title=\"traffic\">traffic</a>",
+        // it loads itself again: what is filled in has a page of its own, and no form is seen here
+        "<noscript><p class=\"empty\"><a href=\"/travel\">Time travel</a>",
+        "<form id=\"travel-form\" class=\"choose\" action=\"/travel\" method=\"get\" hidden>",
     ] {
         assert!(page.contains(part), "{part}: {page}");
     }
+    assert_eq!(page.matches("<form").count(), 1);
     assert_eq!(page.matches("<script").count(), 1, "that of the page itself");
     assert!(!page.contains("<img") && page.contains("&lt;script&gt;") && page.contains("&lt;img"), "{page}");
     assert!(!page.contains(" style=") && !page.contains(" onclick="), "the policy allows none");
+}
+
+/// What a person without a script is filling in is not taken away: the page never loads itself, and its address has it all.
+#[test]
+fn time_travel_without_a_script_stays_as_it_is() {
+    let served = Served::start(&[]);
+    served.wait_until_idle();
+    let newest = served.progress().last().expect("a batch")["batchId"].as_u64().expect("a number");
+    let load = |address: &str| {
+        let answer = get(served.port, address);
+        assert_eq!(answer.status, 200, "{address}: {}", answer.body);
+        assert!(!answer.body.contains("http-equiv") && !answer.body.contains("<script"), "{address}: {}", answer.body);
+        answer.body
+    };
+    let field = |name: &str, value: u64| {
+        format!("<input type=\"number\" name=\"{name}\" min=\"0\" max=\"{newest}\" value=\"{value}\" required>")
+    };
+    let first = load("/travel");
+    for part in
+        ["<option>counts</option>", "<option>traffic</option>", &field("batch", newest), "<div id=\"travelled\"></div>"]
+    {
+        assert!(first.contains(part), "{part}: {first}");
+    }
+    let changed = load("/travel?query=counts&batch=1&diff=1&from=0");
+    for part in [
+        "<option selected>counts</option>",
+        &field("batch", 1),
+        &field("from", 0),
+        "name=\"diff\" value=\"1\" checked",
+        "between batch 0 and batch 1",
+        "flows at 1",
+        "href=\"/travel?query=counts&amp;batch=0&amp;diff=1&amp;from=0\"",
+        "href=\"/travel?query=counts&amp;batch=2&amp;diff=1&amp;from=0\"",
+        "<a href=\"/\">the live page</a>",
+    ] {
+        assert!(changed.contains(part), "{part}: {changed}");
+    }
+    let rows = |page: &str| page.split("data-rows=\"").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok());
+    assert_eq!(rows(&changed), Some(served.changes("counts", 0, 1).len()));
+    let other = load("/travel?query=traffic&batch=1&from=0");
+    assert!(
+        other.contains("<option selected>traffic</option>") && other.contains("<h3>traffic as of batch 1</h3>"),
+        "{other}"
+    );
+    assert_eq!(rows(&other), served.json("/api/v1/results/traffic?batch=1")["rows"].as_array().map(Vec::len));
+    let wrong = load("/travel?query=counts&batch=999");
+    assert!(wrong.contains("class=\"error\"") && wrong.contains("999"), "{wrong}");
+}
+
+/// A program that is run for each batch is not given the key to the page.
+#[test]
+fn the_token_is_not_inherited_by_programs() {
+    let folder = crate::binary::Folder::in_memory(
+        "CREATE TABLE flows (device STRING) WITH (connector = 'files', path = '${INPUT}', format = 'json');
+         CREATE TABLE told WITH (connector = 'command', output_mode = 'append', command = 'env > told.tmp; mv told.tmp told');
+         INSERT INTO told SELECT device FROM flows;",
+    );
+    folder.input(0, b"{\"device\":\"a\"}\n");
+    let served = Served::of(folder, &[], Some("0123456789abcdef"));
+    let started = Instant::now();
+    let told = loop {
+        match std::fs::read_to_string(served.folder.at("told")) {
+            Ok(told) => break told,
+            Err(error) => assert!(started.elapsed() < HANGS_AFTER, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(told.contains("HIGHWATER_BATCH=0\n") && !told.contains("HIGHWATER_UI_TOKEN"), "{told}");
+    assert!(!told.contains("0123456789abcdef"), "{told}");
+    served.stop();
 }
 
 #[test]
@@ -349,6 +431,8 @@ fn charts_begin_with_what_the_log_knows() {
         assert!(started.elapsed() < HANGS_AFTER, "{}", get(served.port, "/").body);
         std::thread::sleep(Duration::from_millis(50));
     }
-    // counters are of this run
-    assert_eq!(served.json("/api/v1/job")["run"]["batches"], 0);
+    // counters are of this run, and so is what was found to wait
+    let job = served.json("/api/v1/job");
+    assert_eq!(job["run"]["batches"], 0);
+    assert_eq!((&job["lag"]["files"], &job["lag"]["bytes"]), (&json!(0), &json!(0)));
 }

@@ -72,6 +72,52 @@ fn a_stale_socket_is_replaced_and_noise_on_it_is_survived() {
 }
 
 #[test]
+fn a_reader_that_is_kept_reads_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut checkpoint = Checkpoint::create(dir.path(), genesis(), options(Faults::none())).unwrap();
+    commit(&mut checkpoint, 3000).unwrap();
+    let mut reader = Reader::open(dir.path()).unwrap();
+    assert!(reader.refresh().unwrap(), "nothing came");
+    for batch in 1..5 {
+        commit(&mut checkpoint, 3000).unwrap();
+        if batch % 2 == 0 {
+            assert!(reader.refresh().unwrap());
+            for batch in 0..=batch {
+                assert_eq!(state_of(&reader, at(batch)).unwrap(), expected(batch, 3000), "batch {batch}");
+            }
+        }
+    }
+    checkpoint.rewind(Some(BatchId(2)), true, 0).unwrap();
+    assert!(reader.refresh().unwrap());
+    assert_eq!(reader.history().newest().unwrap().batch(), BatchId(2));
+    // another part: what is older is in a sealed one
+    commit(&mut checkpoint, 3000).unwrap();
+    snapshot(&mut checkpoint).unwrap();
+    assert!(!reader.refresh().unwrap());
+    let mut reader = Reader::open(dir.path()).unwrap();
+    assert!(reader.refresh().unwrap());
+    // a log that has the same number of another record
+    checkpoint.close().unwrap();
+    assert!(!reader.refresh().unwrap(), "it has stopped");
+}
+
+#[test]
+fn what_the_owner_is_at_is_told_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut checkpoint = Checkpoint::create(dir.path(), genesis(), options(Faults::none())).unwrap();
+    commit(&mut checkpoint, 3000).unwrap();
+    let asked = || Reader::open(dir.path()).unwrap().activity().unwrap();
+    assert_eq!(asked(), Some(Activity::default()), "it said nothing yet");
+    checkpoint.runs_since(5);
+    checkpoint.works_on(Some((BatchId(1), 7)));
+    assert_eq!(asked(), Some(Activity { since_us: Some(5), at_work: Some((BatchId(1), 7)) }));
+    checkpoint.works_on(None);
+    assert_eq!(asked(), Some(Activity { since_us: Some(5), at_work: None }));
+    checkpoint.close().unwrap();
+    assert_eq!(asked(), None);
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut checkpoint = Checkpoint::create(dir.path(), genesis(), options(Faults::none())).unwrap();

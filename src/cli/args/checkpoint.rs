@@ -41,7 +41,7 @@ pub struct LogArgs {
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Keys: q ends it, tab shows the next query's result, left and right those of other batches, n the newest, t a table or bars, p the plan.\nFor programs there are `log --json` and `show`.\n\nExamples:\n  highwater top checkpoints/web_servers\n  highwater top checkpoints/web_servers --interval 5s"
+    after_help = "Keys: q ends it, tab shows the next query's result, left and right those of other batches, n the newest; m marks a batch and shows what changed since, until m is pressed again; t a table or bars, p the plan.\nFor programs there are `log --json` and `show`.\n\nExamples:\n  highwater top checkpoints/web_servers\n  highwater top checkpoints/web_servers --interval 5s"
 )]
 pub struct TopArgs {
     /// The checkpoint; its job may be running

@@ -1,47 +1,68 @@
-//! One screen: what the job is at, how it went, its batches, a result.
+//! One screen: what the job is at and what is promised; below it how it went, its batches, a result.
 
 use std::path::Path;
 
 use ratatui::{
     Frame,
-    layout::{Constraint, Layout, Rect},
+    layout::{Constraint, Layout},
     style::{Color, Modifier, Style},
     text::{Line, Span},
-    widgets::{Block, Paragraph, Row, Sparkline, Table},
+    widgets::Paragraph,
 };
 
 use super::{
     Wanted,
-    watch::{Seen, Shown},
+    columns::flowing,
+    panes::{charts_height, draw_batches, draw_charts, draw_plan, draw_result},
+    watch::Seen,
 };
 use crate::{
     batch::LogRow,
     model::error::printable,
-    progress::{
-        numbers::{count, grouped, short},
-        timestamp,
+    progress::numbers::{count, grouped},
+    sink::Guarantee,
+    ui::{
+        board::{Lag, Measured, PHASES, State, phases_ms, state_bytes},
+        bytes, duration,
     },
-    ui::board::{Lag, PHASES, State, phases_ms, state_bytes, watermark_gap_ms},
 };
 
-/// The part of a line that a bar's label may take.
-const LABEL_SHARE: usize = 2;
-
-const STRONG: Style = Style::new().add_modifier(Modifier::BOLD);
-const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
+pub(super) const STRONG: Style = Style::new().add_modifier(Modifier::BOLD);
+pub(super) const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
 const TROUBLE: Style = Style::new().fg(Color::Red);
+
+/// The keys, those that are needed most first.
+const KEYS: [&str; 9] = [
+    "q quit",
+    "tab query",
+    "left, right batch",
+    "n newest",
+    "m mark",
+    "t table or bars",
+    "p plan",
+    "up, down scroll",
+    "page up, down",
+];
+const BETWEEN_KEYS: &str = "   ";
+
+/// Lines that a text about trouble may take.
+const TROUBLE_LINES_MAX: usize = 3;
 
 /// Draws what was seen of a checkpoint. `now_us`: microseconds since the Unix epoch.
 pub(super) fn screen(frame: &mut Frame<'_>, checkpoint: &Path, seen: &Seen, wanted: &Wanted, now_us: i64) {
-    let told = troubles(seen);
     let area = frame.area();
-    let charts = if area.height >= 24 { 8 } else { 0 };
-    let parts = [4, told.len() as u16, charts].map(Constraint::Length);
+    let width = usize::from(area.width);
+    let told = troubles(seen, width);
+    let mut head = vec![title(checkpoint, seen, width, now_us)];
+    head.extend(header(seen, width, now_us).into_iter().map(Line::from));
+    // what matters most is above; the panes keep their half
+    head.truncate(usize::from(area.height / 2).max(1));
+    let parts = [head.len() as u16, told.len() as u16, charts_height(area)].map(Constraint::Length);
     let rest = [Constraint::Min(4), Constraint::Length(1)];
-    let [head, trouble, charts, body, keys] = Layout::vertical(parts.into_iter().chain(rest)).areas(area);
-    frame.render_widget(Paragraph::new(header(checkpoint, seen, now_us)), head);
+    let [above, trouble, charts, body, keys] = Layout::vertical(parts.into_iter().chain(rest)).areas(area);
+    frame.render_widget(Paragraph::new(head), above);
     frame.render_widget(Paragraph::new(told), trouble);
-    draw_charts(frame, charts, seen);
+    draw_charts(frame, charts, area, seen);
     let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(body);
     if wanted.plan {
         draw_plan(frame, left, seen)
@@ -49,205 +70,100 @@ pub(super) fn screen(frame: &mut Frame<'_>, checkpoint: &Path, seen: &Seen, want
         draw_batches(frame, left, seen, wanted)
     }
     draw_result(frame, right, seen, wanted);
-    let help = "q quit   tab query   left, right batch   n newest   t table or bars   p plan   up, down scroll";
+    let help = flowing(&KEYS.map(str::to_owned), BETWEEN_KEYS, width).swap_remove(0);
     frame.render_widget(Paragraph::new(Span::styled(help, FAINT)), keys);
 }
 
-fn troubles(seen: &Seen) -> Vec<Line<'static>> {
+/// What went wrong, as long as it may be.
+fn troubles(seen: &Seen, width: usize) -> Vec<Line<'static>> {
     let all = seen.trouble.iter().chain(&seen.warnings);
-    all.map(|text| Line::styled(printable(text).replace('\n', " "), TROUBLE)).collect()
+    let lines = all.flat_map(|text| {
+        let words: Vec<String> = printable(text).split_whitespace().map(str::to_owned).collect();
+        flowing(&words, " ", width).into_iter().take(TROUBLE_LINES_MAX)
+    });
+    lines.map(|line| Line::styled(line, TROUBLE)).collect()
 }
 
 /// What the job is at, in a word.
 fn state(seen: &Seen, now_us: i64) -> &'static str {
+    let Some(activity) = seen.activity else { return "stopped" };
     let newest = seen.batches.last();
     let files_left = newest.map_or(0, |row| Lag::after(&row.progress).files);
     let files_newest = newest.map_or(0, |row| row.files.len() as u64);
     let age_us = newest.map(|row| now_us - row.committed_at_us);
-    if seen.running { State::of_open(false, files_left, files_newest, age_us).word() } else { "stopped" }
+    State::of_open(activity.at_work.is_some(), files_left, files_newest, age_us).word()
 }
 
-fn header(checkpoint: &Path, seen: &Seen, now_us: i64) -> Vec<Line<'static>> {
-    let place = format!("  {}", printable(&checkpoint.display().to_string()));
-    let state = Span::styled(format!("  {}", state(seen, now_us)), STRONG.fg(Color::Green));
-    let title =
-        Line::from(vec![Span::styled(printable(&seen.job).to_string(), STRONG), state, Span::styled(place, FAINT)]);
-    let Some(newest) = seen.batches.last() else { return vec![title, Line::from("no batch yet")] };
-    let age = (now_us - newest.committed_at_us).max(0) as f64 / 1e6;
-    let watermark = newest.progress.event_time.watermark.as_ref();
-    let lag = Lag::after(&newest.progress);
-    let took = PHASES.iter().zip(phases_ms(&newest.progress));
-    let phases: Vec<String> = took.map(|(phase, ms)| format!("{phase} {}", grouped(ms))).collect();
-    vec![
-        title,
-        Line::from(format!(
-            "batch {}, committed {age:.1} s before{}",
-            newest.address,
-            watermark.map(|time| format!(", watermark {time}")).unwrap_or_default(),
-        )),
-        Line::from(format!(
-            "waiting: {}{}; state: {}, {}",
-            count(lag.files, "file"),
-            lag.bytes.map(|size| format!(", {}", bytes(size))).unwrap_or_default(),
-            count(newest.state_rows, "row"),
-            bytes(state_bytes(&newest.progress)),
-        )),
-        Line::from(format!("phases, ms: {}", phases.join(", "))),
-    ]
-}
-
-/// `1048576` as `1.0 MiB`.
-fn bytes(number: u64) -> String {
-    const UNITS: [(f64, &str); 3] = [(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB")];
-    let number = number as f64;
-    match UNITS.iter().find(|(size, _)| number >= *size) {
-        Some((size, unit)) => format!("{:.1} {unit}", number / size),
-        None => format!("{number} B"),
+/// The job, its state, since when it runs, the batch at work; and where all this is from, if there is room.
+fn title(checkpoint: &Path, seen: &Seen, width: usize, now_us: i64) -> Line<'static> {
+    let state = state(seen, now_us);
+    let mut parts = Vec::new();
+    if let Some(activity) = seen.activity {
+        parts.extend(activity.since_us.map(|since| format!("up {}", age(now_us - since))));
+        let at_work = activity.at_work;
+        parts.extend(at_work.map(|(batch, since)| format!("batch {batch} at work, {}", age(now_us - since))));
     }
+    parts.push(printable(&checkpoint.display().to_string()));
+    let job = printable(&seen.job);
+    let taken = job.chars().count() + state.len() + 4;
+    let fits = flowing(&parts, "  ", width.saturating_sub(taken)).swap_remove(0);
+    let spans = [Span::styled(job, STRONG), Span::styled(format!("  {state}"), STRONG.fg(Color::Green))];
+    Line::from_iter(spans.into_iter().chain([Span::styled(format!("  {fits}"), FAINT)]))
 }
 
-/// What a chart shows of a batch, its colour, and how a value is written.
-struct Chart {
-    name: &'static str,
-    color: Color,
-    of: fn(&LogRow) -> Option<u64>,
-    written: fn(u64) -> String,
+/// Whole seconds, minutes and so on, as the page has them.
+fn age(us: i64) -> String {
+    let ms = us.max(0) as u64 / 1000;
+    duration(if ms < 1000 { ms } else { ms / 1000 * 1000 })
 }
 
-/// Two rows of four, as on the page; the phases have a line of their own.
-const CHARTS: [Chart; 8] = [
-    Chart {
-        name: "input rows/s",
-        color: Color::Green,
-        of: |row| row.progress.input_rows_per_second.map(|rate| rate as u64),
-        written: thousands,
-    },
-    Chart {
-        name: "rows/s",
-        color: Color::Green,
-        of: |row| row.progress.processed_rows_per_second.map(|rate| rate as u64),
-        written: thousands,
-    },
-    Chart { name: "ms a batch", color: Color::Cyan, of: |row| row.progress.batch_duration, written: thousands },
-    Chart {
-        name: "watermark gap, s",
-        color: Color::Magenta,
-        of: |row| watermark_gap_ms(&row.progress).map(|gap| gap.max(0) as u64 / 1000),
-        written: thousands,
-    },
-    Chart { name: "state rows", color: Color::Blue, of: |row| Some(row.state_rows), written: thousands },
-    Chart { name: "state size", color: Color::Blue, of: |row| Some(state_bytes(&row.progress)), written: bytes },
-    Chart { name: "bad rows", color: Color::Yellow, of: |row| Some(row.bad_rows), written: thousands },
-    Chart { name: "late rows", color: Color::Yellow, of: |row| Some(row.progress.num_late_rows), written: thousands },
-];
-
-fn thousands(number: u64) -> String {
-    short(number as f64)
-}
-
-fn draw_charts(frame: &mut Frame<'_>, area: Rect, seen: &Seen) {
-    let rows: [Rect; 2] = Layout::vertical([Constraint::Fill(1); 2]).areas(area);
-    let areas = rows.map(|row| Layout::horizontal([Constraint::Fill(1); 4]).areas::<4>(row));
-    for (chart, area) in CHARTS.iter().zip(areas.iter().flatten()) {
-        let width = usize::from(area.width.saturating_sub(2));
-        let shown = seen.batches.iter().skip(seen.batches.len().saturating_sub(width));
-        let values: Vec<Option<u64>> = shown.map(chart.of).collect();
-        let newest = values.iter().rev().find_map(|value| *value);
-        let title = format!("{} {}", chart.name, newest.map(chart.written).unwrap_or_default());
-        frame.render_widget(
-            Sparkline::default().block(Block::bordered().title(title)).style(chart.color).data(values),
-            *area,
-        );
-    }
-}
-
-/// What leads where, as of the newest batch: sources, what queries keep, sinks.
-fn draw_plan(frame: &mut Frame<'_>, area: Rect, seen: &Seen) {
-    let Some(newest) = seen.batches.last() else { return };
-    let progress = &newest.progress;
-    let mut lines: Vec<Line<'static>> = Vec::new();
-    for source in &progress.sources {
-        let waits = count(source.files_left, "file");
-        lines.push(Line::from(format!("from {}: {waits} left", printable(&source.description))));
-    }
-    for sink in &progress.sinks {
-        lines.push(Line::styled(printable(&sink.query).to_string(), STRONG));
-        for operator in progress.state_operators.iter().filter(|operator| operator.query == sink.query) {
-            let (rows, size) = (count(operator.num_rows_total, "row"), bytes(operator.memory_used_bytes));
-            lines.push(Line::from(format!("  {}: {rows}, {size}", operator.operator_name)));
+/// The newest batch, what waits, what is kept, what is promised, how long things took; all parts whole.
+fn header(seen: &Seen, width: usize, now_us: i64) -> Vec<String> {
+    let mut lines = Vec::new();
+    match seen.batches.last() {
+        None => lines.push("no batch yet".to_owned()),
+        Some(newest) => {
+            let committed = (now_us - newest.committed_at_us).max(0) as f64 / 1e6;
+            let mut parts = vec![format!("batch {}, committed {committed:.1} s before", newest.address)];
+            parts.extend(newest.progress.event_time.watermark.as_ref().map(|time| format!("watermark {time}")));
+            lines.extend(flowing(&parts, ", ", width));
+            lines.extend(flowing(&[waiting(newest, now_us), kept(newest)], "; ", width));
         }
-        lines.push(Line::from(format!("  into {}", printable(&sink.description))));
     }
-    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title("plan")), area);
+    lines.extend(flowing(&promises(seen), "; ", width));
+    // how long the newest took is in the log only with the next
+    if let Some(known) = seen.batches.iter().rfind(|row| row.progress.batch_duration.is_some()) {
+        let took = PHASES.iter().zip(phases_ms(&known.progress));
+        let mut phases: Vec<String> = took.map(|(phase, ms)| format!("{phase} {}", grouped(ms))).collect();
+        phases[0] = format!("batch {} took, in ms: {}", known.address.batch, phases[0]);
+        lines.extend(flowing(&phases, ", ", width));
+    }
+    lines
 }
 
-fn draw_batches(frame: &mut Frame<'_>, area: Rect, seen: &Seen, wanted: &Wanted) {
-    let header = Row::new(["batch", "committed", "rows", "bad", "late", "ms", "files"]).style(FAINT);
-    let fits = usize::from(area.height.saturating_sub(3));
-    let newest = seen.batches.last().map(|row| row.address.batch);
-    let chosen = wanted.at.or(newest);
-    // the chosen one is in sight
-    let above = seen.batches.iter().rev().position(|row| Some(row.address.batch) == chosen).unwrap_or(0);
-    let rows = seen.batches.iter().rev().skip((above + 1).saturating_sub(fits)).take(fits).map(|row| {
-        let time = timestamp(row.committed_at_us);
-        let cells = [
-            row.address.to_string(),
-            // the time of day
-            time.get(11..19).unwrap_or(&time).to_owned(),
-            grouped(row.rows),
-            grouped(row.bad_rows),
-            grouped(row.progress.num_late_rows),
-            row.progress.batch_duration.map_or_else(|| "-".to_owned(), grouped),
-            printable(&row.files.join(", ")).to_string(),
-        ];
-        let style = if Some(row.address.batch) == chosen { STRONG.fg(Color::Cyan) } else { Style::new() };
-        Row::new(cells).style(style)
-    });
-    let widths = [7, 8, 9, 5, 5, 6].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
-    frame.render_widget(Table::new(rows, widths).header(header).block(Block::bordered().title("batches")), area);
+/// What waits, and when it was found to.
+fn waiting(newest: &LogRow, now_us: i64) -> String {
+    let Measured { lag, at_us, .. } = Measured::by(&newest.progress, newest.committed_at_us);
+    let size = lag.bytes.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
+    let batch = newest.address.batch;
+    format!("waiting: {}{size}, as of batch {batch}, {} ago", count(lag.files, "file"), age(now_us - at_us))
 }
 
-fn draw_result(frame: &mut Frame<'_>, area: Rect, seen: &Seen, wanted: &Wanted) {
-    let Some(result) = &seen.result else {
-        frame.render_widget(Block::bordered().title("result"), area);
-        return;
+fn kept(newest: &LogRow) -> String {
+    format!("state: {}, {}", count(newest.state_rows, "row"), bytes(state_bytes(&newest.progress)))
+}
+
+/// What is promised of which queries' rows.
+fn promises(seen: &Seen) -> Vec<String> {
+    let of = |guarantee: Guarantee| {
+        let sinks = seen.sinks.iter().filter(|sink| sink.guarantee == guarantee);
+        let names: Vec<String> = sinks.map(|sink| format!("{} into {}", sink.query, sink.sink)).collect();
+        names.into_iter().enumerate().map(move |(place, name)| match place {
+            0 => format!("{guarantee}: {}", printable(&name)),
+            _ => printable(&name),
+        })
     };
-    let query = printable(&result.query).to_string();
-    let title = format!("{query} as of batch {}: {}", result.at, count(result.rows as u64, "row"));
-    let lines = if wanted.as_table || result.bars.is_empty() {
-        // the head of the table stays in sight
-        let (head, rows) = result.table.split_at(result.table.len().min(3));
-        head.iter().chain(rows.iter().skip(wanted.scroll)).map(|line| Line::from(line.clone())).collect()
-    } else {
-        bar_lines(result, wanted.scroll, usize::from(area.width.saturating_sub(2)))
-    };
-    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(title)), area);
-}
-
-/// A label, its bar, its number.
-fn bar_lines(result: &Shown, scroll: usize, width: usize) -> Vec<Line<'static>> {
-    let largest = result.bars.iter().map(|(_, number)| number.abs()).fold(0.0, f64::max);
-    let numbers: Vec<String> = result.bars.iter().map(|(_, number)| plain(*number)).collect();
-    let number_width = numbers.iter().map(String::len).max().unwrap_or(0);
-    let longest = result.bars.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
-    let label_width = longest.min(width / LABEL_SHARE);
-    let room = width.saturating_sub(label_width + number_width + 2);
-    let lines = result.bars.iter().zip(numbers).skip(scroll).map(|((label, value), number)| {
-        let label: String = label.chars().take(label_width).collect();
-        let filled = if largest > 0.0 { (value.abs() / largest * room as f64).round() as usize } else { 0 };
-        Line::from(vec![
-            Span::raw(format!("{label:label_width$} ")),
-            Span::styled(format!("{:room$}", "\u{2588}".repeat(filled)), Style::new().fg(Color::Cyan)),
-            Span::raw(format!(" {number:>number_width$}")),
-        ])
-    });
-    lines.collect()
-}
-
-/// A number as people read it: whole ones grouped, others with two digits.
-fn plain(number: f64) -> String {
-    let whole = number.fract() == 0.0 && (0.0..1e15).contains(&number);
-    if whole { grouped(number as u64) } else { format!("{number:.2}") }
+    of(Guarantee::ExactlyOnce).chain(of(Guarantee::AtLeastOnce)).collect()
 }
 
 #[cfg(test)]
@@ -255,6 +171,7 @@ mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::{super::watch::tests::seen, *};
+    use crate::{batch::SinkFacts, model::BatchId};
 
     const NOW_US: i64 = 1_700_000_003_000_000;
 
@@ -264,27 +181,67 @@ mod tests {
         terminal.backend().to_string()
     }
 
+    fn working(mut seen: Seen) -> Seen {
+        seen.activity = seen.activity.map(|activity| crate::checkpoint::Activity {
+            at_work: Some((BatchId(9), NOW_US - 12_000_000)),
+            ..activity
+        });
+        seen
+    }
+
     #[test]
     fn a_screen_tells_what_the_job_is_at() {
-        let text = drawn(120, 30, &seen(&[7, 8]), &Wanted::default());
+        let text = drawn(140, 30, &working(seen(&[7, 8])), &Wanted::default());
         for part in [
-            "web_servers  catching up  ck",
+            "web_servers  catching up  up 3 min 23 s  batch 9 at work, 12 s  ck",
             "batch 8@0, committed 3.0 s before, watermark 2024-01-01T00:00:00.000Z",
-            "waiting: 3 files, 2.0 KiB; state: 700 rows, 1.0 MiB",
+            "waiting: 3 files, 2.0 KiB, as of batch 8, 5 s ago; state: 700 rows, 1.0 MiB",
+            "exactly once: counts into memory[counts]",
             "rows/s 84.7k",
             "ms a batch 118",
             "state rows 700",
             "bad rows 1",
             "late rows 2",
             "state size 1.0 MiB",
-            "phases, ms: plan 1, read 50, step 60",
+            "batch 8 took, in ms: plan 1, read 50, step 60",
             "flows-8.json",
             "counts as of batch 8@0: 2 rows",
+            "count by device",
             "Comp2",
+            "m mark",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains('\u{1b}'), "control characters are escaped");
+    }
+
+    #[test]
+    fn what_has_no_room_is_left_out_whole() {
+        let narrow = drawn(60, 30, &working(seen(&[7, 8])), &Wanted { as_table: true, ..Wanted::default() });
+        for part in [
+            "web_servers  catching up  up 3 min 23 s",
+            "watermark 2024-01-01T00:00:00.000Z",
+            "state: 700 rows, 1.0 MiB",
+            "exactly once: counts into memory[counts]",
+            "publish 0, upkeep 2",
+            "rows/s 84.7k",
+            "watermark gap",
+            "│batch committed rows   ms",
+            "│7@0   22:13:20  10,000 118",
+            "| device",
+            "q quit   tab query   left, right batch   n newest   m mark",
+        ] {
+            assert!(narrow.contains(part), "{part}\n{narrow}");
+        }
+        for part in ["bad", "late", "files  ", "state size", "p plan", "  ck"] {
+            assert!(!narrow.contains(part), "{part}\n{narrow}");
+        }
+        let wider = drawn(80, 30, &seen(&[7, 8]), &Wanted::default());
+        assert!(
+            wider.contains("input rows/s") && wider.contains("late rows") && !wider.contains("bad rows"),
+            "{wider}"
+        );
+        assert!(wider.contains("batch committed rows   bad late ms"), "{wider}");
     }
 
     #[test]
@@ -298,14 +255,35 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_leads_from_sources_to_sinks() {
-        let mut seen = seen(&[1]);
-        let sink = r#"{"description":"memory[counts]","query":"counts","numOutputRows":1,"numRowsAfterFilter":1}"#;
-        seen.batches[0].progress.sinks = vec![serde_json::from_str(sink).unwrap()];
-        let text = drawn(120, 30, &seen, &Wanted { plan: true, ..Wanted::default() });
-        for part in ["from files: 3 files left", "aggregate: 700 rows, 1.0 MiB", "into memory[counts]"] {
+    fn what_changed_since_a_mark_is_a_table() {
+        let mut seen = seen(&[1, 2]);
+        let result = seen.result.as_mut().unwrap();
+        result.since = Some(seen.batches[0].address);
+        result.bars.clear();
+        let text = drawn(120, 30, &seen, &Wanted { mark: Some(BatchId(1)), ..Wanted::default() });
+        for part in ["counts: 2 changes since batch 1@0", "as of batch 2@0", "1@0*", "| Comp2"] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_plan_leads_from_sources_to_sinks() {
+        let text = drawn(120, 30, &seen(&[1]), &Wanted { plan: true, ..Wanted::default() });
+        for part in ["from files: 3 files left", "aggregate: 700 rows, 1.0 MiB", "into memory[counts]: exactly once"] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
+    fn promises_are_told_by_what_they_are() {
+        let mut seen = seen(&[1]);
+        let sink = |query: &str, guarantee| SinkFacts { query: query.into(), sink: format!("{query}[]"), guarantee };
+        seen.sinks = vec![
+            sink("a", Guarantee::AtLeastOnce),
+            sink("b", Guarantee::ExactlyOnce),
+            sink("c", Guarantee::ExactlyOnce),
+        ];
+        assert_eq!(promises(&seen), ["exactly once: b into b[]", "c into c[]", "at least once: a into a[]"]);
     }
 
     #[test]
@@ -315,17 +293,20 @@ mod tests {
         at.batches[0].progress.sources.clear();
         assert_eq!(state(&at, NOW_US), "idle");
         assert_eq!(state(&at, at.batches[0].committed_at_us), "running");
-        at.running = false;
+        assert_eq!(state(&working(at.clone()), NOW_US), "running", "however long its batch takes");
+        at.activity = None;
         assert_eq!(state(&at, NOW_US), "stopped");
         assert_eq!(state(&Seen::default(), NOW_US), "stopped");
     }
 
     #[test]
     fn no_size_of_a_terminal_is_too_small() {
-        let seen = Seen { trouble: Some("a\nb".to_owned()), ..seen(&[1, 2, 3]) };
-        for (width, height) in [(1, 1), (10, 3), (20, 8), (40, 12), (300, 4), (3, 80)] {
-            drawn(width, height, &seen, &Wanted { scroll: 5, ..Wanted::default() });
-            drawn(width, height, &Seen::default(), &Wanted { as_table: true, ..Wanted::default() });
+        let seen = Seen { trouble: Some("a\nb".to_owned()), ..working(seen(&[1, 2, 3])) };
+        for (width, height) in [(1, 1), (10, 3), (20, 8), (40, 12), (300, 4), (3, 80), (60, 60)] {
+            for plan in [false, true] {
+                drawn(width, height, &seen, &Wanted { scroll: 5, plan, ..Wanted::default() });
+                drawn(width, height, &Seen::default(), &Wanted { as_table: true, plan, ..Wanted::default() });
+            }
         }
     }
 }

@@ -1,9 +1,12 @@
 //! `highwater top`: what a job does, live in a terminal; of a stopped job, what it did last.
 //!
 //! `watch` reads the checkpoint again and again on a thread of its own, as any reader does; `draw` makes a screen of what was
-//! read; this file has the keys, and leaves the terminal as it was.
+//! read, with its `panes`, of `columns` that fit; `shown` is a result; this file has the keys, and leaves the terminal as it was.
 
+mod columns;
 mod draw;
+mod panes;
+mod shown;
 mod watch;
 
 use std::{
@@ -35,6 +38,8 @@ pub(super) struct Wanted {
     pub query: usize,
     /// Whose result; `None`: the newest, as it moves on.
     pub at: Option<BatchId>,
+    /// What changed since this batch, in place of the result.
+    pub mark: Option<BatchId>,
     /// A table in place of bars.
     pub as_table: bool,
     /// The plan in place of the batches.
@@ -102,6 +107,10 @@ fn pressed(key: KeyEvent, wanted: &Wanted, seen: &Seen) -> Option<Wanted> {
         KeyCode::Left => next.at = seen.batch_before(wanted.at),
         KeyCode::Right => next.at = seen.batch_after(wanted.at),
         KeyCode::Char('n') => next.at = None,
+        KeyCode::Char('m') => {
+            let shown = wanted.at.or_else(|| seen.newest());
+            next = Wanted { mark: if wanted.mark.is_some() { None } else { shown }, scroll: 0, ..next };
+        }
         KeyCode::Char('t') => next = Wanted { as_table: !wanted.as_table, scroll: 0, ..next },
         KeyCode::Char('p') => next.plan = !wanted.plan,
         KeyCode::Up => next.scroll = wanted.scroll.saturating_sub(1),
@@ -133,6 +142,10 @@ mod tests {
         assert_eq!(at(&[KeyCode::Left, KeyCode::Char('n')]), None);
         assert_eq!(after(&[KeyCode::Tab, KeyCode::Tab], &seen).unwrap().query, 2);
         assert!(after(&[KeyCode::Char('t')], &seen).unwrap().as_table);
+        let mark = |keys: &[KeyCode]| after(keys, &seen).unwrap().mark;
+        assert_eq!(mark(&[KeyCode::Char('m')]), Some(BatchId(6)), "the newest, as it is now");
+        assert_eq!(mark(&[KeyCode::Left, KeyCode::Char('m'), KeyCode::Char('n')]), Some(BatchId(4)));
+        assert_eq!(mark(&[KeyCode::Char('m'), KeyCode::Left, KeyCode::Char('m')]), None, "no mark any more");
         assert_eq!(after(&[KeyCode::Down, KeyCode::PageDown], &seen).unwrap().scroll, seen.last_row());
         assert_eq!(after(&[KeyCode::Char('q')], &seen), None);
         let stop = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);

@@ -6,26 +6,18 @@ use std::{
     time::Duration,
 };
 
-use datafusion::arrow::{
-    array::{Array, AsArray},
-    compute::{CastOptions, cast_with_options},
-    datatypes::{DataType, Float64Type},
-    record_batch::RecordBatch,
-    util::display::FormatOptions,
+use super::{
+    Wanted,
+    shown::{ROWS_MAX, Shown, changed, shown},
 };
-
-use super::Wanted;
 use crate::{
-    batch::{LogRow, Table, View, clock::Stopwatch},
+    batch::{LogRow, SinkFacts, View, clock::Stopwatch},
+    checkpoint::Activity,
     model::{BatchAddress, BatchId, Error, Result},
-    sink::rows,
 };
 
 /// Batches that charts and the table know.
 const BATCHES_MAX: usize = 240;
-
-/// Rows of a result that are shown.
-const ROWS_MAX: usize = 500;
 
 /// A result is read anew only after so many times the time that reading it took: a large state must not be restored all the time.
 const REST_FACTOR: u32 = 4;
@@ -34,31 +26,23 @@ const REST_FACTOR: u32 = 4;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     pub job: String,
-    /// Whether the job runs.
-    pub running: bool,
+    /// What the job is at; `None`: it has stopped.
+    pub activity: Option<Activity>,
     /// Oldest first; none that a rewind retracted.
     pub batches: Vec<LogRow>,
-    pub queries: Vec<String>,
+    /// One for each query, in the order of the job file.
+    pub sinks: Vec<SinkFacts>,
     pub result: Option<Shown>,
     /// Why the result, or the whole checkpoint, could not be read.
     pub trouble: Option<String>,
     pub warnings: Vec<String>,
 }
 
-/// A query's result, as far as it is shown.
-#[derive(Debug, Clone)]
-pub(super) struct Shown {
-    pub query: String,
-    pub at: BatchAddress,
-    /// All rows, those that are not shown included.
-    pub rows: usize,
-    /// As `highwater show` prints it, line by line.
-    pub table: Vec<String>,
-    /// A label and its number, the largest first; empty where the rows have no such columns.
-    pub bars: Vec<(String, f64)>,
-}
-
 impl Seen {
+    pub fn newest(&self) -> Option<BatchId> {
+        self.batches.last().map(|row| row.address.batch)
+    }
+
     /// The batch before one that is shown.
     pub fn batch_before(&self, at: Option<BatchId>) -> Option<BatchId> {
         let ids = || self.batches.iter().map(|row| row.address.batch);
@@ -114,7 +98,7 @@ impl Watching {
     /// # Errors
     /// As [`View::open`], the first time only: later trouble is shown.
     pub fn start(checkpoint: &Path, interval: Duration) -> Result<Watching> {
-        let mut reading = Reading { checkpoint: checkpoint.to_owned(), shown: None };
+        let mut reading = Reading { checkpoint: checkpoint.to_owned(), view: None, shown: None };
         let newest = reading.read(&Wanted::default())?;
         let shared = Arc::new(Shared::default());
         let (tell, news) = mpsc::sync_channel(1);
@@ -156,6 +140,8 @@ impl Drop for Watching {
 /// The reading thread's own.
 struct Reading {
     checkpoint: PathBuf,
+    /// What was read last, to be read on.
+    view: Option<View>,
     /// The result read last, and when that was done, in how much time.
     shown: Option<(Shown, Stopwatch, Duration)>,
 }
@@ -189,12 +175,13 @@ impl Reading {
 
     /// Reads the log and, where it is time, the result.
     fn read(&mut self, wanted: &Wanted) -> Result<Seen> {
-        let view = View::open(&self.checkpoint)?;
+        let kept = self.view.take().and_then(|mut view| view.refresh().unwrap_or(false).then_some(view));
+        let view = kept.map_or_else(|| View::open(&self.checkpoint), Ok)?;
         let mut seen = Seen {
             job: view.job().name.clone(),
-            running: view.is_running(),
+            activity: view.activity()?,
             batches: view.log_of_newest(BATCHES_MAX)?,
-            queries: view.queries(),
+            sinks: view.sinks(),
             warnings: view.warnings(),
             ..Seen::default()
         };
@@ -202,88 +189,47 @@ impl Reading {
             Some(batch) => Some(BatchAddress { batch, generation: None }),
             None => view.newest(),
         };
-        if let (Some(at), false) = (at, seen.queries.is_empty()) {
-            let query = &seen.queries[wanted.query % seen.queries.len()];
-            seen.trouble = self.show(&view, query, at).err().map(|error| error.to_string());
-            seen.result = self.shown.as_ref().map(|(shown, ..)| shown.clone()).filter(|shown| shown.query == *query);
+        if let (Some(at), false) = (at, seen.sinks.is_empty()) {
+            let query = &seen.sinks[wanted.query % seen.sinks.len()].query;
+            seen.trouble = self.show(&view, query, at, wanted.mark).err().map(|error| error.to_string());
+            let is_wanted = |shown: &&Shown| shown.query == *query && shown.marked() == wanted.mark;
+            seen.result = self.shown.as_ref().map(|(shown, ..)| shown).filter(is_wanted).cloned();
         }
+        self.view = Some(view);
         Ok(seen)
     }
 
-    fn show(&mut self, view: &View, query: &str, at: BatchAddress) -> Result<()> {
+    fn show(&mut self, view: &View, query: &str, at: BatchAddress, mark: Option<BatchId>) -> Result<()> {
         let at = view.resolve(Some(at))?;
-        if let Some((shown, since, took)) = &self.shown
+        if let Some((shown, read, took)) = &self.shown
             && shown.query == query
-            && (shown.at == at || view.newest() == Some(at) && since.elapsed() < *took * REST_FACTOR)
+            && shown.marked() == mark
+            && (shown.at == at || view.newest() == Some(at) && read.elapsed() < *took * REST_FACTOR)
         {
             return Ok(());
         }
         self.shown = None;
         let reading = Stopwatch::start();
-        let shown = shown(&view.result(query, at)?, at)?;
+        let shown = match mark {
+            None => shown(&view.result(query, at)?, at)?,
+            Some(batch) => {
+                let since = view.resolve(Some(BatchAddress { batch, generation: None }))?;
+                changed(&view.diff(query, since, at)?, since, at)?
+            }
+        };
         self.shown = Some((shown, Stopwatch::start(), reading.elapsed()));
         Ok(())
     }
 }
 
-fn shown(table: &Table, at: BatchAddress) -> Result<Shown> {
-    let mut left = ROWS_MAX;
-    let mut first = Vec::new();
-    for batch in &table.rows {
-        let taken = left.min(batch.num_rows());
-        first.push(batch.slice(0, taken));
-        left -= taken;
-    }
-    let lines = rows::table(&table.schema, &first)?;
-    Ok(Shown {
-        query: table.query.clone(),
-        at,
-        rows: table.rows.iter().map(RecordBatch::num_rows).sum(),
-        table: lines.lines().map(str::to_owned).collect(),
-        bars: bars(table)?,
-    })
-}
-
-/// The last column of numbers, by what the columns before it say.
-fn bars(table: &Table) -> Result<Vec<(String, f64)>> {
-    let is_number = |index: &usize| table.schema.field(*index).data_type().is_numeric();
-    let Some(number) = (0..table.schema.fields().len()).rev().find(is_number) else { return Ok(Vec::new()) };
-    let labels: Vec<usize> = (0..number).filter(|index| !is_number(index)).collect();
-    if labels.is_empty() {
-        return Ok(Vec::new());
-    }
-    let cannot = |cause: datafusion::arrow::error::ArrowError| {
-        Error::failed("a result cannot be drawn").because(cause.to_string())
-    };
-    let casting = CastOptions { safe: true, format_options: FormatOptions::default() };
-    let mut bars = Vec::new();
-    for batch in &table.rows {
-        let numbers = cast_with_options(batch.column(number), &DataType::Float64, &casting).map_err(cannot)?;
-        let numbers = numbers.as_primitive::<Float64Type>();
-        let label = batch.project(&labels).map_err(cannot)?;
-        let texts = rows::text_cells(&label)?;
-        for row in (0..batch.num_rows()).filter(|row| numbers.is_valid(*row) && numbers.value(*row).is_finite()) {
-            let words: Vec<&str> = texts.iter().map(|column| column[row].as_str()).collect();
-            bars.push((words.join(" "), numbers.value(row)));
-        }
-    }
-    bars.sort_by(|left, right| right.1.total_cmp(&left.1));
-    bars.truncate(ROWS_MAX);
-    Ok(bars)
-}
-
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::Arc;
-
-    use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray};
-
-    use super::*;
-    use crate::model::Generation;
+    use super::{super::shown::tests::table, *};
+    use crate::{model::Generation, sink::Guarantee};
 
     fn row(batch: u64) -> LogRow {
         let progress = format!(
-            r#"{{"id":"c","runId":"r","name":"job","timestamp":"2024-01-01T00:00:00.000Z","batchId":{batch},
+            r#"{{"id":"c","runId":"r","name":"job","timestamp":"2023-11-14T22:13:18.000Z","batchId":{batch},
             "batchDuration":118,"numInputRows":10000,"inputRowsPerSecond":null,"processedRowsPerSecond":84745.8,
             "durationMs":{{"latestOffset":1,"queryPlanning":0,"walCommit":0,"getBatch":50,"addBatch":60,
             "commitOffsets":5,"triggerExecution":118}},"eventTime":{{"watermark":"2024-01-01T00:00:00.000Z"}},"stateOperators":[
@@ -306,35 +252,20 @@ pub(super) mod tests {
         }
     }
 
-    fn table() -> Table {
-        let batch = RecordBatch::try_from_iter([
-            ("device", Arc::new(StringArray::from(vec!["Comp\u{1b}1", "Comp2"])) as ArrayRef),
-            ("count", Arc::new(Int64Array::from(vec![Some(2), Some(40)]))),
-        ])
-        .unwrap();
-        Table { query: "counts".to_owned(), schema: batch.schema(), rows: vec![batch], keys: vec![0] }
-    }
-
     /// A job that runs, with these batches.
     pub fn seen(batches: &[u64]) -> Seen {
         let at = BatchAddress { batch: BatchId(batches.last().copied().unwrap()), generation: Some(Generation(0)) };
         Seen {
             job: "web_servers".to_owned(),
-            running: true,
+            activity: Some(Activity { since_us: Some(1_699_999_800_000_000), at_work: None }),
             batches: batches.iter().copied().map(row).collect(),
-            queries: vec!["counts".to_owned()],
+            sinks: vec![SinkFacts {
+                query: "counts".to_owned(),
+                sink: "memory[counts]".to_owned(),
+                guarantee: Guarantee::ExactlyOnce,
+            }],
             result: Some(shown(&table(), at).unwrap()),
             ..Seen::default()
         }
-    }
-
-    #[test]
-    fn bars_are_labels_and_the_last_number_the_largest_first() {
-        assert_eq!(bars(&table()).unwrap(), [("Comp2".to_owned(), 40.0), ("Comp\\u{1b}1".to_owned(), 2.0)]);
-        let only_numbers =
-            RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
-        let table =
-            Table { query: "q".to_owned(), schema: only_numbers.schema(), rows: vec![only_numbers], keys: vec![] };
-        assert!(bars(&table).unwrap().is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! What a program gets, and what becomes of how it ends.
 
-use std::{path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use datafusion::arrow::{
     array::{ArrayRef, Int64Array},
@@ -91,6 +91,18 @@ fn how_it_failed_is_told_with_the_batch_and_what_to_do() {
     assert!(error("kill -9 $$").to_string().contains("was ended by signal 9"));
     assert!(error("exec /no/such/program 2> /dev/null").to_string().contains("no such program"));
     assert!(error(&format!("exit 1 # {}", "x".repeat(100))).to_string().contains("xxx...`"));
+}
+
+#[test]
+fn the_pages_token_is_given_only_to_who_asks_for_it() {
+    let rows = rows_of(&[]);
+    let schema = rows.schema();
+    let output = Output { query: "q", batch: BatchId(3), mode: OutputMode::Update, schema: &schema, rows: &[] };
+    let is_removed = |secrets: &[&str]| {
+        let program = sink("true", secrets, RowFormat::Json).program(&output);
+        program.get_envs().any(|(name, value)| name == "HIGHWATER_UI_TOKEN" && value.is_none())
+    };
+    assert_eq!((is_removed(&[]), is_removed(&["HIGHWATER_UI_TOKEN"])), (true, false));
 }
 
 #[test]

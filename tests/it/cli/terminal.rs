@@ -11,8 +11,8 @@ use std::{
     time::Instant,
 };
 
-use super::{finished, fixture};
-use crate::binary::{Folder, HANGS_AFTER, executable};
+use super::{finished, fixture, fixture_of};
+use crate::binary::{Folder, HANGS_AFTER, Running, executable};
 
 /// What a terminal is told when a program takes the whole of it, and when it gives it back.
 const TAKEN: &str = "\u{1b}[?1049h";
@@ -26,12 +26,17 @@ struct Terminal {
     child: Child,
     end: File,
     text: String,
+    columns: u16,
 }
 
 impl Terminal {
     fn start(folder: &Folder) -> Terminal {
+        Terminal::of_columns(folder, COLUMNS)
+    }
+
+    fn of_columns(folder: &Folder, columns: u16) -> Terminal {
         let (mut ours, mut theirs) = (-1, -1);
-        let size = libc::winsize { ws_row: ROWS, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize { ws_row: ROWS, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: two places for descriptors, no name, no settings, and a size that outlives the call.
         let made = unsafe { libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null(), &size) };
         assert_eq!(made, 0, "a terminal is made: {}", std::io::Error::last_os_error());
@@ -53,16 +58,16 @@ impl Terminal {
             })
         };
         let child = command.spawn().expect("it starts");
-        Terminal { child, end: File::from(ours), text: String::new() }
+        Terminal { child, end: File::from(ours), text: String::new(), columns }
     }
 
     /// Reads until all of these are on the screen.
-    fn shows(&mut self, parts: &[&str]) {
+    fn shows(&mut self, parts: &[&str]) -> String {
         let since = Instant::now();
         loop {
-            let screen = on_screen(&self.text);
+            let screen = on_screen(&self.text, self.columns);
             if parts.iter().all(|part| screen.contains(part)) {
-                return;
+                return screen;
             }
             assert!(since.elapsed() < HANGS_AFTER, "{parts:?} are not shown:\n{screen}");
             self.read_some();
@@ -110,8 +115,8 @@ impl Terminal {
 }
 
 /// What a terminal shows after all of this: only what changed is sent, each with its place.
-fn on_screen(sent: &str) -> String {
-    let mut screen = vec![vec![' '; usize::from(COLUMNS)]; usize::from(ROWS)];
+fn on_screen(sent: &str, columns: u16) -> String {
+    let mut screen = vec![vec![' '; usize::from(columns)]; usize::from(ROWS)];
     let (mut row, mut column) = (0, 0);
     let mut rest = sent;
     while let Some(next) = rest.chars().next() {
@@ -148,6 +153,95 @@ fn top_shows_a_stopped_job_and_takes_keys() {
     terminal.shows(&["traffic as of batch 2@1: "]);
     terminal.press(b"q");
     terminal.ends_well();
+}
+
+/// The difference of two batches, as `diff` has it; and what is promised.
+#[test]
+fn top_shows_what_changed_since_a_mark() {
+    let folder = finished();
+    let mut terminal = Terminal::start(&folder);
+    terminal.shows(&[
+        "counts as of batch 3@1: 3 rows",
+        "exactly once: counts into memory[counts]",
+        "at least once: query1",
+    ]);
+    terminal.press(b"\x1b[D\x1b[D\x1b[D");
+    terminal.shows(&["counts as of batch 0@1: "]);
+    terminal.press(b"m");
+    terminal.shows(&["counts: 0 changes since batch 0@1", "as of batch 0@1", "0@1*"]);
+    terminal.press(b"n");
+    let words = ["diff", "checkpoint", "--from", "0", "--to", "3", "--query", "counts", "--output", "json"];
+    let changes = folder.call(&words).expect(0).json();
+    let title = format!("counts: {} changes since batch 0@1", changes.len());
+    let screen = terminal.shows(&[&title, "as of batch 3@1", "| device | count at 0 | count at 3 |"]);
+    for change in &changes {
+        let device = change["key"]["device"].as_str().expect("a name");
+        let count = |side: &str| match &change[side]["count"] {
+            serde_json::Value::Null => "NULL".to_owned(),
+            count => count.to_string(),
+        };
+        let row = format!("| {device:<6} | {:>10} | {:>10} |", count("from"), count("to"));
+        assert!(screen.contains(&row), "{row}\n{screen}");
+    }
+    terminal.press(b"m");
+    terminal.shows(&["counts as of batch 3@1: 3 rows"]);
+    terminal.press(b"q");
+    terminal.ends_well();
+}
+
+/// A batch that takes its time is work, though its commit is old; what cannot be known from the log is asked of the job.
+#[test]
+fn top_shows_the_batch_at_work_and_since_when_the_job_runs() {
+    let folder = fixture_of(
+        "CREATE TABLE flows (device STRING, port STRING, bytes BIGINT)
+           WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
+         CREATE TABLE told WITH (connector = 'command', output_mode = 'append',
+           command = 'until [ -e $HIGHWATER_BATCH.go ]; do sleep 0.05; done');
+         INSERT INTO told SELECT device FROM flows;",
+    );
+    let running = Running::start(&mut folder.run_command(&[]));
+    let began = Instant::now();
+    while !folder.at("checkpoint/socket").exists() {
+        assert!(began.elapsed() < HANGS_AFTER, "the job does not start");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let mut terminal = Terminal::start(&folder);
+    // the batch is committed, and its program runs
+    terminal.shows(&[
+        "catching up  up ",
+        "batch 0 at work, ",
+        "batch 0@1, committed ",
+        "at least once: told into command[",
+    ]);
+    for batch in 0..4 {
+        folder.write(&format!("{batch}.go"), b"");
+    }
+    terminal.shows(&["batch 3@1, committed ", "  idle  up "]);
+    running.signal(libc::SIGINT);
+    running.wait().expect(0);
+    terminal.shows(&["  stopped  checkpoint"]);
+    terminal.press(b"q");
+    terminal.ends_well();
+}
+
+#[test]
+fn a_narrow_terminal_shows_whole_columns() {
+    let folder = finished();
+    let known = ["batch", "committed", "rows", "bad", "late", "ms", "files"];
+    for (columns, there, left_out) in
+        [(60, &known[..3], &known[6..]), (80, &known[..6], &known[6..]), (140, &known[..], &known[7..])]
+    {
+        let mut terminal = Terminal::of_columns(&folder, columns);
+        let screen = terminal.shows(&["counts as of batch 3@1", "batch 3@1, committed", "q quit"]);
+        let header = screen.lines().find(|line| line.contains("batch committed")).expect("the table of batches");
+        let left: String = header.chars().take(usize::from(columns) / 2).collect();
+        let words: Vec<&str> = left.split([' ', '\u{2502}']).filter(|word| !word.is_empty()).collect();
+        assert!(words.iter().all(|word| known.contains(word)), "{columns}: {words:?}\n{screen}");
+        assert!(there.iter().all(|word| words.contains(word)), "{columns}: {words:?}\n{screen}");
+        assert!(!left_out.iter().any(|word: &&str| words.contains(word)), "{columns}: {words:?}\n{screen}");
+        terminal.press(b"q");
+        terminal.ends_well();
+    }
 }
 
 #[test]

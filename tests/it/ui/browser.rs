@@ -202,6 +202,7 @@ fn expected(id: &str, progress: &[Value]) -> Option<(Value, Option<String>)> {
         "results-batch" => exact(newest["batchId"].clone()),
         "lag-files" => (of(newest, "sources", "filesLeft").into(), Some("0 files".to_owned())),
         "lag-bytes" => (of(newest, "sources", "bytesLeft").into(), Some("0 B".to_owned())),
+        "lag-batch" => (newest["batchId"].clone(), Some(format!("batch {}", newest["batchId"]))),
         "watermark" => {
             (newest["eventTime"]["watermark"].clone(), newest["eventTime"]["watermark"].as_str().map(str::to_owned))
         }
@@ -267,6 +268,8 @@ fn every_number_on_the_page_is_that_of_progress() {
     }
     time_travel(&mut browser, &served);
     hostile_data_is_text(&mut browser);
+    without_a_script(&mut browser, &served);
+    browser.open(&format!("http://127.0.0.1:{}/", served.port));
     if let Some(folder) = std::env::var_os("HIGHWATER_SHOTS") {
         for (width, scheme) in [(1400, "light"), (1400, "dark"), (360, "light"), (360, "dark")] {
             browser.shoot(Path::new(&folder), "test", width, scheme);
@@ -306,6 +309,41 @@ fn time_travel(browser: &mut Browser, served: &Served) {
     );
     let changes = browser.value("document.querySelectorAll('#travelled tbody tr').length");
     assert_eq!(changes, served.changes("counts", 0, 1).len());
+    // a batch leads to each query's result
+    browser.value("document.querySelector('#travel-form [name=diff]').click()");
+    browser.value("document.querySelector('a.see[href$=\"query=traffic&batch=2\"]').click()");
+    browser.wait("document.querySelector('#travelled h3')?.textContent === 'traffic as of batch 2'");
+    assert_eq!(browser.value("document.querySelector('#travel-form [name=query]').value"), "traffic");
+}
+
+/// The page says where time travel is, which is a page that stays as it is; both are no wider than a telephone.
+fn without_a_script(browser: &mut Browser, served: &Served) {
+    browser.call("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
+    let folder = std::env::var_os("HIGHWATER_SHOTS");
+    for (name, address) in [("plain", "/"), ("travel", "/travel?query=counts&batch=2&diff=1&from=0")] {
+        browser.open(&format!("http://127.0.0.1:{}{address}", served.port));
+        let narrow = json!({ "width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": false });
+        browser.call("Emulation.setDeviceMetricsOverride", narrow);
+        let width = browser.value("document.documentElement.scrollWidth");
+        assert!(width.as_u64() <= Some(360), "{address} is wider than a small telephone: {width}");
+        for (width, scheme) in [(1400, "light"), (360, "dark")] {
+            if let Some(folder) = &folder {
+                browser.shoot(Path::new(folder), name, width, scheme);
+            }
+        }
+        browser.call("Emulation.clearDeviceMetricsOverride", json!({}));
+        let seen = |selector: &str| format!("document.querySelector('{selector}')?.offsetParent != null");
+        if name == "plain" {
+            assert_eq!(browser.value("document.querySelector('#travel noscript a').getAttribute('href')"), "/travel");
+            assert_eq!(browser.value(&seen("#travel noscript a")), true);
+            assert_eq!(browser.value(&seen("#travel-form")), false);
+        } else {
+            assert_eq!(browser.value(&seen("#travel-fields button")), true);
+            let changes = browser.value("document.querySelectorAll('#travelled tbody tr').length");
+            assert_eq!(changes, served.changes("counts", 0, 2).len());
+        }
+    }
+    browser.call("Emulation.setScriptExecutionDisabled", json!({ "value": false }));
 }
 
 /// What data brings is shown, and does nothing.

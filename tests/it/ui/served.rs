@@ -79,7 +79,7 @@ impl Served {
         Served::of(folder(), options, Some(token))
     }
 
-    fn of(folder: Folder, options: &[&str], token: Option<&str>) -> Served {
+    pub fn of(folder: Folder, options: &[&str], token: Option<&str>) -> Served {
         let mut command = folder.run_command(&[&["--progress", "json", "--ui", "127.0.0.1:0"], options].concat());
         command.env_remove("HIGHWATER_UI_TOKEN");
         if let Some(token) = token {
