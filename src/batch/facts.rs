@@ -45,12 +45,17 @@ pub struct QueryFacts {
 impl JobFacts {
     /// What batches take, in one word for all sources.
     pub fn unit(&self) -> &'static str {
-        let received = self.sources.iter().filter(|source| source.is_received).count();
-        match received {
-            0 => "file",
-            count if count == self.sources.len() => "segment",
-            _ => "file or segment",
-        }
+        unit(self.sources.iter().map(|source| source.is_received))
+    }
+}
+
+/// `are_received`: of each source whether it is no folder of files.
+fn unit(are_received: impl Iterator<Item = bool>) -> &'static str {
+    let (received, files): (Vec<bool>, Vec<bool>) = are_received.partition(|is_received| *is_received);
+    match (received.is_empty(), files.is_empty()) {
+        (true, _) => "file",
+        (_, true) => "segment",
+        _ => "file or segment",
     }
 }
 
@@ -64,6 +69,11 @@ pub struct SinkFacts {
 }
 
 impl View {
+    /// What batches take, in one word for all sources.
+    pub fn unit(&self) -> &'static str {
+        unit(self.job.sources.iter().map(|source| source.received.is_some()))
+    }
+
     /// The sinks of the job as the checkpoint keeps it, in the order of its queries. None is opened.
     pub fn sinks(&self) -> Vec<SinkFacts> {
         let facts = |spec: &QuerySpec| {

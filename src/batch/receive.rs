@@ -76,7 +76,8 @@ impl Receiving {
 
     /// Whether it is to be told that nothing more comes: once, and where the run would otherwise go on.
     fn tells_end(&mut self) -> bool {
-        let tells = !self.end_told && self.receiver.has_ended() && self.trigger.when_idle() != Idle::End;
+        let has_ended = self.receiver.has_ended() && self.receiver.broken().is_none();
+        let tells = !self.end_told && has_ended && self.trigger.when_idle() != Idle::End;
         self.end_told |= tells;
         tells
     }
@@ -176,6 +177,22 @@ impl Inputs {
         let has_ended =
             |input: &Input| input.receiving.as_ref().is_some_and(|receiving| receiving.receiver.has_ended());
         !self.inputs.is_empty() && self.inputs.iter().all(has_ended)
+    }
+
+    /// Bytes of what was received and no committed batch has taken.
+    pub fn received_bytes(&self) -> u64 {
+        self.inputs.iter().filter_map(|input| input.receiving.as_ref()).map(Receiving::unread_bytes).sum()
+    }
+
+    /// The error of a source that broke off before its end, if one did.
+    pub fn broken(&self) -> Option<Error> {
+        self.inputs.iter().find_map(|input| {
+            let why = input.receiving.as_ref()?.receiver.broken()?;
+            let error = Error::failed(format!("source '{}': the standard input broke off before its end", input.name));
+            Some(error.because(why).help(
+                "what had come before is received and committed; give the rest: from the line that has no end, or came last, on",
+            ))
+        })
     }
 
     /// Lets go of segments that no batch after `oldest` has read; `as_of_us`: when the newest batch was committed.

@@ -44,8 +44,8 @@ pub enum Event<'a> {
     Began { batch: BatchId },
     /// A batch was committed and published.
     Batch { progress: &'a Progress, files_left: u64 },
-    /// A trigger found nothing to do; told again with each that does.
-    Idle,
+    /// A trigger found nothing to do; told again with each that does. What is received and not due yet waits nevertheless.
+    Idle { bytes_waiting: u64 },
     /// Something the operator should know.
     Notice(String),
 }
@@ -120,8 +120,13 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
         let since_last_us = started_us.map(|before: i64| began_us - before);
         // asked before: what came last of a source that has ended meanwhile is still to be planned
         let (more_to_come, have_ended) = (engine.inputs.more_to_come(), engine.inputs.have_ended());
+        let broken = engine.inputs.broken();
         let Some((plan, origin, timings)) = engine.plan(trigger, began_us, since_last_us, watch)? else {
-            watch(Event::Idle);
+            watch(Event::Idle { bytes_waiting: engine.inputs.received_bytes() });
+            if let Some(error) = broken {
+                // all that came before is committed
+                return Err(error);
+            }
             match trigger.when_idle() {
                 Idle::End if more_to_come => engine.inputs.wait(POLL, &|| stop.load(Ordering::Relaxed)),
                 Idle::End => break,

@@ -74,12 +74,12 @@ impl Reporter {
 
     pub fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Opened { newest, files_waiting, facts } => {
+            Event::Opened { newest, files_waiting, facts, .. } => {
                 self.unit = facts.unit();
                 self.opened(newest, files_waiting);
             }
             Event::Batch { progress, files_left } => self.batch(progress, files_left),
-            Event::Began { .. } | Event::Idle => {}
+            Event::Began { .. } | Event::Idle { .. } => {}
             Event::Notice(text) => {
                 // where stderr is for objects or for nothing, only who asks for log lines gets it
                 if self.tells_notices() {

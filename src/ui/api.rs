@@ -176,7 +176,9 @@ pub async fn batch(app: &Arc<App>, address: &str) -> Answer {
         Ok(at) => at,
         Err(why) => return Answer::bad(400, &why),
     };
-    let asked = app.asking.ask(Needs::Batch(at), move |view| view.log_row(at)?.json_line());
+    // of a batch that was the newest when the log was read last, the log knows more now
+    let needs = Needs::Up(app.board.high_water_mark());
+    let asked = app.asking.ask(needs, move |view| view.log_row(at)?.json_line());
     asked.await.map_or_else(|why| told(why, 404), Answer::good)
 }
 

@@ -10,7 +10,7 @@ use datafusion::arrow::{
     row::{RowConverter, SortField},
 };
 
-use crate::{batch::Table, sink::rows};
+use crate::{batch::Table, progress::numbers::grouped, sink::rows};
 
 /// Rows that bars are chosen among: beyond that only the table is shown.
 const ROWS_MAX: usize = 100_000;
@@ -21,6 +21,17 @@ pub struct Bars {
     pub title: String,
     /// A label and its number.
     pub bars: Vec<(String, f64)>,
+}
+
+/// A number as people read it: whole ones grouped, others with two digits, enormous ones as a power of ten.
+pub fn number(value: f64) -> String {
+    if value.fract() == 0.0 && (0.0..1e15).contains(&value) {
+        grouped(value as u64)
+    } else if value.abs() < 1e12 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.3e}")
+    }
 }
 
 /// The bars of a result; `None`: it has no label and number, or too many rows.
@@ -195,6 +206,12 @@ mod tests {
 
     fn labels(table: &Table) -> Vec<String> {
         of(table, 9).unwrap().bars.into_iter().map(|(label, _)| label).collect()
+    }
+
+    #[test]
+    fn a_number_is_short_however_large_it_is() {
+        let texts = [0.0, 1_234_567.0, 1e15, -3.0, 2.5, 1e300, -1e12].map(number);
+        assert_eq!(texts, ["0", "1,234,567", "1.000e15", "-3.00", "2.50", "1.000e300", "-1.000e12"]);
     }
 
     #[test]

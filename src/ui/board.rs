@@ -335,10 +335,10 @@ impl Board {
                 });
             }
             // told with each trigger of an idle job: what only grows older is no change
-            Event::Idle => {
+            Event::Idle { bytes_waiting } => {
                 let was_at_work = {
                     let mut known = self.lock();
-                    let lag = Lag { files: 0, bytes: Some(0) };
+                    let lag = Lag { files: 0, bytes: Some(*bytes_waiting) };
                     known.measured = Some(Measured { lag, moment: Moment::Idle, at_us: now_us });
                     known.at_work.is_some()
                 };
@@ -501,7 +501,7 @@ mod tests {
         assert_eq!((state(4_000), state(9_000_000)), (State::Running, State::Idle));
         board.event(&Event::Began { batch: BatchId(3) }, 9_000_000);
         assert_eq!(state(90_000_000), State::Running, "a batch may take long");
-        board.event(&Event::Idle, 9_000_000);
+        board.event(&Event::Idle { bytes_waiting: 0 }, 9_000_000);
         assert_eq!(state(90_000_000), State::Idle);
         assert_eq!(board.snapshot().lag(), measured(0, Some(0), Moment::Idle, 9_000_000));
         board.ended(None);

@@ -106,8 +106,9 @@ impl Results {
                 self.read(&asking, newest).await;
                 RESULTS_EVERY.max(watch.elapsed() * RESULTS_SHARE)
             } else {
-                unused += 1;
-                if unused == FORGET_AFTER {
+                unused = (unused + 1) % FORGET_AFTER;
+                // questions of others may have kept it since
+                if unused == 0 {
                     let asking = Arc::clone(&asking);
                     // what is let go of may not be dropped on this thread
                     drop(tokio::task::spawn_blocking(move || asking.forget()));

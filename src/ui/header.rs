@@ -78,7 +78,7 @@ fn tiles(known: &Snapshot, now_us: i64) -> Vec<(&'static str, String)> {
     vec![
         ("High-water mark", mark.unwrap_or_else(none)),
         ("At work", format!("<span class=\"soft\">{at_work}</span>")),
-        ("Lag", known.lag().map_or_else(none, |measured| lag(&measured, now_us))),
+        ("Lag", known.lag().map_or_else(none, |measured| lag(&measured, known.facts.unit(), now_us))),
         ("Last commit", commit.unwrap_or_else(none)),
         ("Watermark", watermark(known).unwrap_or_else(none)),
         ("Rows of this run", value("rows", totals.rows, grouped(totals.rows))),
@@ -99,9 +99,9 @@ fn batch_of(id: &str, batch: u64) -> String {
 }
 
 /// What waits, and when it was found to.
-fn lag(measured: &Measured, now_us: i64) -> String {
+fn lag(measured: &Measured, unit: &str, now_us: i64) -> String {
     let Measured { lag: Lag { files, bytes: size }, moment, at_us } = *measured;
-    let mut out = value("lag-files", files, count(files, "file"));
+    let mut out = value("lag-files", files, count(files, unit));
     if let Some(size) = size {
         write_to(&mut out, format_args!(" <small>{}</small>", value("lag-bytes", size, bytes(size))));
     }

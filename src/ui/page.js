@@ -96,6 +96,8 @@
     form.elements.batch.value = chosen.get("batch");
     tell(form.elements.batch);
     travel();
+    // what has the focus is not replaced
+    link.blur();
     byId("travel").scrollIntoView({ block: "start" });
   });
 

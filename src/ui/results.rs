@@ -85,6 +85,9 @@ fn drawn(Bars { title, bars }: &Bars) -> Option<String> {
         return None;
     }
     let height = bars.len() * ROW + 4;
+    let numbers: Vec<String> = bars.iter().map(|(_, value)| bars::number(*value)).collect();
+    // the longest number stands behind the longest bar
+    let longest = (262.0 - 7.0 * numbers.iter().map(String::len).max().unwrap_or(0) as f64).clamp(40.0, 200.0);
     let spoken = bars.iter().map(|(label, value)| format!("{label} {value}")).collect::<Vec<_>>().join(", ");
     let mut out = format!(
         "<figure class=\"bars\"><figcaption>{}</figcaption><svg viewBox=\"0 0 440 {height}\" role=\"img\" aria-label=\"{}\">",
@@ -93,12 +96,8 @@ fn drawn(Bars { title, bars }: &Bars) -> Option<String> {
     );
     for (place, (label, value)) in bars.iter().enumerate() {
         let y = place * ROW + 4;
-        let width = (value.max(0.0) / most * 200.0).max(1.0);
-        let shown = if value.fract() == 0.0 && (0.0..9e15).contains(value) {
-            grouped(*value as u64)
-        } else {
-            format!("{value:.2}")
-        };
+        let width = (value.max(0.0) / most * longest).max(1.0);
+        let shown = &numbers[place];
         write_to(
             &mut out,
             format_args!(

@@ -131,7 +131,7 @@ fn neighbours(known: &Snapshot, wanted: &Wanted, newest: u64) -> String {
         format!("<a href=\"{PLACE}?{query}batch={batch}{from}\">{text} {batch}</a>")
     };
     let before = at.checked_sub(1).filter(|before| *before >= first).map(|before| link(before, "batch"));
-    let after = Some(at + 1).filter(|after| *after < newest).map(|after| link(after, "batch"));
+    let after = at.checked_add(1).filter(|after| *after < newest).map(|after| link(after, "batch"));
     let last = (at < newest).then(|| link(newest, "the newest: batch"));
     let links: Vec<String> = before.into_iter().chain(after).chain(last).collect();
     format!("<nav class=\"beside\">{}</nav>", links.join(" "))

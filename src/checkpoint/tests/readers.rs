@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::*;
+use super::{damage::copy_tree, *};
 use crate::model::{ErrorKind, Generation};
 
 fn state_of(reader: &Reader, address: BatchAddress) -> crate::model::Result<Vec<Vec<u8>>> {
@@ -56,7 +56,7 @@ fn a_stale_socket_is_replaced_and_noise_on_it_is_survived() {
     drop(std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap());
     let mut checkpoint = open(dir.path());
     commit(&mut checkpoint, 3000).unwrap();
-    for noise in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"", b"HWDUMP\0\x02"] {
+    for noise in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"", b"HWDUMP\0\x02", b"HWTAIL\0\x01\0\0"] {
         let mut stream = std::os::unix::net::UnixStream::connect(dir.path().join("socket")).unwrap();
         stream.write_all(noise).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -96,9 +96,33 @@ fn a_reader_that_is_kept_reads_on_where_it_was() {
     assert!(!reader.refresh().unwrap());
     let mut reader = Reader::open(dir.path()).unwrap();
     assert!(reader.refresh().unwrap());
-    // a log that has the same number of another record
     checkpoint.close().unwrap();
     assert!(!reader.refresh().unwrap(), "it has stopped");
+}
+
+#[test]
+fn a_reader_that_is_kept_notices_another_record_under_the_same_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, before) = (dir.path().join("ours"), dir.path().join("before"));
+    let mut checkpoint = Checkpoint::create(&ours, genesis(), options(Faults::none())).unwrap();
+    commit(&mut checkpoint, 3000).unwrap();
+    checkpoint.close().unwrap();
+    copy_tree(&ours, &before);
+    let committed = |length: usize| {
+        let mut checkpoint = open(&ours);
+        commit(&mut checkpoint, length).unwrap();
+        checkpoint
+    };
+    let checkpoint = committed(3000);
+    let mut reader = Reader::open(&ours).unwrap();
+    assert!(reader.refresh().unwrap(), "nothing came");
+    checkpoint.close().unwrap();
+    std::fs::remove_dir_all(&ours).unwrap();
+    copy_tree(&before, &ours);
+    let checkpoint = committed(200);
+    assert_eq!(checkpoint.history().newest().unwrap().batch(), BatchId(1));
+    assert!(!reader.refresh().unwrap());
+    checkpoint.close().unwrap();
 }
 
 #[test]

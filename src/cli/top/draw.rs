@@ -127,7 +127,7 @@ fn header(seen: &Seen, width: usize, now_us: i64) -> Vec<String> {
             let mut parts = vec![format!("batch {}, committed {committed:.1} s before", newest.address)];
             parts.extend(newest.progress.event_time.watermark.as_ref().map(|time| format!("watermark {time}")));
             lines.extend(flowing(&parts, ", ", width));
-            lines.extend(flowing(&[waiting(newest, now_us), kept(newest)], "; ", width));
+            lines.extend(flowing(&[waiting(newest, seen.unit, now_us), kept(newest)], "; ", width));
         }
     }
     lines.extend(flowing(&promises(seen), "; ", width));
@@ -142,11 +142,11 @@ fn header(seen: &Seen, width: usize, now_us: i64) -> Vec<String> {
 }
 
 /// What waits, and when it was found to.
-fn waiting(newest: &LogRow, now_us: i64) -> String {
+fn waiting(newest: &LogRow, unit: &str, now_us: i64) -> String {
     let Measured { lag, at_us, .. } = Measured::by(&newest.progress, newest.committed_at_us);
     let size = lag.bytes.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
     let batch = newest.address.batch;
-    format!("waiting: {}{size}, as of batch {batch}, {} ago", count(lag.files, "file"), age(now_us - at_us))
+    format!("waiting: {}{size}, as of batch {batch}, {} ago", count(lag.files, unit), age(now_us - at_us))
 }
 
 fn kept(newest: &LogRow) -> String {

@@ -114,9 +114,9 @@ fn pressed(key: KeyEvent, wanted: &Wanted, seen: &Seen) -> Option<Wanted> {
         KeyCode::Char('t') => next = Wanted { as_table: !wanted.as_table, scroll: 0, ..next },
         KeyCode::Char('p') => next.plan = !wanted.plan,
         KeyCode::Up => next.scroll = wanted.scroll.saturating_sub(1),
-        KeyCode::Down => next.scroll = (wanted.scroll + 1).min(seen.last_row()),
+        KeyCode::Down => next.scroll = (wanted.scroll + 1).min(seen.last_row(wanted.as_table)),
         KeyCode::PageUp => next.scroll = wanted.scroll.saturating_sub(10),
-        KeyCode::PageDown => next.scroll = (wanted.scroll + 10).min(seen.last_row()),
+        KeyCode::PageDown => next.scroll = (wanted.scroll + 10).min(seen.last_row(wanted.as_table)),
         _ => {}
     }
     Some(next)
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(mark(&[KeyCode::Char('m')]), Some(BatchId(6)), "the newest, as it is now");
         assert_eq!(mark(&[KeyCode::Left, KeyCode::Char('m'), KeyCode::Char('n')]), Some(BatchId(4)));
         assert_eq!(mark(&[KeyCode::Char('m'), KeyCode::Left, KeyCode::Char('m')]), None, "no mark any more");
-        assert_eq!(after(&[KeyCode::Down, KeyCode::PageDown], &seen).unwrap().scroll, seen.last_row());
+        assert_eq!(after(&[KeyCode::Down, KeyCode::PageDown], &seen).unwrap().scroll, seen.last_row(false));
         assert_eq!(after(&[KeyCode::Char('q')], &seen), None);
         let stop = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         assert_eq!(pressed(stop, &Wanted::default(), &seen), None);

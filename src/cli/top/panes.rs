@@ -23,7 +23,7 @@ use crate::{
         timestamp,
     },
     ui::{
-        axis,
+        axis, bars,
         board::{state_bytes, watermark_gap_ms},
         bytes,
     },
@@ -121,7 +121,7 @@ pub(super) fn draw_plan(frame: &mut Frame<'_>, area: Rect, seen: &Seen) {
     let progress = seen.batches.last().map(|newest| &newest.progress);
     let mut lines: Vec<Line<'static>> = Vec::new();
     for source in progress.into_iter().flat_map(|progress| &progress.sources) {
-        let waits = count(source.files_left, "file");
+        let waits = count(source.files_left, seen.unit);
         lines.push(Line::from(format!("from {}: {waits} left", printable(&source.description))));
     }
     for sink in &seen.sinks {
@@ -222,7 +222,7 @@ pub(super) fn draw_result(frame: &mut Frame<'_>, area: Rect, seen: &Seen, wanted
 /// A label, its bar, its number.
 fn bar_lines(result: &Shown, scroll: usize, width: usize) -> Vec<Line<'static>> {
     let largest = result.bars.iter().map(|(_, number)| number.abs()).fold(0.0, f64::max);
-    let numbers: Vec<String> = result.bars.iter().map(|(_, number)| plain(*number)).collect();
+    let numbers: Vec<String> = result.bars.iter().map(|(_, number)| bars::number(*number)).collect();
     let number_width = numbers.iter().map(String::len).max().unwrap_or(0);
     let longest = result.bars.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
     let label_width = longest.min(width / LABEL_SHARE);
@@ -237,10 +237,4 @@ fn bar_lines(result: &Shown, scroll: usize, width: usize) -> Vec<Line<'static>> 
         ])
     });
     lines.collect()
-}
-
-/// A number as people read it: whole ones grouped, others with two digits.
-fn plain(number: f64) -> String {
-    let whole = number.fract() == 0.0 && (0.0..1e15).contains(&number);
-    if whole { grouped(number as u64) } else { format!("{number:.2}") }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     batch::{LogRow, SinkFacts, View, clock::Stopwatch},
     checkpoint::Activity,
-    model::{BatchAddress, BatchId, Error, Result},
+    model::{BatchAddress, BatchId, Error, ErrorKind, Result},
 };
 
 /// Batches that charts and the table know.
@@ -32,6 +32,8 @@ pub(super) struct Seen {
     pub batches: Vec<LogRow>,
     /// One for each query, in the order of the job file.
     pub sinks: Vec<SinkFacts>,
+    /// What batches take.
+    pub unit: &'static str,
     pub result: Option<Shown>,
     /// Why the result, or the whole checkpoint, could not be read.
     pub trouble: Option<String>,
@@ -59,8 +61,12 @@ impl Seen {
     }
 
     /// The last row that can be scrolled to.
-    pub fn last_row(&self) -> usize {
-        self.result.as_ref().map_or(0, |result| result.rows.min(ROWS_MAX).saturating_sub(1))
+    pub fn last_row(&self, as_table: bool) -> usize {
+        let rows = |result: &Shown| {
+            let are_bars = !as_table && !result.bars.is_empty();
+            if are_bars { result.bars.len() } else { result.rows.min(ROWS_MAX) }
+        };
+        self.result.as_ref().map_or(0, rows).saturating_sub(1)
     }
 }
 
@@ -176,10 +182,17 @@ impl Reading {
     /// Reads the log and, where it is time, the result.
     fn read(&mut self, wanted: &Wanted) -> Result<Seen> {
         let kept = self.view.take().and_then(|mut view| view.refresh().unwrap_or(false).then_some(view));
-        let view = kept.map_or_else(|| View::open(&self.checkpoint), Ok)?;
+        let mut view = kept.map_or_else(|| View::open(&self.checkpoint), Ok)?;
+        // one that is not answered is no reason to show nothing
+        let (activity, trouble) = match view.activity() {
+            Ok(activity) => (activity, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let mut seen = Seen {
             job: view.job().name.clone(),
-            activity: view.activity()?,
+            activity,
+            trouble,
+            unit: view.unit(),
             batches: view.log_of_newest(BATCHES_MAX)?,
             sinks: view.sinks(),
             warnings: view.warnings(),
@@ -191,7 +204,13 @@ impl Reading {
         };
         if let (Some(at), false) = (at, seen.sinks.is_empty()) {
             let query = &seen.sinks[wanted.query % seen.sinks.len()].query;
-            seen.trouble = self.show(&view, query, at, wanted.mark).err().map(|error| error.to_string());
+            let mut done = self.show(&view, query, at, wanted.mark);
+            if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Refused) {
+                // what it was read from may be dropped by now
+                view = View::open(&self.checkpoint)?;
+                done = self.show(&view, query, at, wanted.mark);
+            }
+            seen.trouble = done.err().map(|error| error.to_string()).or(seen.trouble);
             let is_wanted = |shown: &&Shown| shown.query == *query && shown.marked() == wanted.mark;
             seen.result = self.shown.as_ref().map(|(shown, ..)| shown).filter(is_wanted).cloned();
         }
@@ -264,6 +283,7 @@ pub(super) mod tests {
                 sink: "memory[counts]".to_owned(),
                 guarantee: Guarantee::ExactlyOnce,
             }],
+            unit: "file",
             result: Some(shown(&table(), at).unwrap()),
             ..Seen::default()
         }

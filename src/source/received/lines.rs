@@ -1,9 +1,15 @@
 //! Bytes that come in any pieces, cut where lines end.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
 
 use super::log::ReceiveLog;
 use crate::model::Result;
+
+/// A peer that has nothing to say, and does not wait for it, is asked again after so long.
+const NO_NEWS_PAUSE: Duration = Duration::from_millis(10);
 
 /// What is read at once, and made durable together.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -39,6 +45,11 @@ impl LineCutter {
         lines
     }
 
+    /// How much came of a line that has not ended; of one that is too long, not all of it.
+    fn unfinished_bytes(&self) -> usize {
+        self.rest.len()
+    }
+
     /// What is left of a line when nothing more comes: it is one, as if it had been ended.
     pub fn end(&mut self) -> Vec<u8> {
         self.dropping = false;
@@ -64,8 +75,8 @@ impl LineCutter {
 pub(super) enum Ended {
     /// There are no more.
     AtItsEnd,
-    /// They broke off.
-    Broken(io::Error),
+    /// They broke off, and with them so many bytes of a line whose end did not come: it is none.
+    Broken { error: io::Error, unfinished_bytes: usize },
     /// The log takes no more.
     Stopped,
 }
@@ -85,8 +96,14 @@ pub(super) fn pump(log: &ReceiveLog, mut input: impl Read, line_bytes_max: usize
                 came = true;
                 (cutter.push(&chunk[..count]), None)
             }
-            Err(error) if is_no_news(&error) => continue,
-            Err(error) => (cutter.end(), Some(Ended::Broken(error))),
+            Err(error) if is_no_news(&error) => {
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    std::thread::sleep(NO_NEWS_PAUSE);
+                }
+                continue;
+            }
+            // what was cut may look whole: `123` of `12345`
+            Err(error) => return (Ended::Broken { error, unfinished_bytes: cutter.unfinished_bytes() }, came),
         };
         if append(log, &lines).is_err() {
             return (Ended::Stopped, came);

@@ -25,7 +25,7 @@ use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -61,6 +61,8 @@ pub struct Receiver {
     notices: Notices,
     /// Whether nothing more will come.
     ended: Arc<AtomicBool>,
+    /// Why nothing more comes, where it should have.
+    broken: Arc<OnceLock<String>>,
     /// What receives, while it does.
     thread: Option<JoinHandle<()>>,
     now_us: Clock,
@@ -137,6 +139,7 @@ impl Receiver {
             log,
             notices,
             ended: Arc::default(),
+            broken: Arc::default(),
             thread: None,
             now_us: options.now_us,
             passed_us: options.passed_us,
@@ -149,6 +152,7 @@ impl Receiver {
     /// Of kind `Failed`, where the system has no thread.
     pub fn start(&mut self) -> Result<()> {
         let (log, notices, ended) = (self.log.clone(), self.notices.clone(), Arc::clone(&self.ended));
+        let broken = Arc::clone(&self.broken);
         let (line_bytes_max, now_us, passed_us) = (self.line_bytes_max, self.now_us, self.passed_us);
         let receive: Box<dyn FnOnce() + Send> = match self.spec.sender.clone() {
             Sender::Socket { host, port } => {
@@ -156,8 +160,12 @@ impl Receiver {
             }
             Sender::Rate { .. } => Box::new(move || rate::receive(&log, now_us)),
             Sender::Stdin => Box::new(move || {
-                if let (Ended::Broken(error), _) = pump(&log, std::io::stdin().lock(), line_bytes_max) {
-                    notices.tell(format!("the standard input is broken: {error}"));
+                if let (Ended::Broken { error, unfinished_bytes }, _) =
+                    pump(&log, std::io::stdin().lock(), line_bytes_max)
+                {
+                    let why = format!("{error}; {unfinished_bytes} bytes had come of a line that has no end");
+                    // a sender that has a standard input breaks once
+                    broken.get_or_init(|| why);
                 }
                 ended.store(true, Ordering::Release);
                 // a run that ends with it waits for more
@@ -189,6 +197,12 @@ impl Receiver {
     /// Whether nothing more will come.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Why nothing more comes of what should have gone on to its end; `None`: it has not broken off. Known once
+    /// [`Receiver::has_ended`] is.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.get().map(String::as_str)
     }
 
     /// Whether nothing more is received before a batch has taken something.

@@ -42,8 +42,15 @@ pub(super) fn receive(log: &ReceiveLog, (host, port): (&str, u16), line_bytes_ma
                     Ended::AtItsEnd => {
                         notices.tell(format!("{host}:{port} has closed the connection; connecting again"))
                     }
-                    Ended::Broken(error) => {
-                        notices.tell(format!("the connection to {host}:{port} is broken ({error}); connecting again"));
+                    Ended::Broken { error, unfinished_bytes } => {
+                        let dropped = if unfinished_bytes == 0 {
+                            String::new()
+                        } else {
+                            format!("; {unfinished_bytes} bytes of a line that has no end were dropped")
+                        };
+                        notices.tell(format!(
+                            "the connection to {host}:{port} is broken ({error}){dropped}; connecting again"
+                        ));
                     }
                 }
             }

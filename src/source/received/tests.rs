@@ -355,6 +355,28 @@ fn what_is_in_hand_is_taken_when_the_log_stops() {
 }
 
 #[test]
+fn of_a_line_that_breaks_off_nothing_is_taken() {
+    struct Breaking(u32);
+    impl io::Read for Breaking {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0 += 1;
+            if self.0 > 1 {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            buffer[..8].copy_from_slice(b"1\n2\n1234");
+            Ok(8)
+        }
+    }
+    let dir = temporary();
+    let log = open(dir.path());
+    let (ended, came) = pump(&log, Breaking(0), 100);
+    assert!(came && matches!(ended, Ended::Broken { unfinished_bytes: 4, .. }), "{ended:?}");
+    log.close_segment().unwrap();
+    log.close();
+    assert_eq!(closed(dir.path()), vec![(0, 2)]);
+}
+
+#[test]
 fn a_wait_is_as_long_as_it_should_be_whatever_happens_meanwhile() {
     let dir = temporary();
     let log = open(dir.path());

@@ -183,7 +183,7 @@ impl Specimen {
         }
     }
 
-    fn keep(&self, name: &str) {
+    pub fn keep(&self, name: &str) {
         for part in ["checkpoint", self.output] {
             copy_tree(&self.folder.at(part), &self.folder.at(&format!("{name}/{part}")));
         }
@@ -191,11 +191,16 @@ impl Specimen {
 
     /// Puts the sound checkpoint and output back.
     pub fn restore(&self) {
-        for name in ["checkpoint", self.output] {
-            fs::remove_dir_all(self.folder.at(name)).expect("it can be removed");
-            copy_tree(&self.folder.at(&format!("sound/{name}")), &self.folder.at(name));
-        }
+        self.put_back("sound");
         self.server.iter().for_each(AtServer::restore);
+    }
+
+    /// Puts the checkpoint and the output back that were kept under a name.
+    pub fn put_back(&self, kept: &str) {
+        for part in ["checkpoint", self.output] {
+            fs::remove_dir_all(self.folder.at(part)).expect("it can be removed");
+            copy_tree(&self.folder.at(&format!("{kept}/{part}")), &self.folder.at(part));
+        }
     }
 
     pub fn path(&self, file: &Path) -> PathBuf {

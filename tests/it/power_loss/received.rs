@@ -7,6 +7,7 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::mpsc,
     time::Duration,
 };
 
@@ -20,7 +21,7 @@ use super::{
     world::{APART, World},
 };
 use crate::{
-    binary::{Running, executable, from_environment, skip},
+    binary::{HANGS_AFTER, Running, executable, from_environment, skip},
     stream::temporary_folder,
 };
 
@@ -121,16 +122,20 @@ fn start(world: &World, trace: &Path) -> Child {
 
 /// Stops it when it has told of all lines.
 fn stop_when_told(mut job: Child) {
-    let mut said = BufReader::new(job.stderr.take().expect("it is piped")).lines();
+    let said = BufReader::new(job.stderr.take().expect("it is piped")).lines();
+    let (lines, heard) = mpsc::channel();
+    // to its end: nobody may be left with a pipe that nobody reads
+    let reader = std::thread::spawn(move || said.map_while(Result::ok).for_each(|line| drop(lines.send(line))));
     let mut told = 0;
-    while told < LINES {
-        let line = said.next().expect("it goes on").expect("it is text");
+    while told < LINES
+        && let Ok(line) = heard.recv_timeout(HANGS_AFTER)
+    {
         told += rows_told(&line);
     }
     stop_traced(&job);
-    // nobody may be left with a pipe that nobody reads
-    said.for_each(drop);
     assert!(job.wait().expect("it ends").success());
+    reader.join().expect("it reads");
+    assert!(told >= LINES, "the job told of {told} lines");
 }
 
 const NOW: [&str; 1] = ["--available-now"];

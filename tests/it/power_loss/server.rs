@@ -103,13 +103,6 @@ impl Server {
     fn sink(&self, held: &Held, sink: &str) -> (Option<u64>, Vec<String>) {
         self.which.sink(held, &self.place, sink)
     }
-
-    fn sinks(&self) -> [&'static str; 3] {
-        match self.which {
-            Which::Postgres => ["added", "changed", "whole"],
-            Which::Redis => ["changed", "whole", "ranks"],
-        }
-    }
 }
 
 /// What a server may hold: each sink's rows are as some batch left them.
@@ -138,7 +131,7 @@ impl Expected {
     }
 
     fn check_rows(&self, server: &Server, held: &Held) -> Result<(), String> {
-        for sink in server.sinks() {
+        for sink in server.which.sinks() {
             let (newest, rows) = server.sink(held, sink);
             let batches = newest.map_or(0, |newest| newest as usize + 1);
             let after = self.after.get(batches).ok_or_else(|| format!("'{sink}' has {batches} batches"))?;
@@ -154,7 +147,7 @@ impl Expected {
     /// # Errors
     /// Names the sink that has more.
     pub fn check(&self, server: &Server, held: &Held, position: Position) -> Result<(), String> {
-        for sink in server.sinks() {
+        for sink in server.which.sinks() {
             let (newest, _) = server.sink(held, sink);
             // a rewind that is durable may still have to take rows back
             if position.generation == 1 && newest > position.newest {

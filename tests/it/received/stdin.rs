@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     time::{Duration, Instant},
 };
 
@@ -76,6 +77,23 @@ INSERT INTO others SELECT value, count(*) AS count FROM more GROUP BY value;
     let told = running.wait().expect(0).stderr;
     assert!(told.contains("the standard input has ended; nothing more comes of it"), "{told}");
     assert!(told.contains("0 files or segments left"), "{told}");
+}
+
+/// A line that was cut off may look whole, and what would have come behind it is missing.
+#[test]
+fn a_standard_input_that_breaks_off_has_not_ended() {
+    for trigger in [&["--available-now"][..], &[], &["--interval", "8760h"]] {
+        let job = Job::new(&counting(STDIN));
+        let (mut ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+        // whoever closes without having read this resets the connection
+        theirs.write_all(b"unread").expect("it is open");
+        ours.write_all(b"line 0\nline 1\nline 12").expect("it is open");
+        drop(ours);
+        let mut command = job.command(trigger);
+        let told = Running::start_given(&mut command, OwnedFd::from(theirs).into()).wait().sober().expect(1).stderr;
+        assert!(told.contains("broke off before its end") && told.contains("7 bytes"), "{trigger:?}: {told}");
+        once(&job.counts_of("counts"), (0..2).map(|number| format!("line {number}")));
+    }
 }
 
 /// What was piped into a job that never began to read is gone with the pipe: it is said that nothing of it was received.

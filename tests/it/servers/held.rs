@@ -73,7 +73,15 @@ impl Which {
             Which::Postgres => format!("connector = 'postgres', url = '{url}', schema = '{place}'"),
             Which::Redis => format!("connector = 'redis', url = '{url}'"),
         };
-        sql.replace("SINK", &format!("{options}, retry_timeout = '3 seconds'")).replace("PREFIX", place)
+        sql.replace("SINK", &format!("{options}, retry_timeout = '30 seconds'")).replace("PREFIX", place)
+    }
+
+    /// The sinks of the jobs that are tried with such a server.
+    pub fn sinks(self) -> [&'static str; 3] {
+        match self {
+            Which::Postgres => ["added", "changed", "whole"],
+            Which::Redis => ["changed", "whole", "ranks"],
+        }
     }
 
     /// The newest batch of a sink (a table, or what follows the prefix), and all its rows, without their batch.

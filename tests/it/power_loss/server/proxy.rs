@@ -33,7 +33,7 @@ impl Proxy {
         let (server, store, looked) = (server.to_owned(), Arc::clone(store), Arc::clone(&looks));
         thread::spawn(move || {
             for client in listener.incoming() {
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(&server)) else { return };
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(&server)) else { continue };
                 let (to_client, from_server) = (clone(&client), clone(&server));
                 let (store, looks) = (Arc::clone(&store), Arc::clone(&looked));
                 thread::spawn(move || pass(client, server, |_| {}));

@@ -31,7 +31,7 @@ impl Keys {
     /// What the list says of sinks of ours.
     fn listed(&mut self) -> Result<BTreeMap<String, String>, RedisError> {
         let mut listed: BTreeMap<String, String> = self.connection.hgetall(LIST)?;
-        listed.retain(|name, _| name.starts_with(&self.prefix));
+        listed.retain(|name, _| name.starts_with(&format!("{}-", self.prefix)));
         Ok(listed)
     }
 
