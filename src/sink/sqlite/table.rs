@@ -300,9 +300,12 @@ fn makes_numbers(of_type: &str) -> bool {
     has(&["INT"], &of_type) || !of_type.is_empty() && !has(&["CHAR", "CLOB", "TEXT", "BLOB"], &of_type)
 }
 
-/// That a row has the key that is bound. `IS`, since a null is a key like another, and an index serves it too.
+/// That a row has the key that is bound. `IS`, since a null is a key like another, and an index serves it too; byte by byte, since
+/// a column of a user's table may take `a` and `A` for the same, which are two groups.
 fn same_key(schema: &SchemaRef, key: &[usize]) -> String {
-    let same = |(place, column): (usize, &usize)| format!("{} IS ?{}", quoted(schema.field(*column).name()), place + 1);
+    let same = |(place, column): (usize, &usize)| {
+        format!("{} IS ?{} COLLATE BINARY", quoted(schema.field(*column).name()), place + 1)
+    };
     let terms: Vec<String> = key.iter().enumerate().map(same).collect();
     if terms.is_empty() { "true".to_owned() } else { terms.join(" AND ") }
 }

@@ -289,6 +289,17 @@ fn a_key_that_sqlite_takes_for_another_stops_the_batch_before_its_commit() {
 }
 
 #[test]
+fn keys_that_differ_in_case_are_two_whatever_the_table_says() {
+    let world = World::new(OutputMode::Update);
+    world.execute("CREATE TABLE t (k TEXT COLLATE NOCASE, n INTEGER, highwater_batch INTEGER)");
+    world.publish(0, &[A1, (Some("A"), 10)]);
+    world.publish(1, &[A2]);
+    assert_eq!(world.lines(), "[\"A\",10,0] [\"a\",2,1]");
+    world.retract(Some(0), &[A1, (Some("A"), 10)]).unwrap();
+    assert_eq!(world.lines(), "[\"A\",10,0] [\"a\",1,0]");
+}
+
+#[test]
 fn a_lock_is_waited_for_and_then_told_and_nothing_is_lost() {
     let world = World::new(OutputMode::Append);
     let staged = world.stage(0, &[A1]).1;
