@@ -178,6 +178,9 @@ fn batch_line(progress: &Progress, files_left: u64, unit: &str) -> String {
     if progress.num_bad_rows > 0 {
         parts.push(format!("{} bad", grouped(progress.num_bad_rows)));
     }
+    if progress.num_late_rows > 0 {
+        parts.push(format!("{} late", grouped(progress.num_late_rows)));
+    }
     if let Some(duration_ms) = progress.batch_duration {
         parts.push(format!("{} ms", grouped(duration_ms)));
     }
@@ -238,8 +241,12 @@ mod tests {
         );
         progress.complete(&LateProgress { batch_duration: 0, commit_offsets: 0, publish: 0 });
         progress.num_bad_rows = 2;
+        progress.num_late_rows = 1234;
         assert!(batch_line(&progress, 1, "segment").ends_with("  1 segment left"));
-        assert_eq!(batch_line(&progress, 1, "file"), "batch 24  10,000 rows  2 bad  0 ms  state 398  1 file left");
+        assert_eq!(
+            batch_line(&progress, 1, "file"),
+            "batch 24  10,000 rows  2 bad  1,234 late  0 ms  state 398  1 file left"
+        );
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn not_sound(args: &VerifyArgs, report: &VerifyReport, first: &str) -> Error {
     Error::refused(format!("the checkpoint does not verify: {}", count(report.findings.len() as u64, "finding")))
         .at(Place::Path(args.checkpoint.clone()))
         .because(first)
-        .help("the next run goes on from the newest sound batch, or says why it cannot; until then what is damaged is left as it is")
+        .help("of a damaged log the next run goes on from the newest sound batch, or says why it cannot; output that is wrong is written again by a rewind to before the batch that is named, and a run")
 }
 
 fn text(report: &VerifyReport) -> String {

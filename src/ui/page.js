@@ -124,6 +124,12 @@
     });
     events.addEventListener("error", () => {
       document.body.classList.add("stale");
+      // what stands there is as of then; the answer that comes next replaces this, too
+      const state = document.querySelector("[data-id=state]");
+      if (state !== null && state.dataset.value !== "no answer") {
+        state.dataset.value = "no answer";
+        state.textContent = `no answer since ${new Date().toLocaleTimeString()}`;
+      }
       // refused, and so not tried again by itself
       if (events !== null && events.readyState === EventSource.CLOSED) {
         events = null;

@@ -243,6 +243,13 @@ fn verify_names_what_is_wrong() {
     assert!(complete.ends_with("its rows of batch 1 are not those that were published"), "{complete}");
     let update = found(OutputMode::Update, "DELETE FROM t WHERE k = 'b'");
     assert!(update.ends_with("it holds 1 rows of batch 1, which published 2"), "{update}");
+    // batches without rows came behind it
+    let world = World::new(OutputMode::Update);
+    let published = [world.publish(0, &[A1, NONE1]), world.publish(1, &[A2]), world.publish(2, &[])];
+    assert_eq!(world.closed().verify(&published).unwrap(), Vec::<String>::new());
+    world.execute("DELETE FROM t WHERE k = 'a'");
+    let emptied = world.closed().verify(&published).unwrap();
+    assert!(emptied[0].ends_with("it holds 0 rows of batch 1, which published 1"), "{emptied:?}");
     let world = World::new(OutputMode::Append);
     let published = [world.publish(0, &[A1]), world.publish(1, &[A1])];
     let stray = world.closed().verify(&published[..1]).unwrap();

@@ -71,9 +71,9 @@ impl<D: Database> TableSink<D> {
             Some(_) if !held.by_batch => return None,
             Some(_) => {}
         }
-        // where rows are replaced only the newest batch must have all of its own, and has more where a rewind put some back
-        let newest = held.recorded.keys().next_back() == Some(&batch.0);
-        match held.replaces && (!newest || held.count(Some(batch.0)) > staged.rows) {
+        // where rows are replaced only the last batch must have all of its own, and has more where a rewind put some back
+        let is_last = held.last_with_rows() == Some(batch.0);
+        match held.replaces && (!is_last || held.count(Some(batch.0)) > staged.rows) {
             true => None,
             false => held.differs(Some(batch.0), batch, staged),
         }
@@ -83,6 +83,14 @@ impl<D: Database> TableSink<D> {
 impl Held {
     fn count(&self, batch: Option<u64>) -> u64 {
         self.rows.get(&batch).map_or(0, |rows| rows.len() as u64)
+    }
+
+    /// The newest batch that published rows, which no other can have replaced; `None`: where a rewind put rows back that say of
+    /// themselves that they are of a later one.
+    fn last_with_rows(&self) -> Option<u64> {
+        let last = self.recorded.iter().rev().find(|(_, recorded)| recorded.rows > 0).map(|(batch, _)| *batch)?;
+        let has_later = self.rows.keys().flatten().any(|batch| *batch > last);
+        (!has_later).then_some(last)
     }
 
     /// Whether rows are not those that a batch published.
