@@ -281,6 +281,17 @@ fn every_number_on_the_page_is_that_of_progress() {
     assert!(width.as_u64() <= Some(360), "nothing is wider than a small telephone: {width}");
     served.stop();
     browser.wait("document.querySelector('[data-id=state]').dataset.value === 'done'");
+    a_job_that_is_killed(&mut browser);
+}
+
+/// Whoever is gone says nothing any more: what stands there must not look as if it were so now.
+fn a_job_that_is_killed(browser: &mut Browser) {
+    let served = Served::start(&[]);
+    served.wait_until_idle();
+    browser.open(&format!("http://127.0.0.1:{}/", served.port));
+    browser.wait("document.querySelector('[data-id=state]').dataset.value === 'idle'");
+    drop(served);
+    browser.wait("document.querySelector('[data-id=state]').textContent.startsWith('no answer since')");
 }
 
 /// The sliders show what `show` and `diff` do.
