@@ -74,7 +74,9 @@ impl Input {
                     }
                     // of kind Refused: a segment of a receive log that is damaged
                     Err(error) if matches!(error.kind(), ErrorKind::Moved | ErrorKind::Refused) => {
-                        gone = Some((seen.batch, error));
+                        let horizon = view.reader.horizon().filter(|_| spec.received.is_some());
+                        let is_let_go = horizon.is_some_and(|horizon| seen.batch <= horizon);
+                        gone = Some((seen.batch, if is_let_go { let_go_of(seen.batch) } else { error }));
                         continue;
                     }
                     Err(error) => return Err(error),
@@ -165,4 +167,11 @@ impl Input {
 fn rows(source: &[FileRows], (first, last): (BatchId, BatchId)) -> Vec<RecordBatch> {
     let files = source.iter().filter(|file| file.batch >= first && file.batch <= last);
     files.flat_map(|file| file.rows.iter().cloned()).collect()
+}
+
+/// What a batch received is kept as long as the batch is.
+fn let_go_of(batch: BatchId) -> Error {
+    Error::new(ErrorKind::Moved, format!("what batch {batch} received is no longer kept"))
+        .because("retain_batches let go of it, as it should: the batch result over all input cannot be had any more")
+        .help("verify without --batch: it checks all that is kept")
 }

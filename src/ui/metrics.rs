@@ -40,7 +40,12 @@ pub fn text(known: &Snapshot, now_us: i64) -> String {
     if let Some(Measured { lag: Lag { files, bytes }, at_us, .. }) = known.lag() {
         metrics.one("lag_files", "gauge", "Files that wait, as they were counted last.", files as f64);
         if let Some(bytes) = bytes {
-            metrics.one("lag_bytes", "gauge", "Bytes of the files that wait.", bytes as f64);
+            metrics.one(
+                "lag_bytes",
+                "gauge",
+                "Bytes that wait: of files, or received and not taken by a batch.",
+                bytes as f64,
+            );
         }
         metrics.one("lag_timestamp_seconds", "gauge", "When they were counted, since the Unix epoch.", seconds(at_us));
     }
