@@ -32,7 +32,7 @@ use std::{
     time::Instant,
 };
 
-use check::Oracle;
+use check::{Oracle, Shown};
 use explorer::{Found, Task};
 use mutation::Mutation;
 use recording::{Recording, Start};
@@ -182,7 +182,7 @@ fn a_checkpoint_is_as_durable_as_the_folders_that_were_made_for_it() {
     for after in told {
         world.put(&crashes.fsynced(after));
         let bounds = recording.bounds(after);
-        let position = oracle.recovered(bounds).unwrap_or_else(|error| panic!("{error}"));
+        let position = oracle.recovered(bounds, Shown::Yes).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(position, bounds.acknowledged);
     }
 }
@@ -262,7 +262,7 @@ fn a_torn_file_is_never_taken_for_a_sound_one() {
     for number in 0..80 {
         let state = crashes.state(SEED, number);
         world.put(&state.tree);
-        if let Err(why) = oracle.recovered(torn.events[state.after].bounds(recording.scenario)) {
+        if let Err(why) = oracle.recovered(torn.events[state.after].bounds(recording.scenario), Shown::Yes) {
             assert!(!why.contains(check::WRONG_RESULT), "state {number}: {}: {why}", state.story);
             found_by_checksum += u64::from(why.contains("checksum"));
         }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    check::{Oracle, text_of},
+    check::{Oracle, Shown, text_of},
     disk::{Item, Told, Tree},
     mutation::Mutation,
     recording::{Recording, Start},
@@ -31,6 +31,8 @@ const HANGS_AFTER: Duration = Duration::from_secs(60);
 const STATES_OF_A_RECOVERY: u64 = 40;
 /// Every so manieth state is given to a process of its own.
 const BINARY_EVERY: u64 = 8;
+/// Of every so manieth state, the tables are looked at, too.
+const TABLES_EVERY: u64 = 5;
 /// A scenario has only so many states: after so many draws for each one that is wanted, there are not many left.
 const DRAWS_MAX: u64 = 6;
 const TASK: &str = "HIGHWATER_POWER_LOSS_TASK";
@@ -247,7 +249,7 @@ impl Task {
         say(&format!("try {} recording the recovery of state {base}: {}", base * STATES_OF_A_RECOVERY, state.story));
         let bounds = whole.bounds(state.after);
         world.put(&state.tree);
-        let recorded = oracle.recovered(bounds).and_then(|position| {
+        let recorded = oracle.recovered(bounds, Shown::Yes).and_then(|position| {
             let folder = self.folder.join(self.name()).join(format!("recovery-{base}"));
             let told = Told { step: bounds.step, position, received: bounds.received };
             Recording::make(world, &Start { tree: &state.tree, held: &held, told }, &folder)
@@ -278,7 +280,10 @@ impl Task {
             return false;
         };
         let by = if number.is_multiple_of(BINARY_EVERY) { By::Binary } else { By::Library };
-        let checked = panic::catch_unwind(panic::AssertUnwindSafe(|| oracle.check((&state.tree, &held), bounds, by)));
+        let is_shown = self.mutation != Mutation::None || number % TABLES_EVERY == 1;
+        let tables = if is_shown { Shown::Yes } else { Shown::No };
+        let check = || oracle.check((&state.tree, &held), bounds, by, tables);
+        let checked = panic::catch_unwind(panic::AssertUnwindSafe(check));
         match checked.unwrap_or_else(|panic| Err(text_of(panic.as_ref()))) {
             Ok(()) => say(if is_new { "new" } else { "ok" }),
             Err(why) => {
