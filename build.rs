@@ -6,6 +6,7 @@
 
 use std::{env, process::Command};
 
+#[expect(clippy::disallowed_macros, reason = "what a build script has to say to cargo, it prints")]
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if is_native() && glibc().is_some_and(|version| version >= (2, 36)) {

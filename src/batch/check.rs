@@ -1,11 +1,13 @@
 //! `check` and `explain`: what a job would do, without touching anything.
 
+use std::num::NonZeroU64;
+
 use super::{engine::MakeSink, input::Inputs, outputs, statics};
 use crate::{
-    job::JobSpec,
-    model::{BatchWindow, OutputMode, Result},
+    job::{CleanSource, JobSpec, SourceSpec},
+    model::{BatchWindow, ErrorKind, OutputMode, Result},
     query::{JobQueries, Kept, Query},
-    sink::{self, Guarantee},
+    sink::{self, Guarantee, Sink},
     source::check_received,
 };
 
@@ -47,12 +49,14 @@ pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> 
             }
             let files = input.source.list()?.files.len();
             notes.push(format!("source '{}': {files} files in {}", input.name, input.source.root().display()));
+            notes.extend(clears_away(&job.sources[*source], job.settings.retain_batches));
         }
         notes.extend(read.iter().cloned());
         if query.shape().batch_time {
             notes.push("now() is the batch's time, stored in its plan".to_owned());
         }
         notes.extend(sink.notes()?);
+        notes.extend(is_taken(sink.as_ref())?);
         if let Some(late) = sink::late_sink(job.sink_of(spec)) {
             notes.push(format!("late rows go to {}, exactly once", late.description()));
         }
@@ -67,6 +71,28 @@ pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> 
         });
     }
     Ok(checks)
+}
+
+/// What becomes of a source's files.
+fn clears_away(source: &SourceSpec, retained: Option<NonZeroU64>) -> Option<String> {
+    let (name, retained) = (&source.name, retained?);
+    let what = match source.files.clean_source.as_ref()? {
+        CleanSource::Delete => "deleted".to_owned(),
+        CleanSource::Archive(folder) => format!("moved to {}", folder.display()),
+    };
+    Some(format!("source '{name}': files are {what} once none of the last {retained} batches can need them"))
+}
+
+/// Why a checkpoint that is still to be made could not publish here; one that did so before goes on.
+fn is_taken(sink: &dyn Sink) -> Result<Option<String>> {
+    match sink.check_free() {
+        Ok(()) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::Refused => {
+            let why = error.why().map_or_else(String::new, |why| format!(": {why}"));
+            Ok(Some(format!("a new checkpoint would be refused: {}{why}", error.what())))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn incremental(query: &Query) -> String {

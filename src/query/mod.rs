@@ -48,6 +48,7 @@ mod text_numbers;
 mod times;
 mod urls;
 mod walk;
+mod window_keys;
 mod windows;
 
 pub use baseline::{Baseline, BatchResult};

@@ -10,6 +10,8 @@ use datafusion::{
     logical_expr::{Aggregate, Distinct, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr},
 };
 
+use super::window_keys as windows;
+
 /// Completes the order of a stateful query's result.
 ///
 /// # Errors
@@ -124,7 +126,8 @@ pub(super) fn group_keys(aggregate: &LogicalPlan) -> usize {
     names.filter(|field| field.name() != Aggregate::INTERNAL_GROUPING_ID).count()
 }
 
-/// For each output column: which group expression it is, if it is one unchanged.
+/// For each output column: which group expression it is, if it is one unchanged, or the start or end of one that is a
+/// window: that tells windows apart, too, and orders them alike.
 pub(super) fn key_columns(plan: &LogicalPlan) -> Vec<Option<usize>> {
     let width = plan.schema().fields().len();
     match plan {
@@ -136,9 +139,13 @@ pub(super) fn key_columns(plan: &LogicalPlan) -> Vec<Option<usize>> {
         LogicalPlan::Projection(projection) => {
             let input = key_columns(&projection.input);
             let schema = projection.input.schema();
+            let key_of_column = |column: &Column| schema.maybe_index_of_column(column).and_then(|index| input[index]);
             let key_of = |expr: &Expr| match expr.clone().unalias() {
-                Expr::Column(column) => schema.maybe_index_of_column(&column).and_then(|index| input[index]),
-                _ => None,
+                Expr::Column(column) => key_of_column(&column),
+                expr => {
+                    let key = key_of_column(windows::end_of(&expr)?)?;
+                    windows::is_key(&projection.input, key).then_some(key)
+                }
             };
             projection.expr.iter().map(key_of).collect()
         }

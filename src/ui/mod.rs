@@ -93,7 +93,8 @@ impl Page {
     /// Takes the address and begins to serve; the job may be opened later.
     ///
     /// # Errors
-    /// Of kind `Usage` for an address that cannot be had, or that others can reach without a token.
+    /// Of kind `Usage` for an address that cannot be had, or that others can reach without a token; `Failed` for one that is
+    /// taken.
     pub fn start(options: PageOptions) -> Result<Page> {
         let token = options.token.as_deref().map(Token::new).transpose()?;
         let listen = guard::address(&options.listen, token.as_ref())?;
@@ -105,9 +106,11 @@ impl Page {
             .map_err(|cause| Error::failed("the page cannot be served").because(cause.to_string()))?;
         let bound = runtime.block_on(async { TcpListener::bind(listen).await });
         let cannot = |cause: std::io::Error| {
-            Error::usage(format!("the page cannot be served on {listen}"))
-                .because(cause.to_string())
-                .help("give --ui another port (port 0: a free one), or end what has it")
+            let what = format!("the page cannot be served on {listen}");
+            // another try may find it free
+            let is_taken = cause.kind() == std::io::ErrorKind::AddrInUse;
+            let error = if is_taken { Error::failed(what) } else { Error::usage(what) };
+            error.because(cause.to_string()).help("give --ui another port (port 0: a free one), or end what has it")
         };
         let listener = bound.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;

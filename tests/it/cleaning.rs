@@ -35,6 +35,11 @@ fn files_go_when_no_kept_batch_needs_them_and_no_sooner() {
         [("clean_source = 'delete'", false), ("clean_source = 'archive', archive_dir = 'archive'", true)]
     {
         let folder = job(options);
+        let checked =
+            folder.call(&["check", "job.sql", "--set", "INPUT=input", "--set", "OUTPUT=output"]).expect(0).stdout;
+        let what = if archived { "moved to archive" } else { "deleted" };
+        let told = format!("source 't': files are {what} once none of the last 2 batches can need them");
+        assert!(checked.contains(&told), "{checked}");
         let ran = folder.run().expect(0);
         assert!(!ran.stderr.contains("removed"), "{}", ran.stderr);
         is_whole(&folder);

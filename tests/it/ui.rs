@@ -201,18 +201,19 @@ fn an_address_that_cannot_be_had_is_refused_before_the_job_is_opened() {
     let folder = served::folder();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("it is bound").to_string();
-    for (listen, token, why) in [
-        (taken.as_str(), None, "another port"),
-        ("0.0.0.0:0", None, "there is no token"),
-        ("127.0.0.1:0", Some("short"), "is no token"),
-        ("nonsense", None, "--ui 127.0.0.1:4040"),
+    for (listen, token, why, code) in [
+        // a supervisor may try this one again
+        (taken.as_str(), None, "another port", 1),
+        ("0.0.0.0:0", None, "there is no token", 2),
+        ("127.0.0.1:0", Some("short"), "is no token", 2),
+        ("nonsense", None, "--ui 127.0.0.1:4040", 2),
     ] {
         let mut command = folder.run_command(&["--available-now", "--ui", listen]);
         command.env_remove("HIGHWATER_UI_TOKEN");
         if let Some(token) = token {
             command.env("HIGHWATER_UI_TOKEN", token);
         }
-        let ended = crate::binary::Running::start(&mut command).wait().expect(2);
+        let ended = crate::binary::Running::start(&mut command).wait().expect(code);
         assert!(ended.stderr.contains(why) && ended.stderr.contains("help: "), "{}", ended.stderr);
         assert!(!folder.at("checkpoint").exists());
     }

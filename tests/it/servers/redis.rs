@@ -210,6 +210,8 @@ fn keys_are_one_checkpoints_and_a_fork_has_its_own() {
     keys.ask::<()>(&["SET", &format!("{}-ranks", keys.prefix), "mine"]);
     let told = run("third", &[]).expect(3).stderr;
     assert!(told.contains("not its own"), "{told}");
+    let checked = folder.call(&["check", "job.sql", "--set", "INPUT=input"]).expect(0).stdout;
+    assert!(checked.contains("a new checkpoint would be refused: 'ranks' would write among keys"), "{checked}");
     keys.clear();
 }
 

@@ -36,8 +36,12 @@ const ALL: &str = "[\"a\",0,0] [\"a\",1,1] [\"a\",2,2]";
 #[test]
 fn a_table_is_one_checkpoints_and_a_fork_has_its_own() {
     let folder = folder();
+    let check = || folder.call(&["check", "job.sql", "--set", "INPUT=input"]).expect(0).stdout;
+    assert!(!check().contains("would be refused"));
     run(&folder, "checkpoint", &[]).expect(0);
     assert_eq!(lines(&folder, "out.db"), ALL);
+    let told = check();
+    assert!(told.contains("a new checkpoint would be refused: table 'added' belongs to another checkpoint"), "{told}");
     let refused = run(&folder, "another", &[]).expect(3);
     assert!(refused.stderr.contains("belongs to another checkpoint"), "{}", refused.stderr);
     assert!(!folder.at("another").exists(), "a refusal makes nothing");
