@@ -59,6 +59,7 @@ pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> 
         notes.extend(is_taken(sink.as_ref())?);
         if let Some(late) = sink::late_sink(job.sink_of(spec)) {
             notes.push(format!("late rows go to {}, exactly once", late.description()));
+            notes.extend(is_taken(late.as_ref())?);
         }
         checks.push(QueryCheck {
             name: query.name().to_owned(),

@@ -88,7 +88,7 @@ impl Input {
         Ok((Input { baseline, sources, given: BTreeMap::new() }, gone))
     }
 
-    /// The batch result of a query over what the batches `first` to `last` read; `None`: it has none. Of a query over the
+    /// The batch result of a query over what the batches `first` to `last` read, or why it has none. Of a query over the
     /// last batches, what it has given out by `last`.
     ///
     /// # Errors
@@ -98,18 +98,18 @@ impl Input {
         view: &View,
         query: usize,
         (first, last): (BatchId, BatchId),
-    ) -> Result<Option<BatchResult>> {
+    ) -> Result<std::result::Result<BatchResult, &'static str>> {
         let job = view.job();
         let sink = job.sink_of(&job.queries[query]);
         match (sink.batch_window, sink.output_mode) {
             (Some(window), Some(OutputMode::Append)) => {
-                return self.windows_given(job, query, window, (first, last)).map(Some);
+                return self.windows_given(job, query, window, (first, last)).map(Ok);
             }
-            (Some(window), _) => return self.run(job, query, (window.first_of(last).max(first), last)).map(Some),
+            (Some(window), _) => return self.run(job, query, (window.first_of(last).max(first), last)).map(Ok),
             (None, _) => {}
         }
         if !self.baseline.depends_on_batches(job, query)? {
-            return self.run(job, query, (first, last)).map(Some);
+            return self.run(job, query, (first, last)).map(Ok);
         }
         let mut batches = Vec::new();
         let (mut late_us, mut over_us) = (None, None);

@@ -134,8 +134,8 @@ impl Inputs {
     /// and receives only from what has an end.
     ///
     /// # Errors
-    /// Of kind `Refused` for a receive log that is damaged, `Usage` for an address that cannot be listened on, `Failed`
-    /// for one that is taken.
+    /// Of kind `Refused` for a receive log that is damaged, `Usage` for an address that may not be listened on, `Failed`
+    /// for one that cannot be.
     pub fn receive(&mut self, job: &JobSpec, trigger: Trigger, accept_gap: bool, faults: &Faults) -> Result<()> {
         let options = ReceiverOptions { accept_gap, now_us, passed_us, faults: faults.clone() };
         let (unread_yet, mut reads_stdin) = (unread_yet(job), false);

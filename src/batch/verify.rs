@@ -216,11 +216,12 @@ impl<'a> Walk<'a> {
                 );
                 continue;
             }
-            let Some(mut expected) = input.expected(self.view, index, (begins, at.batch))? else {
-                let text =
-                    "forgets keys by the watermark, and a forgotten key may come out again: it has no batch result";
-                note(&mut self.notes, format!("query '{}' {text}", query.name()));
-                continue;
+            let mut expected = match input.expected(self.view, index, (begins, at.batch))? {
+                Ok(expected) => expected,
+                Err(why) => {
+                    note(&mut self.notes, format!("query '{}' {why}: it has no batch result", query.name()));
+                    continue;
+                }
             };
             if tell_approximate(query.name(), &expected, &mut self.notes) {
                 continue;

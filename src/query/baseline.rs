@@ -110,7 +110,7 @@ impl Baseline {
     }
 
     /// The result of a query whose watermark drops rows, over what the batches read; `over_us`: the watermark of the newest.
-    /// `None`: the query has no batch result, since it forgets what it has seen.
+    /// The inner error: why the query has no batch result.
     ///
     /// # Errors
     /// As [`Baseline::run`].
@@ -120,16 +120,16 @@ impl Baseline {
         query: usize,
         batches: &[BatchInput],
         over_us: Option<i64>,
-    ) -> Result<Option<BatchResult>> {
+    ) -> Result<std::result::Result<BatchResult, &'static str>> {
         let failed = |error| running(&job.queries[query].name, error);
         let cut = self.cut(job, query)?;
-        if replayed::forgets_keys(&cut) {
-            return Ok(None);
+        if let Some(why) = replayed::why_without_result(&cut).map_err(failed)? {
+            return Ok(Err(why));
         }
         let collect = |plan: &LogicalPlan| self.collect(plan);
         let replay = Replay { cut: &cut, slots: &self.planner.slots, batches, over_us, collect: &collect };
         let optimised = self.optimised(job, query)?;
-        Ok(Some(BatchResult {
+        Ok(Ok(BatchResult {
             schema: Arc::new(optimised.schema().as_arrow().clone()),
             keys: order::output_keys(&optimised),
             closeness: closeness::columns(&optimised),

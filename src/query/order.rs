@@ -10,7 +10,7 @@ use datafusion::{
     logical_expr::{Aggregate, Distinct, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr},
 };
 
-use super::window_keys as windows;
+use super::window_keys;
 
 /// Completes the order of a stateful query's result.
 ///
@@ -109,13 +109,15 @@ pub(super) fn aggregates(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// The output columns that are group keys, in the order of the key.
+/// The output columns that tell groups apart, in the order of the key: the keys, and of a window that is not selected as
+/// it is its start or its end.
 pub(super) fn output_keys(plan: &LogicalPlan) -> Vec<usize> {
-    let keys = key_columns(plan);
-    let mut columns: Vec<(usize, usize)> = (0..).zip(keys).filter_map(|(column, key)| Some((key?, column))).collect();
-    columns.sort_unstable();
-    columns.dedup_by_key(|(key, _)| *key);
-    columns.into_iter().map(|(_, column)| column).collect()
+    let (whole, ends) = (key_columns(plan), keys_or_ends(plan, &window_keys::of_end));
+    let place = |keys: &[Option<usize>], key: usize| keys.iter().position(|found| *found == Some(key));
+    let mut keys: Vec<usize> = ends.iter().copied().flatten().collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.into_iter().filter_map(|key| place(&whole, key).or_else(|| place(&ends, key))).collect()
 }
 
 /// How many keys an aggregate groups by, without the number of the grouping set.
@@ -126,9 +128,15 @@ pub(super) fn group_keys(aggregate: &LogicalPlan) -> usize {
     names.filter(|field| field.name() != Aggregate::INTERNAL_GROUPING_ID).count()
 }
 
-/// For each output column: which group expression it is, if it is one unchanged, or the start or end of one that is a
-/// window: that tells windows apart, too, and orders them alike.
+/// For each output column: which group expression it is, if it is one unchanged.
 pub(super) fn key_columns(plan: &LogicalPlan) -> Vec<Option<usize>> {
+    keys_or_ends(plan, &|_, _, _| None)
+}
+
+/// The same, or what an expression over the columns of a plan, which are these keys, stands for.
+type StandsFor<'a> = &'a dyn Fn(&Expr, &LogicalPlan, &[Option<usize>]) -> Option<usize>;
+
+fn keys_or_ends(plan: &LogicalPlan, other: StandsFor<'_>) -> Vec<Option<usize>> {
     let width = plan.schema().fields().len();
     match plan {
         LogicalPlan::Aggregate(aggregate) => {
@@ -137,22 +145,18 @@ pub(super) fn key_columns(plan: &LogicalPlan) -> Vec<Option<usize>> {
         }
         LogicalPlan::Distinct(Distinct::All(_)) => (0..width).map(Some).collect(),
         LogicalPlan::Projection(projection) => {
-            let input = key_columns(&projection.input);
+            let input = keys_or_ends(&projection.input, other);
             let schema = projection.input.schema();
-            let key_of_column = |column: &Column| schema.maybe_index_of_column(column).and_then(|index| input[index]);
             let key_of = |expr: &Expr| match expr.clone().unalias() {
-                Expr::Column(column) => key_of_column(&column),
-                expr => {
-                    let key = key_of_column(windows::end_of(&expr)?)?;
-                    windows::is_key(&projection.input, key).then_some(key)
-                }
+                Expr::Column(column) => schema.maybe_index_of_column(&column).and_then(|index| input[index]),
+                expr => other(&expr, &projection.input, &input),
             };
             projection.expr.iter().map(key_of).collect()
         }
-        LogicalPlan::Filter(filter) => key_columns(&filter.input),
-        LogicalPlan::Sort(sort) => key_columns(&sort.input),
-        LogicalPlan::Limit(limit) => key_columns(&limit.input),
-        LogicalPlan::SubqueryAlias(alias) => key_columns(&alias.input),
+        LogicalPlan::Filter(filter) => keys_or_ends(&filter.input, other),
+        LogicalPlan::Sort(sort) => keys_or_ends(&sort.input, other),
+        LogicalPlan::Limit(limit) => keys_or_ends(&limit.input, other),
+        LogicalPlan::SubqueryAlias(alias) => keys_or_ends(&alias.input, other),
         _ => vec![None; width],
     }
 }

@@ -57,11 +57,54 @@ pub(super) fn depends_on_batches(cut: &Cut) -> bool {
     })
 }
 
-/// Whether a key may come out again once it was forgotten, so that there is no batch result.
-pub(super) fn forgets_keys(cut: &Cut) -> bool {
-    cut.stages
-        .iter()
-        .any(|stage| matches!(stage.kind, CutKind::FirstOfKey { keys, time: Some(time), .. } if time == keys))
+/// Why a query cut like this has no batch result; `None`: it has one.
+///
+/// # Errors
+/// Of DataFusion.
+pub(super) fn why_without_result(cut: &Cut) -> Result<Option<&'static str>> {
+    let at_once = at_once(cut)?;
+    for stage in &cut.stages {
+        match &stage.kind {
+            CutKind::FirstOfKey { keys, time: Some(time), .. } if time == keys => {
+                return Ok(Some("forgets keys by the watermark, and a forgotten key may come out again"));
+            }
+            CutKind::Aggregate { closes: Some(Closes { time: Time::Session, .. }), .. }
+                if reads(cut, stage)?.into_iter().any(|earlier| at_once[earlier]) =>
+            {
+                return Ok(Some(
+                    "makes sessions of what a watermark let out, and they hang on the batches that it came in",
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Of each stage, whether all that it yields is computed at once: which batch it came in is not known then.
+fn at_once(cut: &Cut) -> Result<Vec<bool>> {
+    let mut at_once = Vec::with_capacity(cut.stages.len());
+    for stage in &cut.stages {
+        let keeps_state = !matches!(stage.kind, CutKind::OnTime { .. } | CutKind::Union);
+        at_once.push(keeps_state || reads(cut, stage)?.into_iter().any(|earlier| at_once[earlier]));
+    }
+    Ok(at_once)
+}
+
+/// Which earlier stages a stage reads.
+fn reads(cut: &Cut, stage: &CutStage) -> Result<Vec<usize>> {
+    let mut found = Vec::new();
+    for input in &stage.inputs {
+        input.apply(|node| {
+            if let LogicalPlan::Extension(extension) = node
+                && let Some(groups) = extension.node.as_any().downcast_ref::<Groups>()
+            {
+                found.extend(cut.stages.iter().position(|stage| stage.out.is(&groups.slot)));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(found)
 }
 
 /// One query, replayed.
@@ -90,8 +133,8 @@ impl Replay<'_> {
     /// Of DataFusion.
     pub fn rows(&self) -> Result<Vec<RecordBatch>> {
         let mut yielded: Vec<Yielded> = Vec::with_capacity(self.cut.stages.len());
-        for stage in &self.cut.stages {
-            let next = self.stage(stage, &yielded)?;
+        for (stage, at_once) in self.cut.stages.iter().zip(at_once(self.cut)?) {
+            let next = self.stage(stage, at_once, &yielded)?;
             yielded.push(next);
         }
         self.feed_all(&yielded);
@@ -100,9 +143,7 @@ impl Replay<'_> {
         rows
     }
 
-    fn stage(&self, stage: &CutStage, yielded: &[Yielded]) -> Result<Yielded> {
-        let at_once = !matches!(stage.kind, CutKind::OnTime { .. } | CutKind::Union)
-            || self.reads(stage)?.into_iter().any(|earlier| matches!(yielded[earlier], Yielded::AtOnce(_)));
+    fn stage(&self, stage: &CutStage, at_once: bool, yielded: &[Yielded]) -> Result<Yielded> {
         if at_once {
             self.feed_all(yielded);
             if let (CutKind::Aggregate { emit, closes: Some(closes), .. }, LogicalPlan::Aggregate(aggregate)) =
@@ -120,22 +161,6 @@ impl Replay<'_> {
             by_batch.push(self.run(stage, batch.watermarks.behind(stage.behind_us).late_us)?);
         }
         Ok(Yielded::ByBatch(by_batch))
-    }
-
-    /// Which earlier stages a stage reads.
-    fn reads(&self, stage: &CutStage) -> Result<Vec<usize>> {
-        let mut found = Vec::new();
-        for input in &stage.inputs {
-            input.apply(|node| {
-                if let LogicalPlan::Extension(extension) = node
-                    && let Some(groups) = extension.node.as_any().downcast_ref::<Groups>()
-                {
-                    found.extend(self.cut.stages.iter().position(|stage| stage.out.is(&groups.slot)));
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })?;
-        }
-        Ok(found)
     }
 
     /// The rows of one batch into the slots of what goes batch by batch.

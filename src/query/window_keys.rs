@@ -8,53 +8,53 @@ use datafusion::{
 
 use super::windows::{Kind, kind_of};
 
-/// The column whose `start` or `end` an expression is.
-pub(super) fn end_of(expr: &Expr) -> Option<&Column> {
+/// The key that an expression over a plan is one end of: a window among `keys`, which say of each column which key it is. A
+/// window that does not overlap with others is known by either end; of those that do, the last ones may end together, since
+/// no time is later than the last.
+pub(super) fn of_end(expr: &Expr, plan: &LogicalPlan, keys: &[Option<usize>]) -> Option<usize> {
     let Expr::ScalarFunction(call) = expr else { return None };
-    match (call.func.name(), call.args.as_slice()) {
-        ("get_field", [Expr::Column(column), Expr::Literal(ScalarValue::Utf8(Some(name)), _)])
-            if matches!(name.as_str(), "start" | "end") =>
-        {
-            Some(column)
-        }
-        _ => None,
-    }
+    let (column, name) = match (call.func.name(), call.args.as_slice()) {
+        ("get_field", [Expr::Column(column), Expr::Literal(ScalarValue::Utf8(Some(name)), _)]) => (column, name),
+        _ => return None,
+    };
+    let key = keys[plan.schema().maybe_index_of_column(column)?]?;
+    let known_by_end = match window_of_key(plan, key)? {
+        Kind::Window | Kind::Session => true,
+        Kind::Windows | Kind::WindowTime => false,
+    };
+    (name == "start" || name == "end" && known_by_end).then_some(key)
 }
 
-/// Whether a key of the aggregate below a plan is a window. Of a struct that only looks like one, many values may begin alike.
-pub(super) fn is_key(plan: &LogicalPlan, key: usize) -> bool {
+/// What made the windows that a key of the aggregate below a plan is. `None`: they are none; of a struct that only looks like
+/// a window, many values may begin alike.
+fn window_of_key(plan: &LogicalPlan, key: usize) -> Option<Kind> {
     match plan {
-        LogicalPlan::Aggregate(aggregate) => {
-            aggregate.group_expr.get(key).is_some_and(|expr| is_window(expr, &aggregate.input))
-        }
+        LogicalPlan::Aggregate(aggregate) => window_of(aggregate.group_expr.get(key)?, &aggregate.input),
         LogicalPlan::Projection(_)
         | LogicalPlan::Filter(_)
         | LogicalPlan::Sort(_)
         | LogicalPlan::Limit(_)
-        | LogicalPlan::SubqueryAlias(_) => is_key(plan.inputs()[0], key),
-        _ => false,
+        | LogicalPlan::SubqueryAlias(_) => window_of_key(plan.inputs()[0], key),
+        _ => None,
     }
 }
 
-/// Whether an expression over a plan is a window, made by the call that it comes from.
-fn is_window(expr: &Expr, input: &LogicalPlan) -> bool {
+/// The call that an expression over a plan comes from.
+fn window_of(expr: &Expr, input: &LogicalPlan) -> Option<Kind> {
     match expr {
-        Expr::Alias(alias) => is_window(&alias.expr, input),
-        Expr::Column(column) => holds_window(input, column),
-        _ => matches!(kind_of(expr), Some((Kind::Window | Kind::Windows | Kind::Session, _))),
+        Expr::Alias(alias) => window_of(&alias.expr, input),
+        Expr::Column(column) => window_of_column(input, column),
+        _ => kind_of(expr).map(|(kind, _)| kind).filter(|kind| *kind != Kind::WindowTime),
     }
 }
 
-/// Whether a column of a plan is one of windows.
-fn holds_window(plan: &LogicalPlan, column: &Column) -> bool {
-    let Some(index) = plan.schema().maybe_index_of_column(column) else { return false };
+fn window_of_column(plan: &LogicalPlan, column: &Column) -> Option<Kind> {
+    let index = plan.schema().maybe_index_of_column(column)?;
     match plan {
-        LogicalPlan::Projection(projection) => is_window(&projection.expr[index], &projection.input),
-        LogicalPlan::Aggregate(aggregate) => {
-            aggregate.group_expr.get(index).is_some_and(|expr| is_window(expr, &aggregate.input))
-        }
+        LogicalPlan::Projection(projection) => window_of(&projection.expr[index], &projection.input),
+        LogicalPlan::Aggregate(aggregate) => window_of(aggregate.group_expr.get(index)?, &aggregate.input),
         LogicalPlan::SubqueryAlias(alias) => {
-            holds_window(&alias.input, &Column::from(alias.input.schema().qualified_field(index)))
+            window_of_column(&alias.input, &Column::from(alias.input.schema().qualified_field(index)))
         }
         // an unnested column keeps its name: each window of those that overlap
         LogicalPlan::Filter(_)
@@ -62,10 +62,10 @@ fn holds_window(plan: &LogicalPlan, column: &Column) -> bool {
         | LogicalPlan::Limit(_)
         | LogicalPlan::Unnest(_)
         | LogicalPlan::Extension(_) => match plan.inputs().as_slice() {
-            [input] => holds_window(input, column),
-            _ => false,
+            [input] => window_of_column(input, column),
+            _ => None,
         },
-        _ => false,
+        _ => None,
     }
 }
 
@@ -91,7 +91,9 @@ mod tests {
     fn one_end_of_a_window_is_its_key() {
         let of_window = [
             "SELECT count(*) AS c, window.start AS s, k FROM t GROUP BY window(at, '5 minutes'), k ORDER BY c DESC",
-            "SELECT window.end AS s, k, count(*) AS c FROM t GROUP BY window(at, '5 minutes', '1 minute'), k",
+            "SELECT window.start AS s, k, count(*) AS c FROM t GROUP BY window(at, '5 minutes', '1 minute'), k",
+            "SELECT window.end AS s, k, count(*) AS c FROM t GROUP BY window(at, '5 minutes'), k",
+            "SELECT window.start AS started, window AS s, k, count(*) AS c FROM t GROUP BY window(at, '5 minutes'), k",
             "SELECT w.start AS s, k, count(*) AS c FROM (SELECT window(at, '5 minutes') AS w, k FROM t) GROUP BY w, k",
             "SELECT s, k FROM (SELECT window.start AS s, k, count(*) AS c FROM t GROUP BY window(at, '1 hour'), k) WHERE c > 1",
             "SELECT window.start AS s, window.end AS e, k, count(*) AS c FROM t GROUP BY window(at, '5 minutes'), k",
@@ -112,6 +114,7 @@ mod tests {
             "SELECT w.start AS s, count(*) AS c FROM (SELECT named_struct('start', at, 'end', at) AS w FROM t) GROUP BY w",
             "SELECT date_trunc('hour', window.start) AS s, count(*) AS c FROM t GROUP BY window(at, '5 minutes')",
             "SELECT k, count(*) AS c FROM t GROUP BY window(at, '5 minutes'), k",
+            "SELECT window.end AS s, k, count(*) AS c FROM t GROUP BY window(at, '5 minutes', '1 minute'), k",
         ];
         for select in of_struct {
             assert_eq!(keys(select), None, "{select}");

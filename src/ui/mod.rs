@@ -110,7 +110,9 @@ impl Page {
             // another try may find it free
             let is_taken = cause.kind() == std::io::ErrorKind::AddrInUse;
             let error = if is_taken { Error::failed(what) } else { Error::usage(what) };
-            error.because(cause.to_string()).help("give --ui another port (port 0: a free one), or end what has it")
+            error
+                .because(cause.to_string())
+                .help("give --ui another address or port (port 0: a free one), or end what has it")
         };
         let listener = bound.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;

@@ -203,7 +203,7 @@ fn an_address_that_cannot_be_had_is_refused_before_the_job_is_opened() {
     let taken = taken.local_addr().expect("it is bound").to_string();
     for (listen, token, why, code) in [
         // a supervisor may try this one again
-        (taken.as_str(), None, "another port", 1),
+        (taken.as_str(), None, "or end what has it", 1),
         ("0.0.0.0:0", None, "there is no token", 2),
         ("127.0.0.1:0", Some("short"), "is no token", 2),
         ("nonsense", None, "--ui 127.0.0.1:4040", 2),

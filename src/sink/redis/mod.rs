@@ -132,7 +132,7 @@ impl RedisSink {
             (_, RowKey::None | RowKey::Hidden) => {
                 Err(Error::usage(format!("'{}' cannot tell under which key a row is to be kept", self.name))
                     .because("it is the group key, and not all of it is among the columns")
-                    .help("select every column of the GROUP BY as it is (of a window `window`, its start or its end)"))
+                    .help("select every column of the GROUP BY as it is (of a window `window` or `window.start`)"))
             }
         }
     }

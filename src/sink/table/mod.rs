@@ -251,7 +251,7 @@ impl<D: Database> Sink for TableSink<D> {
         if columns.key == RowKey::Hidden {
             return Err(Error::usage(format!("'{}' cannot tell which row of its table a group is", self.name))
                 .because("update mode replaces rows by the group key, and not all of it is among the columns")
-                .help("select every column of the GROUP BY as it is (of a window `window`, its start or its end), or set output_mode = 'complete'"));
+                .help("select every column of the GROUP BY as it is (of a window `window` or `window.start`), or set output_mode = 'complete'"));
         }
         let fits = |table: &mut dyn Table<D>| {
             let Some(found) = table.find()? else { return Ok(()) };

@@ -7,7 +7,7 @@ use highwater::model::{BatchAddress, BatchId};
 use super::{
     disk::{Item, Tree},
     recording::{Bounds, Recording, remaining},
-    scenarios::{Kind, Position},
+    scenarios::{Kind, Position, Step},
     server::{Expected, Server},
     tables::Tables,
     world::{By, CHECKPOINT, World, sorted},
@@ -18,7 +18,8 @@ use crate::{fed, servers::held::Held, stream::rows, trace::Trace};
 pub const WRONG_RESULT: &str = "is not what plain DataFusion yields";
 
 /// Whether the queries' tables are asked for, too, as they are found and in the end. They follow from the bytes of the
-/// deltas, which are compared for each batch of each state; to plan queries for them takes a third of a state's time.
+/// deltas, which are compared in the end for each batch that is live then; to plan queries for them takes a third of a
+/// state's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
     Yes,
@@ -87,6 +88,11 @@ impl<'a> Oracle<'a> {
                 .map_err(|error| format!("{step:?} after recovery fails: {error}"))?;
         }
         self.check_end(tables)
+    }
+
+    /// Whether a rewind is still to come.
+    pub fn retracts(&self, bounds: Bounds) -> bool {
+        self.world.scenario.steps[bounds.step..].iter().any(|step| matches!(step, Step::Rewind { .. }))
     }
 
     fn of_server(&self) -> Option<(&Server, &Expected)> {
