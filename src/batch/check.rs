@@ -29,7 +29,7 @@ pub struct QueryCheck {
 /// Parses, plans, and probes the sources; writes nothing.
 ///
 /// # Errors
-/// Of kind `Usage`, as `run` would give it.
+/// Of kind `Usage`, as `run` would give it; `Failed` where the place of a sink cannot be looked at.
 pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> {
     let mut read = Vec::new();
     let queries = statics::plan(job, 1, &mut |notice| read.push(notice))?;
@@ -56,10 +56,10 @@ pub fn check(job: &JobSpec, make_sink: MakeSink<'_>) -> Result<Vec<QueryCheck>> 
             notes.push("now() is the batch's time, stored in its plan".to_owned());
         }
         notes.extend(sink.notes()?);
-        notes.extend(is_taken(sink.as_ref())?);
+        notes.extend(why_taken(sink.as_ref())?);
         if let Some(late) = sink::late_sink(job.sink_of(spec)) {
             notes.push(format!("late rows go to {}, exactly once", late.description()));
-            notes.extend(is_taken(late.as_ref())?);
+            notes.extend(why_taken(late.as_ref())?);
         }
         checks.push(QueryCheck {
             name: query.name().to_owned(),
@@ -85,7 +85,7 @@ fn clears_away(source: &SourceSpec, retained: Option<NonZeroU64>) -> Option<Stri
 }
 
 /// Why a checkpoint that is still to be made could not publish here; one that did so before goes on.
-fn is_taken(sink: &dyn Sink) -> Result<Option<String>> {
+fn why_taken(sink: &dyn Sink) -> Result<Option<String>> {
     match sink.check_free() {
         Ok(()) => Ok(None),
         Err(error) if error.kind() == ErrorKind::Refused => {

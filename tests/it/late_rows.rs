@@ -17,8 +17,13 @@ fn ran() -> Folder {
     for (number, time) in [25, 9, 24].into_iter().enumerate() {
         folder.input(number, format!("{{\"k\":\"a\",\"ts\":{time}}}\n").as_bytes());
     }
+    assert!(!check(&folder).contains("would be refused"));
     run(&folder, "late").expect(0);
     folder
+}
+
+fn check(folder: &Folder) -> String {
+    folder.call(&["check", "job.sql", "--set", "INPUT=input", "--set", "LATE=late"]).expect(0).stdout
 }
 
 fn run(folder: &Folder, late: &str) -> Ended {
@@ -38,6 +43,8 @@ fn a_folder_that_was_exchanged_is_refused_though_the_newest_batch_had_no_late_ro
     let refused = run(&folder, "elsewhere").expect(3);
     assert!(refused.stderr.contains("'counts.late' has published to another folder"), "{}", refused.stderr);
     assert!(!folder.at("elsewhere").exists(), "a refusal makes nothing");
+    let told = check(&folder);
+    assert!(told.contains("a new checkpoint would be refused: the files of 'counts.late' belong to another"), "{told}");
     run(&folder, "late").expect(0);
 }
 

@@ -60,6 +60,25 @@ fn a_table_is_one_checkpoints_and_a_fork_has_its_own() {
 }
 
 #[test]
+fn the_start_of_a_window_tells_its_row_from_others() {
+    let folder = Folder::new(
+        "CREATE TABLE t (k STRING, at TIMESTAMP) WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
+         CREATE TABLE added WITH (connector = 'sqlite', path = 'out.db', output_mode = 'update');
+         INSERT INTO added SELECT window.start AS start, k, count(*) AS c FROM t GROUP BY window(at, '5 minutes', '1 minute'), k
+           HAVING window.start >= TIMESTAMP '2026-01-01T00:04:00';",
+    );
+    for (number, minute) in [4, 4, 5].into_iter().enumerate() {
+        folder.input(number, format!("{{\"k\":\"a\",\"at\":\"2026-01-01T00:0{minute}:30\"}}\n").as_bytes());
+    }
+    run(&folder, "checkpoint", &[]).expect(0);
+    assert_eq!(lines(&folder, "out.db"), "[\"2026-01-01T00:04:00\",\"a\",3,2] [\"2026-01-01T00:05:00\",\"a\",1,2]");
+    let words = ["diff", "checkpoint", "--from", "1", "--to", "2", "--output", "csv"];
+    let changed = "start,k,c at 1,c at 2\n2026-01-01T00:04:00,a,2,3\n2026-01-01T00:05:00,a,,1\n";
+    assert_eq!(folder.call(&words).expect(0).stdout, changed);
+    folder.call(&["verify", "checkpoint", "--batch", "--every"]).expect(0);
+}
+
+#[test]
 fn a_folder_that_is_still_to_be_made_is_told_before() {
     let folder = folder();
     let check = |database: &str| {
