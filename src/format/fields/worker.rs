@@ -23,6 +23,8 @@ struct Field {
     /// Index among the declared columns.
     column: usize,
     kind: Kind,
+    /// Which of a line's cells it is.
+    cell: Option<usize>,
     /// Index among the columns produced, where it is one.
     output: Option<usize>,
 }
@@ -36,12 +38,12 @@ pub(in crate::format) struct Worker<'r> {
     header_piece: usize,
     columns: Vec<Field>,
     split: Split<'r>,
-    /// Of each of `columns`; `None`: it is of another type.
-    values: Vec<Option<Parsed>>,
+    /// Of each of `columns`; null where it is of another type.
+    values: Vec<Parsed>,
     rows: Rows<'r>,
 }
 
-/// What splits lines, and what the last one was split into: of each declared column its cell.
+/// What splits lines, and what the last one was split into, if it is no CSV: of each declared column its cell.
 struct Split<'r> {
     lines: &'r Lines,
     csv: Option<Splitter>,
@@ -52,10 +54,20 @@ struct Split<'r> {
 /// A line that was split.
 struct Cells<'s> {
     text: &'s [u8],
-    /// Of each declared column.
-    at: &'s [Option<Cell>],
+    /// Of CSV, field by field.
+    fields: &'s [Cell],
+    /// Of other lines, of each declared column.
+    columns: &'s [Option<Cell>],
     /// More or fewer fields than there should be.
     wrong: Option<String>,
+}
+
+impl Cells<'_> {
+    #[inline(always)]
+    fn of(&self, field: &Field) -> Option<Cell> {
+        let at = field.cell?;
+        self.fields.get(at).copied().or_else(|| self.columns.get(at).copied().flatten())
+    }
 }
 
 impl<'r> Worker<'r> {
@@ -65,13 +77,16 @@ impl<'r> Worker<'r> {
         (layout, header_piece): (&'r Layout, usize),
         except: &[usize],
     ) -> Worker<'r> {
+        let is_csv = matches!(fields.lines, Lines::Csv(_));
         let declared = reader.schema.fields().iter().enumerate();
-        let read = declared.filter(|(column, _)| reader.is_read(*column, except));
-        let columns = read.map(|(column, field)| Field {
+        let read = declared.filter(|(column, _)| reader.is_read(*column, except)).map(|(column, field)| Field {
             column,
             kind: Kind::of(field.data_type()),
+            cell: if is_csv { layout.fields.get(column).copied().flatten() } else { Some(column) },
             output: reader.output_of(column),
         });
+        // Any text is a STRING: where nobody reads the column there is nothing to check.
+        let columns: Vec<Field> = read.filter(|field| field.output.is_some() || field.kind != Kind::Text).collect();
         let (csv, locations) = match &fields.lines {
             Lines::Csv(options) => (Some(Splitter::new(options)), None),
             Lines::Matching(regex, _) => (None, Some(regex.capture_locations())),
@@ -83,9 +98,9 @@ impl<'r> Worker<'r> {
             fields,
             layout,
             header_piece,
-            columns: columns.collect(),
+            values: vec![Parsed::Null; columns.len()],
+            columns,
             split: Split { lines: &fields.lines, csv, locations, cells },
-            values: Vec::new(),
             rows: Rows::new(reader, except),
         }
     }
@@ -114,23 +129,30 @@ impl<'r> Worker<'r> {
             Ok(cells) => cells,
             Err(reason) => return rows.unparsable(line, reason),
         };
-        values.clear();
-        values.extend(columns.iter().map(|field| match cells.at[field.column] {
-            None => Some(Parsed::Null),
-            Some(cell) => fields.value(field, &cells.text[cell.start..cell.end], cell.quoted),
-        }));
-        let misfits = columns.iter().zip(values.iter()).filter(|(_, value)| value.is_none()).map(|(field, _)| field);
-        let wrong = cells.wrong.or_else(|| misfit(reader, misfits, cells.at, cells.text));
-        let bad = wrong.is_some();
-        if !rows.begin(line, wrong)? {
+        // the first that is not of its type, and how many are not
+        let mut misfits: Option<(usize, usize)> = None;
+        for (index, (field, value)) in columns.iter().zip(values.iter_mut()).enumerate() {
+            let fits = match cells.of(field) {
+                None => {
+                    *value = Parsed::Null;
+                    true
+                }
+                Some(cell) => fields.read(field, cells.text, cell, value),
+            };
+            if !fits {
+                let (first, count) = misfits.unwrap_or((index, 0));
+                misfits = Some((first, count + 1));
+            }
+        }
+        let misfit = misfits.map(|(first, count)| misfit(reader, &columns[first], count, &cells));
+        let bad = cells.wrong.is_some() || misfit.is_some();
+        if !rows.begin(line, cells.wrong.clone().or(misfit))? {
             return Ok(());
         }
         for (field, value) in columns.iter().zip(values.iter()) {
             let Some(output) = field.output else { continue };
-            match (value.unwrap_or_default(), cells.at[field.column]) {
-                (Parsed::Text, Some(cell)) => rows.column(output).push_text(&cells.text[cell.start..cell.end]),
-                (value, _) => rows.column(output).push_other(value),
-            }
+            let (start, end) = cells.of(field).map_or((0, 0), |cell| (cell.start, cell.end));
+            rows.column(output).push_part(value, cells.text, start..end);
         }
         rows.end(line, bad)
     }
@@ -141,7 +163,7 @@ impl Split<'_> {
         match self.lines {
             Lines::Whole(column) => {
                 self.cells[*column] = Some(Cell { start: 0, end: line.len(), quoted: true });
-                Ok(Cells { text: line, at: &self.cells, wrong: None })
+                Ok(Cells { text: line, fields: &[], columns: &self.cells, wrong: None })
             }
             Lines::Matching(regex, columns) => {
                 let locations = self.locations.as_mut().expect("made beside the pattern");
@@ -155,17 +177,14 @@ impl Split<'_> {
                         self.cells[*column] = locations.get(group).map(cell);
                     }
                 }
-                Ok(Cells { text: line, at: &self.cells, wrong: None })
+                Ok(Cells { text: line, fields: &[], columns: &self.cells, wrong: None })
             }
             Lines::Csv(_) => {
                 let csv = self.csv.as_mut().expect("made beside the options");
                 let found = csv.split(line, layout.count)?;
-                for (cell, field) in self.cells.iter_mut().zip(&layout.fields) {
-                    *cell = field.and_then(|field| found.cells.get(field).copied());
-                }
                 let wrong = (found.count != layout.count)
                     .then(|| format!("it has {} fields, not {}", found.count, layout.count));
-                Ok(Cells { text: found.text, at: &self.cells, wrong })
+                Ok(Cells { text: found.text, fields: found.cells, columns: &[], wrong })
             }
         }
     }
@@ -181,18 +200,28 @@ impl Fields {
         }
     }
 
-    /// A field's text as a value of its type; `None`: it is none.
-    fn value(&self, field: &Field, text: &[u8], quoted: bool) -> Option<Parsed> {
-        if !quoted && text == self.values.null_value.as_bytes() && !matches!(self.lines, Lines::Whole(_)) {
-            return Some(Parsed::Null);
+    /// Sets `value` to a cell's value in its column's type, to null where it is of another: then the result is false. Of
+    /// a column that nobody reads the value may be left out.
+    #[inline(always)]
+    fn read(&self, field: &Field, text: &[u8], cell: Cell, value: &mut Parsed) -> bool {
+        let bytes = &text[cell.start..cell.end];
+        let is_whole = matches!(self.lines, Lines::Whole(_));
+        if !cell.quoted && bytes == self.values.null_value.as_bytes() && !is_whole {
+            *value = Parsed::Null;
+            return true;
         }
-        if field.kind == Kind::Text {
-            return Some(Parsed::Text);
-        }
-        let text = std::str::from_utf8(text).ok()?;
-        match &self.values.timestamp_format {
-            Some(format) if field.kind == Kind::Timestamp => micros(text, format).map(Parsed::Integer),
-            _ => field.kind.parse_plain(text),
+        match (field.kind, &self.values.timestamp_format) {
+            (Kind::Text, _) => {
+                *value = Parsed::Text;
+                true
+            }
+            (Kind::Timestamp, Some(format)) => {
+                let micros = std::str::from_utf8(bytes).ok().and_then(|text| micros(text, format));
+                *value = micros.map_or(Parsed::Null, Parsed::Integer);
+                micros.is_some()
+            }
+            (kind, _) if field.output.is_none() => kind.accepts_part(text, cell.start..cell.end),
+            (kind, _) => kind.parse_part(text, cell.start..cell.end, value),
         }
     }
 }
@@ -209,19 +238,11 @@ fn micros(text: &str, format: &TimeFormat) -> Option<i64> {
     TIMES.contains(&micros).then_some(micros)
 }
 
-/// `field 'n': "x" is not a BIGINT (and 1 more)`, if any is not of its type.
-fn misfit<'f>(
-    reader: &Reader,
-    mut misfits: impl Iterator<Item = &'f Field>,
-    at: &[Option<Cell>],
-    text: &[u8],
-) -> Option<String> {
-    let field = misfits.next()?;
-    let value = at[field.column].map_or(&b""[..], |cell| &text[cell.start..cell.end]);
+/// `field 'n': "x" is not a BIGINT (and 1 more)`, where `count` fields are not of their types, this one first.
+#[cold]
+fn misfit(reader: &Reader, field: &Field, count: usize, cells: &Cells<'_>) -> String {
+    let value = cells.of(field).map_or(&b""[..], |cell| &cells.text[cell.start..cell.end]);
     let name = reader.schema.field(field.column).name();
-    let more = match misfits.count() {
-        0 => String::new(),
-        more => format!(" (and {more} more)"),
-    };
-    Some(format!("field '{name}': \"{}\" is not a {}{more}", shortened(value, 100), field.kind.sql_name()))
+    let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
+    format!("field '{name}': \"{}\" is not a {}{more}", shortened(value, 100), field.kind.sql_name())
 }

@@ -136,6 +136,16 @@ impl Column {
         }
     }
 
+    /// Appends a value; text is this part of `text`.
+    #[inline(always)]
+    pub(in crate::format) fn push_part(&mut self, value: &Parsed, text: &[u8], part: std::ops::Range<usize>) {
+        match (self, value) {
+            (Column::Text(column), Parsed::Text) => column.append_part(text, part.start, part.end),
+            (Column::Float64(column), Parsed::Float(value)) => column.append_value(*value),
+            (column, value) => column.push_other(*value),
+        }
+    }
+
     /// Appends text, or null to a column of another type.
     pub(in crate::format) fn push_text(&mut self, text: &[u8]) {
         match self {
