@@ -52,11 +52,13 @@ pub(super) struct Input {
     /// With `--available-now`: the backlog is all that the job will read.
     fixed: bool,
     /// Set up when the job first waits for new files.
-    watch: Option<Watch>,
+    pub watch: Option<Watch>,
     /// What a look found that nobody has asked for yet.
     looked: Option<Next>,
     /// How long until a file that may still be being written counts as whole, as far as the last look told.
-    settles_in: Option<Duration>,
+    pub settles_in: Option<Duration>,
+    /// How long the last look took.
+    pub look_took: Duration,
 }
 
 /// All sources of a job, in its order.
@@ -101,6 +103,7 @@ impl Inputs {
                 watch: None,
                 looked: None,
                 settles_in: None,
+                look_took: Duration::ZERO,
             });
         }
         let ahead = ReadAhead::new(threads, job.settings.read_ahead_bytes);
@@ -224,7 +227,11 @@ impl Inputs {
             let read = match self.ahead.take(*source, file) {
                 // what changed since it was read ahead is as if it had been met now
                 Some(read) if reader.is_as_planned(file) => read,
-                _ => reader.read_into(file, self.threads, &mut self.buffer)?,
+                _ => {
+                    let read = reader.read_into(file, self.threads, &mut self.buffer)?;
+                    self.ahead.learn(&files[at], read.memory_bytes());
+                    read
+                }
             };
             let input = plan.iter().position(|input| input.source == self.inputs[*source].name);
             reads[input.expect("the file is one of this plan's")].push(read);
@@ -276,27 +283,6 @@ impl Inputs {
         }
     }
 
-    /// Waits for a change in any source, at most so long, and no longer than until `stop` says so.
-    pub fn wait(&mut self, longest: Duration, stop: &dyn Fn() -> bool) {
-        // While a file is being written each of its writes is a change: there is nothing to be hinted at.
-        if let Some(settles_in) = self.inputs.iter().filter_map(|input| input.settles_in).min() {
-            std::thread::sleep(settles_in.min(longest));
-            return;
-        }
-        // One source is watched by its hint; with several, each gets an equal part of the time.
-        let share = longest / u32::try_from(self.inputs.len().max(1)).unwrap_or(u32::MAX);
-        for input in &mut self.inputs {
-            if let Some(receiving) = &input.receiving {
-                receiving.wait(share);
-                continue;
-            }
-            let watch = input.watch.get_or_insert_with(|| input.source.watch());
-            if watch.wait(share, stop) {
-                return;
-            }
-        }
-    }
-
     pub fn find(&self, source: &str) -> Result<&Input> {
         self.position(source).map(|position| &self.inputs[position])
     }
@@ -342,11 +328,13 @@ impl Input {
         if self.is_received {
             return self.received(notice);
         }
+        let watch = Stopwatch::start();
         let settling = Settling { now_ns: now_us().saturating_mul(1000), quiet: QUIET };
         let mut next =
             next_files(&self.source.list()?, &self.seen, &Limits { settling: Some(settling), ..self.limits });
         // that files go is what the job was told to do
         next.changed.retain(|changed| !self.cleans || changed.change != Change::Gone);
+        self.look_took = watch.elapsed();
         Ok(next)
     }
 

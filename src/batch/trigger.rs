@@ -26,7 +26,7 @@ pub enum Idle {
     NextMultiple,
 }
 
-/// How long listing may lag behind a change that no hint told.
+/// How long listing may lag behind a change that no hint told, unless listing takes long itself.
 pub(super) const POLL: Duration = Duration::from_millis(500);
 
 impl Trigger {

@@ -5,7 +5,7 @@
 //! batch reads the file again, and meets them in its turn.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
@@ -45,16 +45,11 @@ enum Stage {
 struct Entry {
     wanted: Wanted,
     stage: Stage,
-    /// What it takes in memory: guessed by its size on disk until it is read.
+    /// What it takes in memory: guessed until it is read, see [`State::weight_bytes`].
     weight_bytes: u64,
 }
 
 impl Entry {
-    fn new(wanted: Wanted) -> Entry {
-        let weight_bytes = wanted.reader.content_bytes_about(&wanted.file);
-        Entry { wanted, stage: Stage::Waiting, weight_bytes }
-    }
-
     fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::Waiting)
     }
@@ -64,10 +59,48 @@ impl Entry {
 struct State {
     /// In the order in which batches will want them.
     entries: VecDeque<Entry>,
+    /// Of each source: the rows of its newest file took so many thousandths of what that file holds.
+    grown: BTreeMap<usize, u64>,
     stop: bool,
 }
 
 impl State {
+    /// What a file will take in memory: what it holds, or more where rows of its source were more than their file.
+    fn weight_bytes(&self, wanted: &Wanted) -> u64 {
+        let content_bytes = wanted.reader.content_bytes_about(&wanted.file);
+        let grown = self.grown.get(&wanted.source).map_or(1000, |grown| *grown.max(&1000));
+        u64::try_from(u128::from(content_bytes) * u128::from(grown) / 1000).unwrap_or(u64::MAX)
+    }
+
+    /// Takes over what the rows of a file take in memory.
+    fn learn(&mut self, wanted: &Wanted, memory_bytes: u64) {
+        let content_bytes = wanted.reader.content_bytes_about(&wanted.file).max(1);
+        let grown = u128::from(memory_bytes) * 1000 / u128::from(content_bytes);
+        self.grown.insert(wanted.source, u64::try_from(grown).unwrap_or(u64::MAX));
+        for at in 0..self.entries.len() {
+            if self.entries[at].is_waiting() {
+                self.entries[at].weight_bytes = self.weight_bytes(&self.entries[at].wanted);
+            }
+        }
+    }
+
+    /// A file was read, or could not be. Rows that do not fit beside the others in hand are for their batch alone.
+    fn done(&mut self, wanted: &Wanted, read: Option<Box<ReadFile>>, bytes_max: u64) {
+        let memory_bytes = read.as_ref().map_or(0, |read| read.memory_bytes());
+        if read.is_some() {
+            self.learn(wanted, memory_bytes);
+        }
+        let Some(at) = self.entries.iter().position(|entry| entry.wanted.is(wanted.source, &wanted.file)) else {
+            return;
+        };
+        let others = self.entries.iter().enumerate().filter(|(other, entry)| *other != at && !entry.is_waiting());
+        let others_bytes: u64 = others.map(|(_, entry)| entry.weight_bytes).sum();
+        let read = read.filter(|_| others_bytes.saturating_add(memory_bytes) <= bytes_max);
+        let entry = &mut self.entries[at];
+        entry.weight_bytes = if read.is_some() { memory_bytes } else { 0 };
+        entry.stage = Stage::Done(read);
+    }
+
     /// The next file to read, if there is room for it, and how many threads may share it.
     fn next(&mut self, threads_max: usize, bytes_max: u64) -> Option<(&mut Entry, usize)> {
         let in_hand = self.entries.iter().filter(|entry| !entry.is_waiting());
@@ -97,7 +130,8 @@ pub struct ReadAhead {
 
 impl ReadAhead {
     /// At most `threads_max` threads. No file is begun that would take the files in hand over `bytes_max` (0: none is): those
-    /// that are being read count with their size on disk, rows that wait with what they take in memory.
+    /// that are being read count with what they hold, or more where the rows of their source's newest file were more than that
+    /// file; rows that wait with what they take in memory, and never with more than `bytes_max` together.
     pub fn new(threads_max: usize, bytes_max: u64) -> ReadAhead {
         ReadAhead { shared: Arc::default(), threads_max, bytes_max, threads: 0 }
     }
@@ -120,7 +154,11 @@ impl ReadAhead {
         state.entries.extend(now.and_then(&mut known));
         let mut weight_bytes = 0_u64;
         for wanted in later.iter().take(self.files_max()) {
-            let entry = known(wanted).unwrap_or_else(|| Entry::new(wanted.clone()));
+            let entry = known(wanted).unwrap_or_else(|| Entry {
+                wanted: wanted.clone(),
+                stage: Stage::Waiting,
+                weight_bytes: state.weight_bytes(wanted),
+            });
             weight_bytes = weight_bytes.saturating_add(entry.weight_bytes);
             if weight_bytes > self.bytes_max {
                 break;
@@ -153,6 +191,12 @@ impl ReadAhead {
             }
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Takes over what the rows of a file that was read elsewhere take in memory: whether others like it are read ahead
+    /// depends on it.
+    pub fn learn(&self, wanted: &Wanted, memory_bytes: u64) {
+        self.shared.lock().learn(wanted, memory_bytes);
     }
 
     fn start(&mut self, count: usize) {
@@ -217,22 +261,16 @@ fn read_until_stopped(shared: &Shared, threads_max: usize, bytes_max: u64) {
             continue;
         };
         entry.stage = Stage::Reading;
-        let Wanted { source, reader, file } = entry.wanted.clone();
+        let wanted = entry.wanted.clone();
         drop(state);
         // An error, or a panic, is met again where the batch reads the file: there it can be told.
-        let read = catch_unwind(AssertUnwindSafe(|| reader.read_into(&file, threads, &mut buffer)));
+        let read = catch_unwind(AssertUnwindSafe(|| wanted.reader.read_into(&wanted.file, threads, &mut buffer)));
         let read = match read {
             Ok(Ok(read)) => Some(Box::new(read)),
             Ok(Err(_)) | Err(_) => None,
         };
         state = shared.lock();
-        if let Some(entry) = state.entries.iter_mut().find(|entry| entry.wanted.is(source, &file)) {
-            let weight_bytes = read.as_ref().map_or(0, |read| read.memory_bytes());
-            // rows that are far more than their file are for their batch alone
-            let read = read.filter(|_| weight_bytes <= bytes_max);
-            entry.weight_bytes = if read.is_some() { weight_bytes } else { 0 };
-            entry.stage = Stage::Done(read);
-        }
+        state.done(&wanted, read, bytes_max);
         shared.changed.notify_all();
     }
 }
@@ -323,16 +361,46 @@ mod tests {
             assert!(taken(&ahead, &files[0]).is_none(), "{bytes_max}");
         }
         let packed = PlannedFile { path: crate::model::InputPath(b"a.gz".to_vec()), ..files[0].clone() };
-        let entry = |file| Entry::new(wanted(&source, &[file]).remove(0));
-        assert_eq!(entry(packed).weight_bytes, 10 * size);
+        assert_eq!(State::default().weight_bytes(&wanted(&source, &[packed])[0]), 10 * size);
         // What is read counts with its rows, and what waits is begun only where there is room.
-        let mut state = State::default();
-        state.entries.extend(files.iter().cloned().map(entry));
+        let mut state = waiting(&source, &files);
         assert_eq!(state.next(8, size).map(|(_, threads)| threads), Some(2), "four files share eight threads");
         assert!(state.next(8, size - 1).is_none());
         state.entries[0].stage = Stage::Done(None);
         state.entries[0].weight_bytes = 3 * size;
         assert!(state.next(8, 4 * size - 1).is_none());
         assert!(state.next(8, 4 * size).is_some());
+    }
+
+    fn waiting(source: &FilesSource, files: &[PlannedFile]) -> State {
+        let mut state = State::default();
+        for wanted in wanted(source, files) {
+            let weight_bytes = state.weight_bytes(&wanted);
+            state.entries.push_back(Entry { wanted, stage: Stage::Waiting, weight_bytes });
+        }
+        state
+    }
+
+    #[test]
+    fn rows_that_are_more_than_their_file_are_expected_of_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, files) = source(folder.path(), 4);
+        let (all, size) = (wanted(&source, &files), files[0].size_bytes);
+        let mut state = waiting(&source, &files);
+        state.learn(&all[0], 3 * size);
+        assert_eq!(state.entries[3].weight_bytes, 3 * size);
+        assert!(state.next(1, 3 * size - 1).is_none());
+        // fewer rows make no file smaller: it is read into memory
+        state.learn(&all[0], size / 2);
+        assert_eq!(state.entries[3].weight_bytes, size);
+        // rows that wait never take more than they may, whatever was expected of them
+        let read = |at: usize| Some(Box::new(source.read(&files[at], 1).unwrap()));
+        let memory_bytes = read(0).unwrap().memory_bytes();
+        state.done(&all[0], read(0), 2 * memory_bytes - 1);
+        state.done(&all[1], read(1), 2 * memory_bytes - 1);
+        let kept = |state: &State, at: usize| matches!(&state.entries[at].stage, Stage::Done(Some(_)));
+        assert!(kept(&state, 0) && !kept(&state, 1), "the second does not fit");
+        state.done(&all[2], read(2), 2 * memory_bytes);
+        assert!(kept(&state, 2));
     }
 }

@@ -37,9 +37,11 @@ pub struct ReadFile {
 }
 
 impl ReadFile {
-    /// What its rows take in memory.
+    /// What its rows take in memory, and its bad records.
     pub fn memory_bytes(&self) -> u64 {
-        self.decoded.batches.iter().map(|batch| batch.get_array_memory_size() as u64).sum()
+        let rows = self.decoded.batches.iter().map(|batch| batch.get_array_memory_size());
+        let bad = self.decoded.bad.iter().map(|bad| size_of::<BadRecord>() + bad.reason.len() + bad.text.len());
+        rows.chain(bad).map(|bytes| bytes as u64).sum()
     }
 }
 
