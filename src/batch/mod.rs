@@ -39,7 +39,9 @@ mod shown;
 mod statics;
 mod trigger;
 mod verify;
+mod verify_sinks;
 mod view;
+mod waiting;
 
 pub use baseline::baseline;
 pub use check::{QueryCheck, check, explain};

@@ -4,15 +4,14 @@ use std::path::Path;
 
 use super::{
     expected::Input,
-    restore, statics,
-    view::{Table, View, as_read_back, published, table},
+    restore, statics, verify_sinks,
+    view::{Table, View, as_read_back, table},
 };
 use crate::{
     checkpoint::{self, Commit, PayloadKind, PayloadRef},
     job::SinkConnector,
     model::{BatchAddress, BatchId, Error, ErrorKind, Result},
     query::{BatchResult, JobQueries},
-    sink::{self, ConsoleTarget},
     source::verify_received,
     state,
 };
@@ -55,7 +54,7 @@ pub fn verify(dir: &Path, options: &VerifyOptions, progress: &mut dyn FnMut(Batc
     let view = View::open(dir)?;
     report.notes.extend(view.warnings());
     received(&view, &mut report)?;
-    sinks(dir, &view, &mut report)?;
+    verify_sinks::sinks(dir, &view, &mut report)?;
     // deltas fold without static tables: only what is compared needs them
     let mut walk = Walk::new(&view, JobQueries::plan(view.job())?);
     if options.batch {
@@ -90,62 +89,6 @@ fn received(view: &View, report: &mut VerifyReport) -> Result<()> {
         report.findings.extend(verify_received(spec, taken, history.horizon(), view.reader.is_running())?);
     }
     Ok(())
-}
-
-/// How often the sinks of a running job are looked at: between a look at its log and one at its sinks it goes on.
-const LOOKS: u32 = 5;
-
-/// Whether the sinks show what the commits say.
-fn sinks(dir: &Path, view: &View, report: &mut VerifyReport) -> Result<()> {
-    let mut found = look_at_sinks(view)?;
-    for _ in 1..LOOKS {
-        if found.is_empty() || !view.reader.is_running() {
-            break;
-        }
-        found = look_at_sinks(&View::open(dir)?)?;
-    }
-    for finding in found {
-        if finding.owed { &mut report.notes } else { &mut report.findings }.push(finding.text);
-    }
-    Ok(())
-}
-
-struct SinkFinding {
-    text: String,
-    /// The next start does what is missing.
-    owed: bool,
-}
-
-fn look_at_sinks(view: &View) -> Result<Vec<SinkFinding>> {
-    let queries = JobQueries::plan(view.job())?;
-    let history = view.reader.history();
-    let live = history.live();
-    // What a fork begins with was published by the job that it is a fork of.
-    let inherited = view.reader.genesis().forked_from.as_ref().map(|fork| fork.batch);
-    let commits = &live[live.partition_point(|commit| Some(commit.batch()) <= inherited)..];
-    let mut found = Vec::new();
-    for (spec, query) in view.job().queries.iter().zip(&queries.queries) {
-        let sink_spec = view.job().sink_of(spec);
-        let sink = sink::make_sink(sink_spec, query.mode(), ConsoleTarget::nowhere);
-        let late = sink::late_sink(sink_spec).map(|sink| (sink_spec.late_name(), sink));
-        for (name, sink) in std::iter::once((spec.name.clone(), sink)).chain(late) {
-            let findings = sink.verify(&published(commits, &name))?;
-            // After a kill the newest batch may be published or not: what is wrong either way is wrong.
-            let before = match commits.split_last() {
-                Some((_, before)) if !history.settled() && !history.retracting() => {
-                    Some(sink.verify(&published(before, &name))?)
-                }
-                _ => None,
-            };
-            for finding in findings {
-                let owed = history.retracting() && !history.settled()
-                    || before.as_ref().is_some_and(|before| !before.contains(&finding));
-                let why = if owed { " (the next start of the job completes it)" } else { "" };
-                found.push(SinkFinding { text: format!("sink '{name}': {finding}{why}"), owed });
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// The fold of all deltas, batch by batch, and the input beside it.
@@ -277,7 +220,7 @@ fn tell_approximate(query: &str, expected: &BatchResult, notes: &mut Vec<String>
 }
 
 /// The first batch of a query; `None` where its filter was changed on the way, so that no batch result equals it.
-fn begins(view: &View, query: &str, notes: &mut Vec<String>) -> Option<BatchId> {
+pub(super) fn begins(view: &View, query: &str, notes: &mut Vec<String>) -> Option<BatchId> {
     let history = view.reader.history();
     let changed = history
         .accepted()

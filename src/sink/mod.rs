@@ -210,6 +210,15 @@ pub trait Sink: Send {
     /// `published`: the commits' records for this sink along the live timeline, oldest first.
     fn verify(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<String>>;
 
+    /// Whether each row of the newest result stands in the place as it is, where that can be told (update mode of a table, all
+    /// of whose groups were published to it); the finding, if not.
+    ///
+    /// # Errors
+    /// As [`Sink::verify`].
+    fn lacks(&self, _result: &[RecordBatch]) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Reads back what was published in append mode, batch by batch, in the sink's format ([`rows::from_bytes`]).
     ///
     /// # Errors

@@ -138,6 +138,10 @@ impl table::Database for Database {
         keys::check_values(batches, key)
     }
 
+    fn encoded(rows: &Rows) -> Vec<Vec<u8>> {
+        rows.iter().map(|row| row.to_vec()).collect()
+    }
+
     fn hash_of(rows: &Rows) -> (u64, [u8; 32]) {
         table::hash(rows.iter().collect())
     }

@@ -135,6 +135,10 @@ impl table::Database for Database {
         values::rows_of(batches)
     }
 
+    fn encoded(rows: &Vec<Row>) -> Vec<Vec<u8>> {
+        values::all_encoded(rows)
+    }
+
     fn hash_of(rows: &Vec<Row>) -> (u64, [u8; 32]) {
         values::hash_of(rows)
     }

@@ -107,9 +107,14 @@ fn sized(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
     bytes.extend(value);
 }
 
+/// As [`encoded`], of rows that are not written yet.
+pub(super) fn all_encoded(rows: &[Row]) -> Vec<Vec<u8>> {
+    rows.iter().map(|row| encoded(row.iter().map(ValueRef::from))).collect()
+}
+
 /// As [`hash`], of rows that are not written yet.
 pub(super) fn hash_of(rows: &[Row]) -> (u64, [u8; 32]) {
-    hash(rows.iter().map(|row| encoded(row.iter().map(ValueRef::from))).collect())
+    hash(all_encoded(rows))
 }
 
 #[cfg(test)]

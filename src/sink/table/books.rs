@@ -106,7 +106,10 @@ pub(in crate::sink) trait Database: Sized + Send + 'static {
         Ok(())
     }
 
-    /// The size and the hash of rows, in whatever order; reading them back gives the same.
+    /// Each row as bytes: two have the same if and only if they are equal; reading them back gives the same.
+    fn encoded(rows: &Self::Rows) -> Vec<Vec<u8>>;
+
+    /// The size and the hash of these, in whatever order.
     fn hash_of(rows: &Self::Rows) -> (u64, [u8; 32]);
 
     /// The type that a column of a new table gets.

@@ -16,6 +16,8 @@ mod verify;
 
 use std::fmt;
 
+use datafusion::arrow::record_batch::RecordBatch;
+
 use super::{Before, Columns, Guarantee, Output, RowKey, Sink, rows};
 use crate::{
     checkpoint::CommitPermit,
@@ -362,6 +364,10 @@ impl<D: Database> Sink for TableSink<D> {
 
     fn verify(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<String>> {
         self.findings(published)
+    }
+
+    fn lacks(&self, result: &[RecordBatch]) -> Result<Option<String>> {
+        self.lacking(result)
     }
 
     fn read_back(&self, _published: &[(BatchId, StagedOutput)]) -> Result<Vec<Vec<u8>>> {

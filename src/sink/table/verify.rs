@@ -1,6 +1,8 @@
 //! Whether a table holds what the commits say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use datafusion::arrow::record_batch::RecordBatch;
 
 use super::{
     TableSink,
@@ -25,12 +27,8 @@ impl<D: Database> TableSink<D> {
     /// One finding for each thing that is wrong.
     pub(super) fn findings(&self, published: &[(BatchId, StagedOutput)]) -> Result<Vec<String>> {
         let published: Vec<_> = published.iter().filter(|(_, staged)| !staged.name.is_empty()).collect();
-        let place = format!("table '{}' of {}", self.table, D::shown(&self.place));
-        let looked = self.look(|table| match table.find()? {
-            Some(found) if table.owner()?.is_some() => self.held(table, &found).map(Some),
-            _ => Ok(None),
-        })?;
-        let held = match looked.flatten() {
+        let place = self.shown();
+        let held = match self.look_at_rows()? {
             Some(Ok(held)) => held,
             Some(Err(column)) => return Ok(vec![format!("{place} has no column '{column}' any more")]),
             None if published.is_empty() => return Ok(Vec::new()),
@@ -46,6 +44,33 @@ impl<D: Database> TableSink<D> {
             found.extend(staged.and_then(|(batch, staged)| held.differs(None, *batch, staged)));
         }
         Ok(found.into_iter().map(|finding| format!("{place}: {finding}")).collect())
+    }
+
+    /// Says how many rows of a result are not in the table, if any is not.
+    pub(super) fn lacking(&self, result: &[RecordBatch]) -> Result<Option<String>> {
+        let Some(Ok(held)) = self.look_at_rows()?.filter(|held| held.as_ref().is_ok_and(|held| held.comparable)) else {
+            return Ok(None);
+        };
+        let rows: HashSet<Vec<u8>> = held.rows.into_values().flatten().collect();
+        let wanted = D::encoded(&D::rows_of(result)?);
+        let lacking = wanted.iter().filter(|row| !rows.contains(*row)).count();
+        let (count, place) = (wanted.len(), self.shown());
+        Ok((lacking > 0).then(|| {
+            format!("{place}: {lacking} of the {count} rows of the newest result are not in it, or were changed")
+        }))
+    }
+
+    fn shown(&self) -> String {
+        format!("table '{}' of {}", self.table, D::shown(&self.place))
+    }
+
+    /// What the table has, if it is there and somebody's; the error: a column that is gone.
+    fn look_at_rows(&self) -> Result<Option<std::result::Result<Held, String>>> {
+        let looked = self.look(|table| match table.find()? {
+            Some(found) if table.owner()?.is_some() => self.held(table, &found).map(Some),
+            _ => Ok(None),
+        })?;
+        Ok(looked.flatten())
     }
 
     /// All that is looked at; the error: a column that is gone.
@@ -71,7 +96,8 @@ impl<D: Database> TableSink<D> {
             Some(_) if !held.by_batch => return None,
             Some(_) => {}
         }
-        // where rows are replaced only the last batch must have all of its own, and has more where a rewind put some back
+        // where rows are replaced only the last batch must have all of its own, and has more where a rewind put some back; the
+        // values of all of them are for `lacking`
         let is_last = held.last_with_rows() == Some(batch.0);
         match held.replaces && (!is_last || held.count(Some(batch.0)) > staged.rows) {
             true => None,
