@@ -107,8 +107,13 @@ fn incremental(query: &Query) -> String {
             "partial aggregation of each batch; after {when} those {of} are merged, and nothing is taken out again"
         );
     }
-    match (query.shape().stateful, query.mode()) {
+    let shape = query.shape();
+    match (shape.stateful, query.mode()) {
         (false, _) => "each batch by itself: filters and expressions over its rows".to_owned(),
+        _ if !shape.aggregates && shape.joins_streams => {
+            "each batch's rows are matched with those that are kept of the other stream; only new pairs are given out".to_owned()
+        }
+        _ if !shape.aggregates => "each batch's keys are looked up among those that are kept; only new ones are given out".to_owned(),
         (true, OutputMode::Complete) => {
             "partial aggregation of each batch, merged into the groups it touches; the whole result is evaluated when it is given out".to_owned()
         }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     checkpoint::Checkpoint,
     job::SinkConnector,
-    model::{BatchAddress, BatchId, CrashPoint, Faults, OutputMode, Result, StagedOutput},
+    model::{BatchAddress, BatchId, CrashPoint, ErrorKind, Faults, OutputMode, Result, StagedOutput},
     query::JobQueries,
     sink::{self, ConsoleTarget},
 };
@@ -63,7 +63,14 @@ pub fn rewind(dir: &Path, options: &RewindOptions, make_sink: MakeSink<'_>) -> R
         accept_change: false,
         faults: options.faults.clone(),
     };
-    let mut engine = Engine::open_with(job, engine, Loss::Accept { to: options.to }, make_sink)?;
+    let mut engine = Engine::open_with(job, engine, Loss::Accept { to: options.to }, make_sink).map_err(|error| {
+        match error.kind() {
+            ErrorKind::Usage => error
+                .and_because("the checkpoint keeps where the folders of its job are")
+                .help("put back what is missing; or run the job first as it is now, with --set where folders have moved, then rewind"),
+            _ => error,
+        }
+    })?;
     engine.rewind(options.to, options.replan)?;
     engine.close()?;
     Ok(report)

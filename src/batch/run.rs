@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     job::JobSpec,
-    model::{BatchId, BatchPlan, Error, ErrorKind, Result},
+    model::{BatchId, BatchPlan, Error, ErrorKind, Generation, Result},
     progress::Progress,
 };
 
@@ -39,7 +39,14 @@ pub struct RunOptions<'a> {
 /// What happens while a job runs.
 pub enum Event<'a> {
     /// The checkpoint is open; `newest` is the high-water mark found in it. What waits is measured now.
-    Opened { newest: Option<BatchId>, files_waiting: u64, bytes_waiting: u64, facts: JobFacts },
+    Opened {
+        newest: Option<BatchId>,
+        /// Nothing was ever committed to it.
+        is_new: bool,
+        files_waiting: u64,
+        bytes_waiting: u64,
+        facts: JobFacts,
+    },
     /// A batch is planned, and will be worked on.
     Began { batch: BatchId },
     /// A batch was committed and published.
@@ -92,7 +99,8 @@ fn begin(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(Ev
     }
     let (files_waiting, bytes_waiting) = engine.waiting(watch)?;
     let newest = engine.checkpoint.history().newest().map(|commit| commit.batch());
-    watch(Event::Opened { newest, files_waiting, bytes_waiting, facts: engine.facts() });
+    let is_new = newest.is_none() && engine.checkpoint.history().generation() == Generation::FIRST;
+    watch(Event::Opened { newest, is_new, files_waiting, bytes_waiting, facts: engine.facts() });
     Ok(())
 }
 

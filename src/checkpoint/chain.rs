@@ -114,6 +114,12 @@ pub(super) fn need_log(layout: &Layout) -> Result<()> {
 
 /// The error for a folder that holds no log.
 pub(super) fn no_log(layout: &Layout) -> Error {
+    if !layout.dir().exists() {
+        return Error::refused("there is no checkpoint")
+            .at(Place::Path(layout.dir().to_owned()))
+            .because("the folder does not exist")
+            .help("name the folder of a checkpoint; `highwater run JOB` makes one, at checkpoints/NAME of NAME.sql unless --checkpoint says where");
+    }
     Error::refused("this is not a checkpoint, or its log is gone")
         .at(Place::Path(layout.dir().to_owned()))
         .because("no part of the log is there, live or sealed")

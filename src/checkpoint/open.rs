@@ -292,9 +292,12 @@ fn check_witness(layout: &Layout, mut log: OpenLog, witness: Option<Mark>) -> Re
             .help("restore the folder as a whole; to trust the log as it is, remove witness.0 and witness.1"));
     }
     if let Some(repair) = &log.repair {
+        let named = |batch: Option<BatchId>| batch.map_or("the start".to_owned(), |batch| format!("batch {batch}"));
         tracing::warn!(
-            newest = ?repair.newest, acknowledged = ?repair.acknowledged,
-            "the checkpoint was damaged and goes on from its newest sound batch: {}", repair.why
+            "the checkpoint was damaged and goes on from {}, its newest sound one ({} was acknowledged): {}",
+            named(repair.newest),
+            named(repair.acknowledged),
+            repair.why
         );
     }
     Ok(log)

@@ -125,7 +125,7 @@ pub enum ProgressMode {
     Auto,
     /// One progress object per batch, and nothing else but errors
     Json,
-    /// Nothing but errors
+    /// Nothing but warnings and errors
     None,
 }
 
@@ -200,7 +200,7 @@ pub struct RunArgs {
     /// Accept changed filters and projections in front of state, and record in the log since which batch
     #[arg(long)]
     pub accept_change: bool,
-    /// Say nothing on stderr but errors
+    /// Say nothing on stderr but warnings and errors
     #[arg(short, long)]
     pub quiet: bool,
     #[command(flatten)]

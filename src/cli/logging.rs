@@ -25,6 +25,8 @@ pub fn start(verbose: u8, stderr_is_json: bool) -> Result<()> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && !no_color())
         .with_target(false)
+        // it would say on stderr that stderr cannot be written, and panic over that
+        .log_internal_errors(false)
         .try_init()
         .map_err(|cause| Error::failed("logging cannot start").because(cause.to_string()))
 }

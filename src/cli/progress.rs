@@ -74,9 +74,9 @@ impl Reporter {
 
     pub fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Opened { newest, files_waiting, facts, .. } => {
+            Event::Opened { newest, is_new, files_waiting, facts, .. } => {
                 self.unit = facts.unit();
-                self.opened(newest, files_waiting);
+                self.opened(newest, is_new, files_waiting);
             }
             Event::Batch { progress, files_left } => self.batch(progress, files_left),
             Event::Began { .. } | Event::Idle { .. } => {}
@@ -91,12 +91,13 @@ impl Reporter {
         }
     }
 
-    fn opened(&mut self, newest: Option<BatchId>, files_waiting: u64) {
+    fn opened(&mut self, newest: Option<BatchId>, is_new: bool, files_waiting: u64) {
         self.newest = newest;
         let files = count(files_waiting, self.unit);
         self.line(&match newest {
             Some(newest) => format!("resuming after batch {newest}, {files} waiting"),
-            None => format!("a new checkpoint, {files} waiting"),
+            None if is_new => format!("a new checkpoint, {files} waiting"),
+            None => format!("resuming from the start, to which it was rewound; {files} waiting"),
         });
         if let How::Bar(bar) = &self.how {
             bar.set_message(plural(self.unit));

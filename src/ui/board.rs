@@ -314,7 +314,7 @@ impl Board {
     /// Takes down what happened.
     pub fn event(&self, event: &Event<'_>, now_us: i64) {
         match event {
-            Event::Opened { newest, files_waiting, bytes_waiting, facts } => self.change(|known| {
+            Event::Opened { newest, files_waiting, bytes_waiting, facts, .. } => self.change(|known| {
                 known.opened = true;
                 known.newest_before = newest.map(|newest| newest.0);
                 let lag = Lag { files: *files_waiting, bytes: Some(*bytes_waiting) };
@@ -452,7 +452,7 @@ mod tests {
 
     fn opened(newest: Option<u64>) -> Event<'static> {
         let newest = newest.map(BatchId);
-        Event::Opened { newest, files_waiting: 3, bytes_waiting: 700, facts: JobFacts::default() }
+        Event::Opened { newest, is_new: false, files_waiting: 3, bytes_waiting: 700, facts: JobFacts::default() }
     }
 
     fn logged(batch: u64) -> LogRow {

@@ -159,3 +159,31 @@ fn an_unwritable_stdout_is_no_panic() {
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(said.contains("No space left") && !said.contains("panicked"), "{said}");
 }
+
+/// A job whose log lines cannot be written goes on: nothing of it depends on who reads them.
+#[test]
+fn an_unwritable_stderr_stops_no_job() {
+    let folder = fixture();
+    let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else {
+        return crate::binary::skip("an_unwritable_stderr_stops_no_job", "there is no /dev/full");
+    };
+    let words = ["-v", "run", "job.sql", "--set", "INPUT=input", "--available-now", "--checkpoint", "checkpoint"];
+    let status = folder.command(&words).stdout(std::process::Stdio::null()).stderr(full).status().expect("it ends");
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert_eq!(folder.call(&["log", "checkpoint", "--json"]).expect(0).json().len(), 4);
+}
+
+#[test]
+fn a_checkpoint_that_is_not_there_is_told_as_that() {
+    let folder = fixture();
+    for command in ["show", "log", "verify"] {
+        let ended = folder.call(&[command, "nowhere"]).expect(3);
+        assert!(
+            ended.stderr.contains("there is no checkpoint") && ended.stderr.contains("nowhere"),
+            "{}",
+            ended.stderr
+        );
+    }
+    let ended = folder.call(&["log", "input"]).expect(3);
+    assert!(ended.stderr.contains("this is not a checkpoint"), "{}", ended.stderr);
+}

@@ -50,10 +50,19 @@ fn a_rewind_to_the_start_begins_anew_and_replan_drops_the_plans() {
     let ended = folder.call(&["rewind", "checkpoint", "--to", "start", "--replan"]).expect(0);
     assert!(ended.stdout.contains("next: new input is planned"), "{}", ended.stdout);
     assert_eq!(folder.published().len(), 0);
+    // the folder of the job's input must be there, for what is replayed
+    std::fs::rename(folder.at("input"), folder.at("moved")).expect("it moves");
+    let refused = folder.call(&["rewind", "checkpoint", "--to", "start"]).expect(2);
+    assert!(refused.stderr.contains("does not exist") && refused.stderr.contains("--set"), "{}", refused.stderr);
+    std::fs::rename(folder.at("moved"), folder.at("input")).expect("it moves");
     // without plans to replay, other limits apply: all four files are one batch
     let once =
         folder.call(&["run", "job.sql", "--checkpoint", "checkpoint", "--set", "INPUT=input", "--once"]).expect(0);
-    assert!(once.stderr.contains("batch 0  9 rows"), "{}", once.stderr);
+    assert!(
+        once.stderr.contains("resuming from the start") && once.stderr.contains("batch 0  9 rows"),
+        "{}",
+        once.stderr
+    );
     assert!(folder.shown() == shown);
     let nothing = folder.call(&["rewind", "checkpoint", "--to", "0"]).expect(0);
     assert!(nothing.stdout.contains("nothing to retract"), "{}", nothing.stdout);

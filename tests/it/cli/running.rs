@@ -147,6 +147,17 @@ fn check_and_explain_tell_what_a_job_would_do_and_touch_nothing() {
         assert!(explain.contains(part), "no '{part}' in {explain}");
     }
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2, "the job and its input");
+    for (query, kept) in [
+        ("t a JOIN t b ON a.k = b.k", "kept of the other stream"),
+        ("(SELECT DISTINCT ON (k) k FROM t) a", "keys are looked up"),
+    ] {
+        let sql = format!(
+            "CREATE TABLE t (k STRING) WITH (connector = 'files', path = '${{INPUT}}', format = 'json'); SELECT a.k FROM {query};"
+        );
+        folder.write("kept.sql", sql.as_bytes());
+        let check = folder.call(&["check", "kept.sql", "--set", "INPUT=input"]).expect(0).stdout;
+        assert!(check.contains(kept) && !check.contains("aggregation"), "{check}");
+    }
 }
 
 #[test]
