@@ -1,14 +1,16 @@
 //! What a batch costs behind its reading, and what a start costs: `step` (partial aggregation and the merge into state
-//! of different sizes), `commit` (to durable, beside the same number of bare writes and fsyncs) and `recovery` (opening a
-//! log of different lengths).
+//! of different sizes), `commit` (to durable; beside them one write and fsync of 4 KiB), `log` (opening and closing logs of
+//! different lengths) and `recovery` (all of a start that finds nothing to do, over as many commits: planning, opening, state
+//! restored from a snapshot and the deltas since, the folder listed, closing).
 //!
 //! Commits go to a folder beside the build's results, so that an fsync means something; not to a tmpfs.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{Seek as _, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -18,15 +20,20 @@ use datafusion::arrow::{
     record_batch::RecordBatch,
 };
 use highwater::{
+    batch::{self, EngineOptions, RunOptions, Trigger},
     checkpoint::{Checkpoint, CommitDraft, Genesis, OpenOptions, Payload, PayloadKind},
-    job::{self, Variables},
-    model::{BatchId, BatchPlan, FileRead, InputPath, PlannedFile, SourceInput, Watermarks},
+    job::{self, SinkSpec, Variables},
+    model::{BatchId, BatchPlan, Faults, FileRead, InputPath, PlannedFile, SourceInput, Watermarks},
     query::{JobQueries, Rows},
+    sink::{self, ConsoleTarget},
 };
 
 const JOB: &str = "CREATE TABLE t (k STRING) WITH (connector = 'files', path = 'input', format = 'json');
     CREATE TABLE counts WITH (connector = 'memory', output_mode = 'update');
     INSERT INTO counts SELECT k, count(*) AS c FROM t GROUP BY k;";
+
+/// Lengths of logs.
+const COMMITS: [u64; 3] = [50, 1000, 10_000];
 
 /// Rows whose keys are `keys` neighbours from `first` on, in a scrambled order.
 fn rows(first: u64, keys: u64, rows: u64) -> Rows {
@@ -138,11 +145,11 @@ fn commit(criterion: &mut Criterion) {
     });
 }
 
-fn recovery(criterion: &mut Criterion) {
+fn log(criterion: &mut Criterion) {
     let folder = scratch();
-    let mut group = criterion.benchmark_group("recovery");
+    let mut group = criterion.benchmark_group("log");
     group.sample_size(10);
-    for commits in [50, 1000, 10_000] {
+    for commits in COMMITS {
         let dir = folder.path().join(commits.to_string());
         let mut made = checkpoint(&dir);
         for batch in 0..commits {
@@ -161,5 +168,39 @@ fn recovery(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, step, commit, recovery);
+/// Runs [`JOB`] over the files that are in `dir`, one a batch; how many there were.
+fn run(dir: &Path) -> u64 {
+    let text = JOB.replace("'input'", &format!("'{}', max_files_per_trigger = '1'", dir.join("input").display()));
+    let job = job::parse("job", "job", &text, &Variables::new(Default::default())).expect("a job");
+    let engine =
+        EngineOptions { checkpoint: dir.join("checkpoint"), threads: 1, accept_change: false, faults: Faults::none() };
+    let stop = AtomicBool::new(false);
+    let options = RunOptions { engine, trigger: Trigger::AvailableNow, batches_max: None, stop: &stop };
+    let mut make_sink = |spec: &SinkSpec, mode| Ok(sink::make_sink(spec, mode, ConsoleTarget::nowhere));
+    batch::run(job, options, &mut make_sink, &mut |_| {}).expect("it runs").batches
+}
+
+/// A batch has 20 of 1,000 groups.
+fn recovery(criterion: &mut Criterion) {
+    let folder = scratch();
+    let mut group = criterion.benchmark_group("recovery");
+    group.sample_size(10);
+    for commits in COMMITS {
+        let dir = folder.path().join(commits.to_string());
+        fs::create_dir_all(dir.join("input")).expect("a folder is made");
+        for file in 0..commits {
+            let rows = (0..20).map(|row| format!("{{\"k\":\"Comp{:07}\"}}\n", (file * 20 + row) * 7919 % 1000));
+            let name = format!("{file:06}.json");
+            fs::write(dir.join("input").join(name), rows.collect::<String>()).expect("a file is written");
+        }
+        // what was just written may still be being written
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(run(&dir), commits);
+        group.bench_function(BenchmarkId::new("a start with nothing to do, commits", commits), |bencher| {
+            bencher.iter(|| assert_eq!(run(&dir), 0));
+        });
+    }
+}
+
+criterion_group!(benches, step, commit, log, recovery);
 criterion_main!(benches);
