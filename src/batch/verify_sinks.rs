@@ -78,7 +78,9 @@ fn look_at_sinks(view: &View) -> Result<Vec<SinkFinding>> {
 fn lacks(view: &View, query: &Query, sink: &dyn Sink, published: &[(BatchId, StagedOutput)]) -> Result<Option<String>> {
     let history = view.reader.history();
     let depends_on_more = query.shape().batch_time || query.shows_statics() || query.window().is_some();
-    if query.mode() != OutputMode::Update || query.gives_out_for_good() || depends_on_more || !history.settled() {
+    let replaces = query.mode() == OutputMode::Update && !query.gives_out_for_good();
+    // a job that runs replaces rows meanwhile
+    if !replaces || depends_on_more || !history.settled() || view.reader.is_running() {
         return Ok(None);
     }
     let live = history.live();

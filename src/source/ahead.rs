@@ -72,8 +72,12 @@ impl State {
         u64::try_from(u128::from(content_bytes) * u128::from(grown) / 1000).unwrap_or(u64::MAX)
     }
 
-    /// Takes over what the rows of a file take in memory.
+    /// Takes over what the rows of a file take in memory, if it is one of those that are read ahead: of a small one it is
+    /// mostly the room for more.
     fn learn(&mut self, wanted: &Wanted, memory_bytes: u64) {
+        if wanted.file.size_bytes < FILE_BYTES_MIN {
+            return;
+        }
         let content_bytes = wanted.reader.content_bytes_about(&wanted.file).max(1);
         let grown = u128::from(memory_bytes) * 1000 / u128::from(content_bytes);
         self.grown.insert(wanted.source, u64::try_from(grown).unwrap_or(u64::MAX));
