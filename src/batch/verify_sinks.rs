@@ -12,17 +12,23 @@ use crate::{
     sink::{self, ConsoleTarget, Sink},
 };
 
-/// How often the sinks of a running job are looked at: between a look at its log and one at its sinks it goes on.
+/// How often the sinks of a job that runs are looked at, or of one that was begun meanwhile: between a look at its log and one at
+/// its sinks it goes on.
 const LOOKS: u32 = 5;
 
 /// Whether the sinks show what the commits say.
 pub(super) fn sinks(dir: &Path, view: &View, report: &mut VerifyReport) -> Result<()> {
-    let mut found = look_at_sinks(view)?;
+    let newest = |view: &View| view.reader.history().newest().map(|commit| commit.address());
+    let (mut found, mut seen) = (look_at_sinks(view)?, newest(view));
     for _ in 1..LOOKS {
-        if found.is_empty() || !view.reader.is_running() {
+        if found.is_empty() {
             break;
         }
-        found = look_at_sinks(&View::open(dir)?)?;
+        let again = View::open(dir)?;
+        if !again.reader.is_running() && newest(&again) == seen {
+            break;
+        }
+        (found, seen) = (look_at_sinks(&again)?, newest(&again));
     }
     for finding in found {
         if finding.owed { &mut report.notes } else { &mut report.findings }.push(finding.text);
