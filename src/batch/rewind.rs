@@ -67,7 +67,7 @@ pub fn rewind(dir: &Path, options: &RewindOptions, make_sink: MakeSink<'_>) -> R
         match error.kind() {
             ErrorKind::Usage => error
                 .and_because("the checkpoint keeps where the folders of its job are")
-                .help("put back what is missing; or run the job first as it is now, with --set where folders have moved, then rewind"),
+                .or_help("put back what is missing; or run the job first as it is now, with --set where folders have moved, then rewind"),
             _ => error,
         }
     })?;

@@ -72,6 +72,10 @@ impl State {
         u64::try_from(u128::from(content_bytes) * u128::from(grown) / 1000).unwrap_or(u64::MAX)
     }
 
+    fn entry(&self, wanted: &Wanted) -> Entry {
+        Entry { wanted: wanted.clone(), stage: Stage::Waiting, weight_bytes: self.weight_bytes(wanted) }
+    }
+
     /// Takes over what the rows of a file take in memory, if it is one of those that are read ahead: of a small one it is
     /// mostly the room for more.
     fn learn(&mut self, wanted: &Wanted, memory_bytes: u64) {
@@ -158,11 +162,7 @@ impl ReadAhead {
         state.entries.extend(now.and_then(&mut known));
         let mut weight_bytes = 0_u64;
         for wanted in later.iter().take(self.files_max()) {
-            let entry = known(wanted).unwrap_or_else(|| Entry {
-                wanted: wanted.clone(),
-                stage: Stage::Waiting,
-                weight_bytes: state.weight_bytes(wanted),
-            });
+            let entry = known(wanted).unwrap_or_else(|| state.entry(wanted));
             weight_bytes = weight_bytes.saturating_add(entry.weight_bytes);
             if weight_bytes > self.bytes_max {
                 break;
@@ -378,10 +378,7 @@ mod tests {
 
     fn waiting(source: &FilesSource, files: &[PlannedFile]) -> State {
         let mut state = State::default();
-        for wanted in wanted(source, files) {
-            let weight_bytes = state.weight_bytes(&wanted);
-            state.entries.push_back(Entry { wanted, stage: Stage::Waiting, weight_bytes });
-        }
+        state.entries = wanted(source, files).iter().map(|wanted| state.entry(wanted)).collect();
         state
     }
 
