@@ -53,8 +53,8 @@ pub(super) struct Input {
     fixed: bool,
     /// Set up when the job first waits for new files.
     pub watch: Option<Watch>,
-    /// What a look found that nobody has asked for yet.
-    looked: Option<Next>,
+    /// What a look found, or why it found nothing, that nobody has asked for yet.
+    looked: Option<Result<Next>>,
     /// How long until a file that may still be being written counts as whole, as far as the last look told.
     pub settles_in: Option<Duration>,
     /// How long the last look took.
@@ -111,16 +111,17 @@ impl Inputs {
     }
 
     /// Looks at what is there before it is asked for, and begins to read it: the start of a job has other things to wait
-    /// for. What goes wrong here is met again in its turn.
+    /// for. A folder that cannot be listed is told in its turn.
     pub fn look_ahead(&mut self) {
         let mut waiting = Vec::with_capacity(self.inputs.len());
         for (source, input) in self.inputs.iter_mut().enumerate() {
-            // a segment that is still open comes first, when it is closed
-            let Ok(next) = input.find_new(&mut |_| {}) else { continue };
-            let first: Vec<_> = next.files.iter().take(self.ahead.files_max()).cloned().collect();
+            let looked = input.find_new(&mut |_| {});
+            let files = looked.iter().flat_map(|next| &next.files).take(self.ahead.files_max());
+            let first: Vec<_> = files.cloned().collect();
             let reader = input.source.clone();
             waiting.push(first.into_iter().map(move |file| Wanted { source, reader: reader.clone(), file }));
-            input.looked = Some(next).filter(|_| !input.is_received);
+            // what is received is looked at again: a segment that is still open comes first, when it is closed
+            input.looked = Some(looked).filter(|looked| looked.is_err() || !input.is_received);
         }
         self.ahead.want(None, &in_turns(waiting, self.ahead.files_max()));
     }
@@ -318,7 +319,7 @@ impl Input {
     /// What is there, as of now or as of the start.
     fn look(&mut self, notice: &mut dyn FnMut(String)) -> Result<Next> {
         match self.looked.take() {
-            Some(next) => Ok(next),
+            Some(looked) => looked,
             None => self.find_new(notice),
         }
     }

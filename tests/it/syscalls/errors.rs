@@ -87,6 +87,26 @@ fn every_system_call_of_a_database_that_fails_ends_the_job_with_a_reason() {
     }
 }
 
+/// A start looks at its input before it is asked for; a folder that cannot be listed then is none that is empty.
+#[test]
+fn a_folder_that_cannot_be_listed_early_is_told_in_its_turn() {
+    if !is_there("a_folder_that_cannot_be_listed_early_is_told_in_its_turn") {
+        return;
+    }
+    // as they are given to the call
+    for (kind, listed) in [(Kind::Files, "input/"), (Kind::Stdin, "checkpoint/received/flows")] {
+        let folder = Subject::new(kind);
+        kill_in_the_middle(&folder);
+        let files = vec![folder.at(listed).to_string_lossy().into_owned()];
+        let injection = Injection { call: "openat".to_owned(), fault: Fault::Error("EIO"), nth: 1, files };
+        let ended = inject(&folder, &injection).ended.expect(1);
+        for part in ["error: cannot list", listed.trim_end_matches('/'), "Input/output error", "help: "] {
+            assert!(ended.stderr.contains(part), "no '{part}' in {}", ended.stderr);
+        }
+        folder.run().expect(0);
+    }
+}
+
 /// Where the disk does not take its last write, sled panics as a sealed part's database is closed.
 #[test]
 fn a_panic_inside_sled_is_one_line_and_an_error() {
