@@ -177,18 +177,21 @@ impl Engine {
             return;
         }
         if let Err(second) = self.close() {
-            tracing::warn!("the checkpoint could not be closed in good order: {second}");
+            tracing::warn!("the job could not be closed in good order: {second}");
         }
     }
 
-    /// A clean stop: the newest batch is known to be published.
+    /// A clean stop: the newest batch is known to be published, whatever becomes of what was received since.
     ///
     /// # Errors
-    /// Of kind `Failed`, where the log cannot be written.
+    /// Of kind `Failed`, where a log cannot be written.
     pub fn close(mut self) -> Result<()> {
-        self.inputs.stop_receiving()?;
-        self.checkpoint.mark_published()?;
-        self.checkpoint.close()
+        let stopped = self.inputs.stop_receiving();
+        let closed = self.checkpoint.mark_published().and_then(|()| self.checkpoint.close());
+        if let (Err(_), Err(second)) = (&stopped, &closed) {
+            tracing::warn!("the log could not be closed in good order either: {second}");
+        }
+        stopped.and(closed)
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     checkpoint::History,
     job::JobSpec,
-    model::{Error, PlannedFile, Result, SourceInput},
+    model::{Error, Notice, PlannedFile, Result, SourceInput},
     query::JobQueries,
     source::{
         Backlog, Change, FilesSource, Limits, Next, ReadAhead, ReadFile, Seen, Settling, Wanted, Watch, next_files,
@@ -156,7 +156,7 @@ impl Inputs {
     ///
     /// # Errors
     /// Of kind `Failed`, where a folder cannot be listed.
-    pub fn fix(&mut self, notice: &mut dyn FnMut(String)) -> Result<()> {
+    pub fn fix(&mut self, notice: &mut dyn FnMut(Notice)) -> Result<()> {
         let waited = Stopwatch::start();
         for input in &mut self.inputs {
             if input.will_end() {
@@ -169,10 +169,11 @@ impl Inputs {
                 next = input.find_new(notice)?;
             }
             for file in &next.unsettled {
-                notice(format!(
+                let text = format!(
                     "source '{}': {} is still being written; it is left to the next run",
                     input.name, file.identity
-                ));
+                );
+                notice(text.into());
             }
             next.settles_in = None;
             input.take_over(next, notice);
@@ -185,7 +186,7 @@ impl Inputs {
     ///
     /// # Errors
     /// As [`Inputs::fix`].
-    pub fn look_again(&mut self, notice: &mut dyn FnMut(String)) -> Result<()> {
+    pub fn look_again(&mut self, notice: &mut dyn FnMut(Notice)) -> Result<()> {
         if self.inputs.iter().any(|input| input.fixed) {
             return self.fix(notice);
         }
@@ -197,7 +198,7 @@ impl Inputs {
     ///
     /// # Errors
     /// Of kind `Failed`, where a folder cannot be listed.
-    pub fn next(&mut self, ignore_limits: bool, notice: &mut dyn FnMut(String)) -> Result<Option<Vec<SourceInput>>> {
+    pub fn next(&mut self, ignore_limits: bool, notice: &mut dyn FnMut(Notice)) -> Result<Option<Vec<SourceInput>>> {
         let mut taken = Vec::with_capacity(self.inputs.len());
         for input in &mut self.inputs {
             taken.push(input.next(ignore_limits, notice)?);
@@ -306,7 +307,7 @@ fn in_turns(mut waiting: Vec<impl Iterator<Item = Wanted>>, turns_max: usize) ->
 }
 
 impl Input {
-    fn next(&mut self, ignore_limits: bool, notice: &mut dyn FnMut(String)) -> Result<SourceInput> {
+    fn next(&mut self, ignore_limits: bool, notice: &mut dyn FnMut(Notice)) -> Result<SourceInput> {
         let limits = if ignore_limits { self.limits.without_size() } else { self.limits };
         if !self.fixed && (self.latest_first || !self.backlog.fills(&limits)) {
             let next = self.look(notice)?;
@@ -317,7 +318,7 @@ impl Input {
     }
 
     /// What is there, as of now or as of the start.
-    fn look(&mut self, notice: &mut dyn FnMut(String)) -> Result<Next> {
+    fn look(&mut self, notice: &mut dyn FnMut(Notice)) -> Result<Next> {
         match self.looked.take() {
             Some(looked) => looked,
             None => self.find_new(notice),
@@ -325,7 +326,7 @@ impl Input {
     }
 
     /// Looks at what is there.
-    fn find_new(&mut self, notice: &mut dyn FnMut(String)) -> Result<Next> {
+    fn find_new(&mut self, notice: &mut dyn FnMut(Notice)) -> Result<Next> {
         if self.is_received {
             return self.received(notice);
         }
@@ -340,7 +341,7 @@ impl Input {
     }
 
     /// What a look found is what waits from now on.
-    fn take_over(&mut self, next: Next, notice: &mut dyn FnMut(String)) {
+    fn take_over(&mut self, next: Next, notice: &mut dyn FnMut(Notice)) {
         tell(&self.name, &next, notice);
         self.seen.note_reported(&next);
         self.settles_in = next.settles_in;

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     checkpoint::History,
     job::{JobSpec, Sender},
-    model::{BatchId, Error, ErrorKind, Faults, PlannedFile, Result},
+    model::{BatchId, Error, ErrorKind, Faults, Notice, PlannedFile, Result},
     source::{Next, Receiver, ReceiverOptions},
 };
 
@@ -106,17 +106,18 @@ impl Receiving {
 
 impl Input {
     /// What waits of a source that receives: closed segments, in the order in which they came.
-    pub(super) fn received(&mut self, notice: &mut dyn FnMut(String)) -> Result<Next> {
+    pub(super) fn received(&mut self, notice: &mut dyn FnMut(Notice)) -> Result<Next> {
         let Some(receiving) = &mut self.receiving else {
             // nothing is received in this run: what was before is in the folder
             let files = self.source.list()?.files.into_iter().filter(|file| !self.seen.contains(&file.identity));
             return Ok(Next { files: files.collect(), ..Next::default() });
         };
         for told in receiving.receiver.take_notices() {
-            notice(format!("source '{}': {told}", self.name));
+            notice(Notice { text: format!("source '{}': {told}", self.name), ..told });
         }
         if receiving.tells_end() {
-            notice(format!("source '{}': the standard input has ended; nothing more comes of it", self.name));
+            let text = format!("source '{}': the standard input has ended; nothing more comes of it", self.name);
+            notice(Notice::news(text));
         }
         let mut next = receiving.next()?;
         next.files.retain(|file| !self.seen.contains(&file.identity));
@@ -162,10 +163,24 @@ impl Inputs {
     /// # Errors
     /// Of kind `Failed`, where the last rows cannot be put into a segment; they are found at the next start.
     pub fn stop_receiving(&mut self) -> Result<()> {
-        self.inputs
-            .iter_mut()
-            .filter_map(|input| input.receiving.take())
-            .try_for_each(|mut receiving| receiving.receiver.stop())
+        let mut first = Ok(());
+        for input in &mut self.inputs {
+            let Some(mut receiving) = input.receiving.take() else { continue };
+            let stopped = receiving.receiver.stop();
+            // nobody asks for them any more
+            for told in receiving.receiver.take_notices().iter().filter(|notice| notice.is_warning) {
+                tracing::warn!("source '{}': {told}", input.name);
+            }
+            // one that fails leaves the others to be stopped all the same
+            match (&first, stopped) {
+                (Ok(()), stopped) => first = stopped,
+                (Err(_), Err(second)) => {
+                    tracing::warn!("source '{}' could not be stopped in good order: {second}", input.name)
+                }
+                (Err(_), Ok(())) => {}
+            }
+        }
+        first
     }
 
     /// Whether a source that ends has not ended yet, so that there is more to wait for.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     job::JobSpec,
-    model::{BatchId, BatchPlan, Error, ErrorKind, Generation, Result},
+    model::{BatchId, BatchPlan, Error, ErrorKind, Generation, Notice, Result},
     progress::Progress,
 };
 
@@ -54,7 +54,7 @@ pub enum Event<'a> {
     /// A trigger found nothing to do; told again with each that does. What is received and not due yet waits nevertheless.
     Idle { bytes_waiting: u64 },
     /// Something the operator should know.
-    Notice(String),
+    Notice(Notice),
 }
 
 /// What a run did.
@@ -91,7 +91,7 @@ pub fn run(
 /// Begins to receive, and tells what is there.
 fn begin(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<()> {
     for notice in std::mem::take(&mut engine.notices) {
-        watch(Event::Notice(notice));
+        watch(Event::Notice(notice.into()));
     }
     engine.receive(options.trigger, options.engine.accept_change)?;
     if options.trigger.when_idle() == Idle::End {
@@ -154,7 +154,7 @@ fn batches(engine: &mut Engine, options: &RunOptions<'_>, watch: &mut dyn FnMut(
         let progress = match engine.run_batch(plan, origin, timings) {
             Err(error) if may_plan_again(origin, &error, planned_in_vain) => {
                 planned_in_vain += 1;
-                watch(Event::Notice(format!("the batch is planned again: {error}")));
+                watch(Event::Notice(format!("the batch is planned again: {error}").into()));
                 pause(REPLAN_AFTER, &|| stop.load(Ordering::Relaxed));
                 looked_us = None;
                 engine.inputs.look_again(&mut |message| watch(Event::Notice(message)))?;

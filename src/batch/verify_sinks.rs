@@ -7,7 +7,7 @@ use super::{
     view::{View, published},
 };
 use crate::{
-    model::{BatchId, OutputMode, Result, StagedOutput},
+    model::{BatchId, ErrorKind, OutputMode, Result, StagedOutput},
     query::{JobQueries, Query},
     sink::{self, ConsoleTarget, Sink},
 };
@@ -102,6 +102,7 @@ fn lacks(view: &View, query: &Query, sink: &dyn Sink, published: &[(BatchId, Sta
     match view.result(query.name(), newest.address()) {
         Ok(result) => sink.lacks(&result.rows),
         // a damaged state is found, and told, where all of it is folded
-        Err(_) => Ok(None),
+        Err(error) if error.kind() != ErrorKind::Failed => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -121,8 +121,12 @@ pub(super) fn open(layout: &Layout, faults: &Faults) -> Result<OpenLog> {
         Newest::Sealed(part) => match open_sealed(layout, &folder, faults)? {
             Ok(log) => log,
             // It was being sealed: the live part that the seal was made from is still there.
-            Err(_) if folder.live.iter().any(|live| live.part == part) => {
+            Err(damage) if folder.live.iter().any(|live| live.part == part) => {
                 let mut log = open_live(layout, &folder, part, witness, faults)?;
+                tracing::warn!(
+                    "{} is damaged, and will be made again from what it was made from: {damage}",
+                    layout.sealed(part).display()
+                );
                 log.stale.push(layout.sealed(part));
                 log
             }
@@ -276,7 +280,17 @@ fn is_sound(chain: &Chain, witness: Option<Mark>) -> bool {
 
 /// Holds what was opened against the witness.
 fn check_witness(layout: &Layout, mut log: OpenLog, witness: Option<Mark>) -> Result<OpenLog> {
-    let Some(mark) = witness else { return Ok(log) };
+    let Some(mark) = witness else {
+        tracing::warn!(
+            "neither witness file of {0} says what was acknowledged: whether the log lost its end cannot be told; \
+             `highwater verify {0} --batch` compares the results with the input, and the next batch writes the files anew",
+            layout.dir().display()
+        );
+        if let Some(repair) = &log.repair {
+            warn_of(repair, "what was acknowledged is not known");
+        }
+        return Ok(log);
+    };
     // A repair was begun, and not one record written since.
     let beyond = mark.batch > log.history.newest_batch() || mark.generation > log.history.generation();
     let given_up = mark.seq + 1 == log.history.next_seq && beyond;
@@ -292,15 +306,21 @@ fn check_witness(layout: &Layout, mut log: OpenLog, witness: Option<Mark>) -> Re
             .help("restore the folder as a whole; to trust the log as it is, remove witness.0 and witness.1"));
     }
     if let Some(repair) = &log.repair {
-        let named = |batch: Option<BatchId>| batch.map_or("the start".to_owned(), |batch| format!("batch {batch}"));
-        tracing::warn!(
-            "the checkpoint was damaged and goes on from {}, its newest sound one ({} was acknowledged): {}",
-            named(repair.newest),
-            named(repair.acknowledged),
-            repair.why
-        );
+        warn_of(repair, &format!("{} was acknowledged", named(repair.acknowledged)));
     }
     Ok(log)
+}
+
+fn warn_of(repair: &Repair, acknowledged: &str) {
+    tracing::warn!(
+        "the checkpoint was damaged and goes on from {}, its newest sound one ({acknowledged}): {}",
+        named(repair.newest),
+        repair.why
+    );
+}
+
+fn named(batch: Option<BatchId>) -> String {
+    batch.map_or("the start".to_owned(), |batch| format!("batch {batch}"))
 }
 
 /// Folds the chain of a part, and reads the lists of files that its base names. A damaged list follows from the older

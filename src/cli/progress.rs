@@ -80,14 +80,12 @@ impl Reporter {
             }
             Event::Batch { progress, files_left } => self.batch(progress, files_left),
             Event::Began { .. } | Event::Idle { .. } => {}
-            Event::Notice(text) => {
-                // where stderr is for objects or for nothing, only who asks for log lines gets it
-                if self.tells_notices() {
-                    self.line(&format!("note: {text}"));
-                } else {
-                    tracing::info!("{text}");
-                }
-            }
+            Event::Notice(notice) => match &self.how {
+                How::Bar(_) | How::Lines => self.line(&format!("note: {notice}")),
+                // where stderr is for objects, only who asks for log lines gets them
+                How::Nothing | How::Json if notice.is_warning => tracing::warn!("{notice}"),
+                How::Nothing | How::Json => tracing::info!("{notice}"),
+            },
         }
     }
 

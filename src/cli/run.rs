@@ -52,7 +52,7 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
     let error = ran.as_ref().err().map(ToString::to_string);
     // a page that failed is no reason for a job to fail
     if let Some(Err(failed)) = page.map(|page| page.end(error)) {
-        reporter.event(Event::Notice(failed.to_string()));
+        reporter.event(Event::Notice(failed.to_string().into()));
     }
     match ran {
         Ok(summary) => Ok(reporter.finish(&summary, stop.load(Ordering::Relaxed))?),

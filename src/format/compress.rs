@@ -88,6 +88,12 @@ impl<R: BufRead> Decompressing<R> {
     }
 }
 
+/// Whether a decoder says nothing of its input, but that there is no memory: zstd has no kind of its own for that.
+pub(super) fn is_lack_of_memory(error: &io::Error) -> bool {
+    const ALLOCATION: &str = "Allocation error";
+    error.kind() == io::ErrorKind::OutOfMemory || error.to_string().starts_with(ALLOCATION)
+}
+
 /// How much a file may decompress to.
 pub(super) fn limit_bytes(compressed_bytes: u64) -> u64 {
     compressed_bytes.saturating_mul(RATIO_MAX).clamp(RATIO_FREE_BYTES, BYTES_MAX)
@@ -107,6 +113,9 @@ impl<R: BufRead> Bytes for Decompressing<R> {
             Decoder::Zst(decoder) => decoder.take(wanted).read_to_end(to),
         };
         if let Err(error) = read {
+            if is_lack_of_memory(&error) {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
             self.problem = Some(format!("the compressed stream is broken: {error}"));
         }
         let mut given = (to.len() - before) as u64;
@@ -147,6 +156,16 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn a_lack_of_memory_is_no_damage() {
+        // `ZSTD_error_memory_allocation`
+        let of_zstd = zstd::zstd_safe::get_error_name(0_usize.wrapping_sub(64));
+        assert!(is_lack_of_memory(&io::Error::other(of_zstd)), "{of_zstd}");
+        assert!(is_lack_of_memory(&io::ErrorKind::OutOfMemory.into()));
+        let damaged = zstd::stream::read::Decoder::with_buffer(&b"no frame"[..]).unwrap().read_to_end(&mut Vec::new());
+        assert!(!is_lack_of_memory(&damaged.unwrap_err()));
+    }
 
     fn gz(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

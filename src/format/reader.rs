@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::{
+    datatypes::{Schema, SchemaRef},
+    error::ArrowError,
+};
 
 use super::{
     BAD_RECORDS_KEPT_MAX, BadRecord, Decoded,
@@ -298,7 +301,13 @@ fn refusal(file: &str, lines_before: u64, stop: Stop) -> Error {
                 "mend or remove the record, then run again; or set mode = 'permissive' to have it counted and reported",
             ),
         Stop::Arrow(error) => {
-            Error::failed(format!("cannot build a record batch from '{file}'")).because(error.to_string())
+            let failed = Error::failed(format!("cannot build a record batch from '{file}'")).because(error.to_string());
+            match error {
+                ArrowError::MemoryError(_) => {
+                    failed.help("give the job more memory, or fewer --threads, then run again")
+                }
+                _ => failed,
+            }
         }
     }
 }

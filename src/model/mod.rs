@@ -6,6 +6,7 @@ pub mod batch_window;
 pub mod crash;
 pub mod error;
 pub mod ids;
+pub mod notice;
 pub mod plan;
 pub mod watermark;
 
@@ -13,6 +14,7 @@ pub use batch_window::BatchWindow;
 pub use crash::{CrashPoint, Faults};
 pub use error::{Error, ErrorKind, Place, Result};
 pub use ids::{BatchAddress, BatchId, Generation};
+pub use notice::Notice;
 pub use plan::{BatchPlan, FileRead, InputPath, OutputMode, PlannedFile, SourceInput, StagedOutput};
 pub use watermark::{WatermarkPolicy, Watermarks};
 

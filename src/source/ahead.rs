@@ -271,7 +271,11 @@ fn read_until_stopped(shared: &Shared, threads_max: usize, bytes_max: u64) {
         let read = catch_unwind(AssertUnwindSafe(|| wanted.reader.read_into(&wanted.file, threads, &mut buffer)));
         let read = match read {
             Ok(Ok(read)) => Some(Box::new(read)),
-            Ok(Err(_)) | Err(_) => None,
+            Ok(Err(error)) => {
+                tracing::debug!("{} could not be read ahead: {error}", wanted.file.path);
+                None
+            }
+            Err(_) => None,
         };
         state = shared.lock();
         state.done(&wanted, read, bytes_max);

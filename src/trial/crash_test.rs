@@ -62,7 +62,8 @@ pub struct CrashTestReport {
 /// Runs the test; lines go to `tell`.
 ///
 /// # Errors
-/// Of kind `Usage` for an unknown sink, `Refused` for one that cannot be moved, `Failed` where the job itself fails.
+/// Of kind `Usage` for an unknown sink, `Refused` for one that cannot be moved, `Failed` where the job itself fails; where
+/// nothing else is wrong and the input is no longer what the job read, that.
 pub fn crash_test(job: &JobSpec, options: &CrashTestOptions, tell: &mut dyn FnMut(&str)) -> Result<CrashTestReport> {
     check_names(job, &options.allow_sinks)?;
     refuse_time(job)?;
@@ -185,7 +186,14 @@ impl Trial {
         report.results_compared += verified.results_compared;
         differences.extend(verified.findings.into_iter().map(|finding| format!("verify --batch: {finding}")));
         report.differences.extend(differences.into_iter().map(|difference| format!("round {round}: {difference}")));
-        Ok(())
+        match verified.not_compared {
+            Some(error) if report.differences.is_empty() => Err(error.and_because(format!("in round {round}"))),
+            Some(error) => {
+                report.differences.push(format!("round {round}: the batch result could not be compared: {error}"));
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     fn outcome(&self) -> Result<Outcome> {

@@ -58,6 +58,7 @@ impl Listener for Limited {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
+        let mut is_told = false;
         loop {
             let place = Arc::clone(&self.places).acquire_owned().await;
             match (place, self.listener.accept().await) {
@@ -69,7 +70,10 @@ impl Listener for Limited {
                 }
                 (_, Err(error)) => {
                     // too many open files, for instance: others may be closed meanwhile
-                    tracing::debug!("a connection was not accepted: {error}");
+                    let is_usual = error.kind() == std::io::ErrorKind::ConnectionAborted;
+                    if !is_usual && !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!("the page accepts no connection ({error}); trying again");
+                    }
                     sleep(Duration::from_millis(200)).await;
                 }
                 (Err(closed), _) => tracing::debug!("no connection has a place: {closed}"),

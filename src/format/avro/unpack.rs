@@ -5,7 +5,9 @@ use std::{
     io::{self, Read},
 };
 
-use crate::format::columnar::Wrong;
+use datafusion::arrow::error::ArrowError;
+
+use crate::format::{columnar::Wrong, compress::is_lack_of_memory, pieces::Stop};
 
 /// How the blocks of a file are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +42,7 @@ impl Codec {
     /// What a block holds.
     ///
     /// # Errors
-    /// Where it is damaged, or holds more than `bytes_max`.
+    /// Where it is damaged, or holds more than `bytes_max`; where there is no memory, one that stops.
     pub fn unpack(self, packed: &[u8], bytes_max: u64) -> Result<Cow<'_, [u8]>, Wrong> {
         let unpacked = match self {
             Codec::Null => return Ok(Cow::Borrowed(packed)),
@@ -50,7 +52,10 @@ impl Codec {
                 zstd::stream::read::Decoder::with_buffer(packed).and_then(|decoder| drain(decoder, bytes_max))
             }
         };
-        let unpacked = unpacked.map_err(|error| Wrong::Damage(format!("a block cannot be unpacked: {error}")))?;
+        let unpacked = unpacked.map_err(|error| match is_lack_of_memory(&error) {
+            true => Wrong::Stop(Stop::Arrow(ArrowError::MemoryError(error.to_string()))),
+            false => Wrong::Damage(format!("a block cannot be unpacked: {error}")),
+        })?;
         if unpacked.len() as u64 > bytes_max { Err(Wrong::TooMuch) } else { Ok(Cow::Owned(unpacked)) }
     }
 }

@@ -42,7 +42,9 @@ pub(super) fn verified(roots: Option<&Path>) -> Result<MakeRustlsConnect> {
             // what of the system's is no certificate says nothing about the others
             store.add_parsable_certificates(found.certs);
             if store.is_empty() {
+                let why = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 return Err(Error::failed("this system has no certificates that a server's could be checked with")
+                    .because(if why.is_empty() { "none is where systems have them".to_owned() } else { why })
                     .help("install ca-certificates, or name a file of them: sslrootcert"));
             }
         }

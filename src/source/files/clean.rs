@@ -18,6 +18,7 @@ impl FilesSource {
         let path = self.root().join(file.path.as_path());
         match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(Error::io("a file that was read cannot be looked at", path, &error)),
             _ if read::is_as_planned(&path, file) => {}
             _ => return Err(Error::failed("it was changed after it was read").at(crate::model::Place::Path(path))),
         }
@@ -40,8 +41,11 @@ fn archive(from: &Path, to: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_same_file(from, to)? => fs::remove_file(from),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
         // no links, or another file system
-        Err(_) if to.exists() => Err(io::ErrorKind::AlreadyExists.into()),
-        Err(_) => fs::rename(from, to),
+        Err(_) => match fs::symlink_metadata(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+            Err(error) => Err(error),
+        },
     }
 }
 

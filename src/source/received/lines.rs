@@ -82,7 +82,7 @@ pub(super) enum Ended {
 }
 
 /// Appends the lines of `input` to the log until they end; also says whether any byte came. A read that says `WouldBlock`
-/// or `TimedOut` is tried again.
+/// is tried again; `TimedOut` is the end of a connection whose peer does not answer.
 pub(super) fn pump(log: &ReceiveLog, mut input: impl Read, line_bytes_max: usize) -> (Ended, bool) {
     let (mut chunk, mut came) = (vec![0; CHUNK_BYTES], false);
     let mut cutter = LineCutter::new(line_bytes_max);
@@ -115,7 +115,7 @@ pub(super) fn pump(log: &ReceiveLog, mut input: impl Read, line_bytes_max: usize
 }
 
 fn is_no_news(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }
 
 /// Whoever runs the job is told by the log itself why it fails.

@@ -45,7 +45,7 @@ pub(super) use self::{
 use super::Seen;
 use crate::{
     job::{ReceivedSpec, Sender, SourceSpec},
-    model::{Error, ErrorKind, Faults, PlannedFile, Result},
+    model::{Error, ErrorKind, Faults, Notice, PlannedFile, Result},
 };
 
 /// Tells the time: microseconds since the Unix epoch.
@@ -86,21 +86,21 @@ const STOP_LOOK: Duration = Duration::from_millis(2);
 
 /// What the operator should know; told by whoever runs the job.
 #[derive(Debug, Clone, Default)]
-struct Notices(Arc<Mutex<VecDeque<String>>>);
+struct Notices(Arc<Mutex<VecDeque<Notice>>>);
 
 impl Notices {
     /// Notices that nobody has asked for; older ones are forgotten.
     const KEPT_MAX: usize = 100;
 
-    fn tell(&self, notice: String) {
+    fn tell(&self, notice: impl Into<Notice>) {
         let mut notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if notices.len() == Notices::KEPT_MAX {
             notices.pop_front();
         }
-        notices.push_back(notice);
+        notices.push_back(notice.into());
     }
 
-    fn take(&self) -> VecDeque<String> {
+    fn take(&self) -> VecDeque<Notice> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -175,7 +175,7 @@ impl Receiver {
                 // an address that is taken is told before anything is received
                 let listener = http::listen(&spec)?;
                 Box::new(move || {
-                    if let Err(error) = http::receive(log, &listener, &spec, passed_us) {
+                    if let Err(error) = http::receive(log, &listener, &spec, passed_us, &notices) {
                         notices.tell(format!("the server on {} has ended: {error}", spec.listen));
                     }
                 })
@@ -257,7 +257,7 @@ impl Receiver {
     }
 
     /// What the operator should know since this was asked last.
-    pub fn take_notices(&self) -> VecDeque<String> {
+    pub fn take_notices(&self) -> VecDeque<Notice> {
         self.notices.take()
     }
 

@@ -12,6 +12,7 @@ use super::{
     lines::{Ended, pump},
     log::ReceiveLog,
 };
+use crate::model::Notice;
 
 /// How long an attempt to connect may take.
 const CONNECT_LONGEST: Duration = Duration::from_secs(5);
@@ -33,7 +34,7 @@ pub(super) fn receive(log: &ReceiveLog, (host, port): (&str, u16), line_bytes_ma
         match connect(host, port) {
             Ok(stream) => {
                 told.clear();
-                notices.tell(format!("connected to {host}:{port}"));
+                notices.tell(Notice::news(format!("connected to {host}:{port}")));
                 let (ended, came) = pump(log, stream, line_bytes_max);
                 // a peer that closes at once is not asked all the time
                 pause = if came { PAUSE_FIRST } else { pause };

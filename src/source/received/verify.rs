@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     job::{Sender, SourceSpec},
-    model::{BatchId, Result},
+    model::{BatchId, ErrorKind, Result},
 };
 
 /// Checks the receive log of a source: every segment frame by frame, and that none is missing that a batch may still have to
@@ -16,7 +16,7 @@ use crate::{
 /// to (`None`: all, the start included). `running`: the job runs, and may write or remove segments meanwhile.
 ///
 /// # Errors
-/// Of kind `Failed`, where the folder cannot be read.
+/// Of kind `Failed`, where the folder or a segment in it cannot be read.
 pub fn verify<'a>(
     spec: &SourceSpec,
     taken: impl Iterator<Item = (BatchId, &'a Path)>,
@@ -33,8 +33,9 @@ pub fn verify<'a>(
         match segments::read_scan(&path, *number, &spec.name) {
             Ok((scan, length)) if scan.sealed && scan.end as u64 == length => {}
             Ok(_) => find("a segment of the receive log breaks off before its end".to_owned(), &path),
-            // retention has removed it meanwhile
-            Err(_) if running && !path.exists() => {}
+            // retention has removed it meanwhile, or a job that was begun since
+            Err(_) if matches!(path.try_exists(), Ok(false)) => {}
+            Err(error) if error.kind() == ErrorKind::Failed => return Err(error),
             Err(error) => {
                 find(format!("a segment of the receive log is damaged {}", error.why().unwrap_or_default()), &path)
             }
@@ -49,6 +50,9 @@ pub fn verify<'a>(
                 whole_from = scan.header.story.whole_from;
                 durable::refuse_shorter(folder, &scan).unwrap_or_else(|damage| damaged(&damage.to_string()));
             }
+            // a job that was begun since has closed it
+            Err(_) if matches!(path.try_exists(), Ok(false)) => {}
+            Err(error) if error.kind() == ErrorKind::Failed => return Err(error),
             Err(error) => damaged(error.why().unwrap_or_default()),
         }
     }

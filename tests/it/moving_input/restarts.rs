@@ -172,5 +172,9 @@ fn a_compressed_file_that_is_cut_gives_what_is_whole_and_names_the_rest() {
     fs::write(&path, &whole).expect("a file");
     let again = moving.run().expect(0);
     assert!(again.stderr.contains("a.json.gz was changed after it was committed"), "{}", again.stderr);
+    // who wants nothing but warnings gets this one
+    let quiet = &mut moving.folder.run_command(&["--available-now", "--quiet"]);
+    let quiet = crate::binary::Running::start(quiet).wait().expect(0).stderr;
+    assert!(quiet.contains("WARN") && quiet.contains("a.json.gz was changed") && quiet.lines().count() == 1, "{quiet}");
     assert_eq!(moving.folder.call(&["log", "checkpoint", "--json"]).expect(0).json().len(), 1);
 }

@@ -46,6 +46,9 @@ const CHANGING: [&str; 30] = [
     "?openat",
 ];
 
+/// Every call that reads files and folders. One that looks whether something is there is none: what is done about it fails, too.
+const READING: [&str; 6] = ["?openat", "?read", "?pread64", "?readv", "?preadv", "?getdents64"];
+
 /// Longer than any run that ends by itself.
 const HANGS_AFTER: Duration = Duration::from_secs(40);
 
@@ -140,6 +143,11 @@ pub fn is_there(test: &str) -> bool {
 /// Runs the folder's job to its end, and tells every call that changes files.
 pub fn watch(folder: &Subject) -> Traced {
     trace(folder, &["--seccomp-bpf".to_owned(), "-e".to_owned(), format!("trace={}", CHANGING.join(","))])
+}
+
+/// The same of the calls that read.
+pub fn watch_reading(folder: &Subject) -> Traced {
+    trace(folder, &["--seccomp-bpf".to_owned(), "-e".to_owned(), format!("trace={}", READING.join(","))])
 }
 
 /// Runs the folder's job with a fault.

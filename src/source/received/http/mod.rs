@@ -22,7 +22,7 @@ use self::{
     room::Room,
 };
 use super::{
-    Clock,
+    Clock, Notices,
     frame::KEY_BYTES_MAX,
     log::{ReceiveLog, Taken},
 };
@@ -105,11 +105,18 @@ pub(super) fn listen(spec: &HttpSpec) -> Result<TcpListener> {
 ///
 /// # Errors
 /// Where the listener says no more than errors.
-pub(super) fn receive(log: ReceiveLog, listener: &TcpListener, spec: &HttpSpec, passed_us: Clock) -> io::Result<()> {
+pub(super) fn receive(
+    log: ReceiveLog,
+    listener: &TcpListener,
+    spec: &HttpSpec,
+    passed_us: Clock,
+    notices: &Notices,
+) -> io::Result<()> {
     let is_loopback = listener.local_addr()?.ip().is_loopback();
     let (token, body_bytes_max, connections) = (spec.token.clone(), spec.body_bytes_max, AtomicUsize::new(0));
     let room = Room::of(BODIES_BYTES.max(body_bytes_max));
     let server = Arc::new(Server { log, token, body_bytes_max, room, is_loopback, passed_us, connections });
+    let mut told = None;
     while !server.log.is_stopping() {
         if server.connections.load(Ordering::Acquire) >= CONNECTIONS_MAX {
             std::thread::sleep(LOOK);
@@ -117,6 +124,7 @@ pub(super) fn receive(log: ReceiveLog, listener: &TcpListener, spec: &HttpSpec, 
         }
         match listener.accept() {
             Ok((stream, _)) => {
+                told = None;
                 let connected = Connected::new(Arc::clone(&server));
                 let spawned = std::thread::Builder::new()
                     .name("receive-http".to_owned())
@@ -126,9 +134,11 @@ pub(super) fn receive(log: ReceiveLog, listener: &TcpListener, spec: &HttpSpec, 
                 }
             }
             Err(error) => {
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    // out of descriptors, or a peer that was gone at once
-                    tracing::debug!(%error, "a connection was not accepted");
+                let is_usual = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted);
+                // out of descriptors: nobody is heard until there are some
+                if !is_usual && told != Some(error.kind()) {
+                    told = Some(error.kind());
+                    notices.tell(format!("no connection is accepted on {} ({error}); trying again", spec.listen));
                 }
                 std::thread::sleep(LOOK);
             }
