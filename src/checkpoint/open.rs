@@ -159,6 +159,10 @@ fn open_live(
         }
         // The copy is given up, the original is as it was.
         disk::remove(&path)?;
+        tracing::warn!(
+            "{} could not be read whole as it is; it is read again, its index left out",
+            only.path.display()
+        );
     }
     let best = best_chain(layout, &lives, part_begins(folder, part)?)?;
     if best.envelopes.is_empty() {
