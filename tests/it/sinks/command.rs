@@ -1,8 +1,17 @@
 //! A program gets each batch after its commit, whole, and again where it failed or the job was killed.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::Write as _,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
-use crate::binary::{Ended, Folder, Running};
+use crate::{
+    binary::{Ended, Folder, Running},
+    fed,
+};
 
 const JOB: &str = "
 CREATE TABLE t (k STRING, n BIGINT) WITH (connector = 'files', path = '${INPUT}', format = 'json', max_files_per_trigger = '1');
@@ -61,6 +70,37 @@ fn each_batch_arrives_once_also_without_rows() {
         assert_eq!(folder.shown().lines().count(), if append { 6 } else { 2 });
         folder.call(&["verify", "checkpoint", "--batch", "--every"]).expect(0);
     }
+}
+
+/// A receive log that can no longer be written has rows that are in no closed segment: they are a reason to stop, and none to
+/// doubt what was published.
+#[test]
+fn a_receive_log_that_fails_costs_no_second_delivery() {
+    const BLOCKS_MAX: &str = "2048";
+    const OPEN_LONG: &str = "connector = 'stdin', format = 'json', batch_interval = '2 s', batch_bytes = '8MiB'";
+    let folder = folder(KEEPS, true);
+    let job = fs::read_to_string(folder.at("job.sql")).expect("the job is there");
+    assert!(job.contains(fed::FILES));
+    folder.write("job.sql", job.replace(fed::FILES, OPEN_LONG).as_bytes());
+    let words = ["run", "job.sql", "--checkpoint", "checkpoint", "--available-now"];
+    let unlimited = folder.command(&words);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -f \"$0\" && exec \"$@\"", BLOCKS_MAX]).arg(unlimited.get_program()).args(words);
+    let (mut ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    let mut running = Running::start_given(limited.current_dir(folder.path()), Stdio::from(OwnedFd::from(theirs)));
+    // it holds the other end, too
+    drop(limited);
+    ours.write_all(b"{\"k\":\"a\",\"n\":1}\n").expect("it is read");
+    while got(&folder).is_empty() && running.is_running() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // more than a file may hold, before its segment is due; the job is free to leave before it has read all
+    let taken = ours.write_all("{\"k\":\"b\",\"n\":2}\n".repeat(200_000).as_bytes());
+    drop(ours);
+    let ended = running.wait().sober().expect(1);
+    assert!(ended.stderr.contains("File too large") && ended.stderr.contains(".open"), "{taken:?} {}", ended.stderr);
+    Running::start(&mut folder.command(&words)).wait().sober().expect(0);
+    assert_eq!(names(&folder), ["0-0", "1-1"]);
 }
 
 #[test]
